@@ -1,0 +1,41 @@
+"""Tiny models that every test can afford, and where the fixture pictures lie."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqgan.model import VQGAN, VQGANConfig
+
+torch.set_num_threads(2)
+
+TINY = VQGANConfig(
+    resolution=32,
+    ch=8,
+    ch_mult=(1, 2),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    mid_attn=False,
+    num_groups=4,
+    z_channels=8,
+    codebook_size=32,
+    embed_dim=4,
+    quantizer="cosine",
+)
+
+
+@pytest.fixture
+def tiny_config() -> VQGANConfig:
+    return TINY
+
+
+@pytest.fixture
+def tiny_vqgan() -> VQGAN:
+    torch.manual_seed(0)
+    return VQGAN(TINY).eval()
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Some 64 licensed pictures with a manifest, laid out as `data.build` does."""
+    return Path(__file__).parent / "fixtures"

@@ -1,0 +1,214 @@
+"""The loop as its users meet it: resume bit for bit, kill -9, data-parallel, NaN, flags."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training import checkpoint
+from training.log import CsvLog
+from training.loop import LoopConfig, learning_rate
+from vqgan.train import main
+
+SMALL = (
+    "--ch 8 --ch-mult 1 2 --num-res-blocks 1 --num-groups 4 --z-channels 8 --codebook-size 32 "
+    "--embed-dim 4 --resolution 32 --crop 16 --batch 4 --perceptual-weight 0 --gan-weight 0.8 "
+    "--disc-ch 8 --disc-layers 1 --disc-norm group --disc-start 2 --gan-start 4 "
+    "--autoencoder-steps 3 --no-bf16 --restart-every 4 --sample-every 0 --log-every 1 --warmup 2 "
+    "--held-out 2"
+).split()
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 255, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((40, 36)).save(folder / f"{i}.png")
+    return folder
+
+
+def command(data: Path, out: Path, *args: str) -> list[str]:
+    module = [sys.executable, "-m", "vqgan.train"]
+    return [*module, "--data", str(data), "--out", str(out), *args]
+
+
+def train(data: Path, out: Path, *args: str, env=None) -> subprocess.CompletedProcess:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.run(command(data, out, *args), capture_output=True, text=True, env=env)
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with open(out / "log.csv", newline="") as file:
+        return [{k: v for k, v in r.items() if k != "hours"} for r in csv.DictReader(file)]
+
+
+def assert_same(a, b, where="state") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path):
+    """Weights, optimisers, EMA, code usage and log agree to the last bit after a kill -9."""
+    whole = train(data, tmp_path / "a", *SMALL, "--steps", "20", "--checkpoint-every", "10")
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        command(data, tmp_path / "b", *SMALL, "--steps", "20", "--checkpoint-every", "10"),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "b" / "last.pt").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = checkpoint.load(tmp_path / "b" / "last.pt")["step"]
+    assert killed_at == 10, "the kill came too late to prove anything"
+    again = train(data, tmp_path / "b", "--resume")
+    assert again.returncode == 0, again.stderr
+    a, b = (checkpoint.load(tmp_path / n / "last.pt") for n in "ab")
+    assert a["step"] == b["step"] == 20
+    assert_same(a["task"], b["task"])
+    assert torch.equal(a["rng"], b["rng"])
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert [r["step"] for r in rows(tmp_path / "b")] == [str(i) for i in range(20)]
+
+
+# Runs the real command on every rank and keeps each rank's own state to compare.
+WORKER = """
+import sys, torch
+from training import distributed
+from vqgan import train
+run = train.run
+def run_and_keep(task, cfg, out, config, resume):
+    step = run(task, cfg, out, config, resume)
+    torch.save(task.state_dict(), out / f"rank{distributed.rank()}.pt")
+    return step
+train.run = run_and_keep
+train.main(sys.argv[1:])
+"""
+
+
+def test_two_processes_agree_and_match_one(data, tmp_path):
+    """Parameters equal on both gloo ranks; close to one process at the same global batch."""
+    one = train(data, tmp_path / "one", *SMALL, "--steps", "8")
+    assert one.returncode == 0, one.stderr
+    (tmp_path / "worker.py").write_text(WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-port", str(29500 + os.getpid() % 1000), str(tmp_path / "worker.py")]
+    two = subprocess.run(
+        [*torchrun, "--data", str(data), "--out", str(tmp_path / "two"), *SMALL, "--steps", "8"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+    )
+    assert two.returncode == 0, two.stderr
+    ranks = [checkpoint.load(tmp_path / "two" / f"rank{i}.pt") for i in range(2)]
+    assert_same(*ranks)
+    reference = checkpoint.load(tmp_path / "one" / "last.pt")["task"]
+    for key, value in reference["model"].items():
+        assert torch.allclose(value, ranks[0]["model"][key], rtol=0.02, atol=0.02), key
+    for name in ("l1", "lambda", "disc"):
+        a, b = (float(rows(tmp_path / n)[-1][name]) for n in ("one", "two"))
+        assert a == pytest.approx(b, rel=0.1), name
+
+
+def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
+    assert train(data, tmp_path / "a", *SMALL, "--steps", "6").returncode == 0
+    result = train(
+        data, tmp_path / "b", *SMALL, "--init", str(tmp_path / "a"), "--steps", "1",
+        "--autoencoder-steps", "0", "--lr", "1e-12", "--restart-every", "0",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    a, b = (checkpoint.load(tmp_path / n / "last.pt")["task"] for n in "ab")
+    for key, value in a["ema"]["shadow"].items():
+        assert torch.allclose(value, b["model"][key], atol=1e-6), key
+    assert not torch.equal(a["disc"]["main.0.weight"], b["disc"]["main.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--crop", "17"], "crop is 17: it must be a multiple of the downsampling factor 2"),
+        (["--num-groups", "3"], "num_groups is 3: it must divide"),
+        (["--gan-loss", "wgan"], "gan_loss is 'wgan': choose hinge or log"),
+        (["--lr", "nan"], "lr is nan: it must be a positive number"),
+        (["--resume"], "no checkpoint at"),
+        (["--quantizer", "vq"], "quantizer is 'vq': choose euclidean, cosine, gumbel"),
+    ],
+)
+def test_bad_input_is_one_clear_line(data, tmp_path, capsys, args, sentence):
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", str(data), "--out", str(tmp_path / "x"), *SMALL, *args])
+    stderr = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert stderr.count("\n") == 1 and sentence in stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"), [("none", "is not a folder"), ("empty", "holds no pictures")]
+)
+def test_bad_folders_are_one_clear_line(tmp_path, capsys, folder, sentence):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", str(tmp_path / folder), "--out", str(tmp_path / "x")])
+    assert stop.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_learning_rate_warms_up_then_falls_by_a_cosine():
+    cfg = LoopConfig(steps=110, warmup=10, lr=1.0, min_lr=0.1)
+    assert learning_rate(0, cfg) == pytest.approx(0.1)
+    assert learning_rate(9, cfg) == pytest.approx(1.0)
+    assert learning_rate(60, cfg) == pytest.approx(0.55)
+    assert learning_rate(110, cfg) == pytest.approx(0.1)
+
+
+def test_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1})
+    checkpoint.save(path, {"step": 2})
+
+    def torn(state, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"step": 3})
+    assert checkpoint.load(path)["step"] == 2
+    assert checkpoint.load(tmp_path / "last.pt.prev")["step"] == 1
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        checkpoint.load(tmp_path / "last.pt.part")
+
+
+def test_log_grows_columns_and_drops_rows_past_the_checkpoint(tmp_path):
+    log = CsvLog(tmp_path / "log.csv")
+    log.write({"step": 0, "l1": 0.5})
+    log.write({"step": 1, "l1": 0.4, "val": 20.0})
+    log.write({"step": 2, "l1": 0.3})
+    log = CsvLog(tmp_path / "log.csv", resume_step=2)
+    log.write({"step": 2, "l1": 0.25})
+    with open(tmp_path / "log.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [r["l1"] for r in table] == ["0.5", "0.4", "0.25"]
+    assert [r["val"] for r in table] == ["", "20", ""]

@@ -1,0 +1,173 @@
+"""One training step: lambda the cheap way, warm-up of the discriminator, codebook upkeep."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.loop import LoopConfig, NotFinite
+from vqgan import dataset, losses
+from vqgan.task import TrainConfig, VQGANTask, generator
+from vqgan.usage import CodeUsage, kmeans, perplexity
+
+LOOP = LoopConfig(steps=200, bf16=False, warmup=1, lr=1e-3)
+CONFIG = TrainConfig(
+    batch=4,
+    crop=16,
+    perceptual_weight=0.0,
+    gan_weight=0.8,
+    gan_start=2,
+    disc_ch=8,
+    disc_layers=1,
+    held_out=2,
+)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 255, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((40, 36)).save(tmp_path / f"{i}.png")
+    return dataset.scan(tmp_path)
+
+
+def make(pictures, tiny_config, **changes) -> VQGANTask:
+    return VQGANTask(tiny_config, replace(CONFIG, **changes), LOOP, pictures)
+
+
+def test_cheap_lambda_equals_two_full_backward_passes(pictures, tiny_config):
+    """The formula asks for two gradients through everything; the step takes both at the output."""
+    task = make(pictures, tiny_config, gan_start=0, disc_norm="group")
+    images = task.batch(0)
+    output, _, vq, _ = task.forward(images, 0)
+    grad, report = task.output_gradient(images, output, 0)
+    torch.autograd.backward([output, vq], [grad, None])
+    cheap = {n: p.grad.clone() for n, p in task.model.named_parameters()}
+    task.model.zero_grad()
+
+    output, _, vq, _ = task.forward(images, 0)
+    rec = 4 * (images - output).abs().mean() + 4 * (images - output).square().mean()
+    gan = losses.generator_loss(task.disc(output))
+    weight = task.model.last_layer
+    norms = [torch.autograd.grad(t, weight, retain_graph=True)[0].norm() for t in (rec, gan)]
+    lam = (norms[0] / (norms[1] + 1e-6)).detach()
+    assert report["lambda"] == pytest.approx(lam.item(), rel=1e-4)
+    losses.total_loss(rec, torch.zeros(()), vq, gan, lam, 0.8).backward()
+    for name, p in task.model.named_parameters():
+        assert torch.allclose(cheap[name], p.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_discriminator_gradient_does_not_leak_into_the_generator_nor_back(pictures, tiny_config):
+    task = make(pictures, tiny_config, gan_start=0)
+    images = task.batch(0)
+    output, _, _, _ = task.forward(images, 0)
+    task.output_gradient(images, output, 0)
+    assert all(p.grad is None for p in task.disc.parameters())
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    task.discriminator_step(images, output.detach(), 1e-3)
+    assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+
+
+def test_discriminator_warms_up_before_its_loss_reaches_the_generator(pictures, tiny_config):
+    task = make(pictures, tiny_config, disc_start=1, gan_start=3)
+    reports = [task.train_step(step) for step in range(4)]
+    assert [("disc" in r, "lambda" in r) for r in reports] == [
+        (False, False),
+        (True, False),
+        (True, False),
+        (True, True),
+    ]
+    with pytest.raises(ValueError, match="discriminator must train first"):
+        TrainConfig(disc_start=5, gan_start=3)
+
+
+def test_vqvae_is_the_same_model_without_perceptual_and_gan(pictures, tiny_config):
+    task = make(pictures, tiny_config, gan_weight=0.0)
+    assert task.disc is None and task.perceptual is None
+    first = task.train_step(0)
+    for step in range(1, 30):
+        last = task.train_step(step)
+    assert last["l1"] < 0.9 * first["l1"]
+    assert set(last) == {"l1", "l2", "vq", "grad", "lr", "total"}
+
+
+def test_autoencoder_start_then_kmeans_codebook(pictures, tiny_config):
+    task = make(pictures, tiny_config, autoencoder_steps=3)
+    before = task.model.quantize.codebook().clone()
+    reports = [task.train_step(step) for step in range(3)]
+    assert all("vq" not in r for r in reports)
+    assert torch.equal(task.model.quantize.codebook(), before)
+    assert "vq" in task.train_step(3)
+    assert not torch.allclose(task.model.quantize.codebook(), before, atol=0.05)
+    error = reports[0]["l1"]
+    assert task.train_step(4)["l1"] < 1.5 * error
+
+
+def test_frozen_encoder_keeps_tokens(pictures, tiny_config):
+    task = make(pictures, tiny_config, freeze_encoder=True)
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    for step in range(3):
+        task.train_step(step)
+    for key, value in task.model.state_dict().items():
+        same = torch.equal(value, before[key])
+        assert same == key.startswith(("encoder.", "quant_conv.", "quantize.")), key
+
+
+def test_nan_names_the_tensor_and_changes_nothing(pictures, tiny_config):
+    task = make(pictures, tiny_config)
+    task.train_step(0)
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    images = task.batch(1)
+    images[0, 0, 0, 0] = float("nan")
+    task.batch = lambda step: images
+    with pytest.raises(NotFinite, match="vq is nan"):
+        task.train_step(1)
+    task.batch = lambda step: torch.zeros_like(images)
+    hook = task.model.decoder.conv_in.weight.register_hook(lambda g: g * float("inf"))
+    with pytest.raises(NotFinite, match=r"decoder\.conv_in\.weight"):
+        task.train_step(1)
+    hook.remove()
+    assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+
+
+def test_dead_codes_restart_at_latents_of_the_batch():
+    usage = CodeUsage(4, decay=0.5)
+    for _ in range(8):
+        usage.update(torch.tensor([[0, 0, 1, 2]]))
+    assert usage.dead(0.05).tolist() == [3]
+    codes, latents = torch.zeros(4, 2), torch.arange(10.0).view(5, 2) + 1
+    moved = usage.restart(codes, latents, 0.05, generator(1))
+    assert moved.tolist() == [3]
+    assert (codes[3] == latents).all(1).any() and (codes[:3] == 0).all()
+    assert usage.dead(0.05).numel() == 0
+
+
+def test_perplexity_counts_evenly_used_codes():
+    assert perplexity(torch.tensor([5.0, 5.0, 5.0, 5.0, 0.0])) == pytest.approx(4)
+    assert perplexity(torch.tensor([7.0, 0.0])) == pytest.approx(1)
+
+
+def test_kmeans_finds_clusters_and_gives_a_background_one_code():
+    g = torch.Generator().manual_seed(0)
+    corners = torch.tensor([[0.0, 9.0], [9.0, 0.0], [9.0, 9.0]])
+    blobs = (corners[:, None] + 0.1 * torch.randn(3, 20, 2, generator=g)).flatten(0, 1)
+    points = torch.cat([torch.zeros(500, 2), blobs])
+    centres = kmeans(points, 4, g)
+    for corner in torch.cat([corners, torch.zeros(1, 2)]):
+        assert ((centres - corner).norm(dim=1) < 0.3).sum() == 1
+
+
+def test_crops_depend_on_seed_and_step_only(pictures):
+    kwargs = {"size": 32, "crop": 16, "photo_share": 0.25}
+    a = dataset.Crops(pictures, seed=1, **kwargs)
+    b = dataset.Crops(pictures, seed=1, **kwargs)
+    a.batch(0, 4)
+    assert torch.equal(a.batch(7, 4), b.batch(7, 4))
+    assert not torch.equal(a.batch(7, 4), a.batch(8, 4))
+    assert not torch.equal(a.batch(7, 4), dataset.Crops(pictures, seed=2, **kwargs).batch(7, 4))
+    halves = torch.cat([a.batch(7, 4, rank, 2) for rank in range(2)])
+    assert torch.equal(halves, b.batch(7, 4))
+    assert -1 <= halves.min() and halves.max() <= 1

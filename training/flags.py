@@ -1,0 +1,63 @@
+"""Command-line flags generated from dataclass fields, so that each default stands once."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a help text for its flag."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def _scalar(annotation: Any) -> Any:
+    """The type inside `X | None` or `tuple[X, ...]`."""
+    args = [a for a in typing.get_args(annotation) if a not in (type(None), Ellipsis)]
+    return args[0] if args else annotation
+
+
+def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
+    """One `--flag` for each field of dataclass `cls`; booleans also get `--no-flag`.
+
+    A flag that is not given is absent from the parsed namespace, so that a caller can tell a
+    default from a choice (see `given`).
+    """
+    group = parser.add_argument_group(title)
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        flag = "--" + field.name.replace("_", "-")
+        text = (field.metadata.get("help", "") + f" (default {field.default})").strip()
+        kind = hints[field.name]
+        common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif typing.get_origin(kind) is tuple:
+            group.add_argument(flag, type=_scalar(kind), nargs="*", metavar="N", **common)
+        else:
+            if isinstance(kind, types.UnionType):
+                kind = _scalar(kind)
+            group.add_argument(flag, type=kind, metavar=kind.__name__.upper(), **common)
+
+
+def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of `cls` that were given on the command line."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {k: v for k, v in vars(args).items() if k in names}
+
+
+def build(cls: type[T], stored: dict[str, Any], chosen: dict[str, Any]) -> T:
+    """`cls` from stored values overridden by chosen ones; unknown stored fields are an error."""
+    return cls(**{**stored, **chosen})
+
+
+def fail(message: object) -> NoReturn:
+    """End a command on bad input: one line on stderr, exit code 2."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)

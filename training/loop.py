@@ -1,0 +1,165 @@
+"""The training loop that the VQGAN, the prior and CLIP share.
+
+A task supplies one optimiser step; the loop supplies steps, logs, checkpoints, exact resume and
+the refusal to go on from NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from training import checkpoint, distributed
+from training.flags import option
+from training.log import CsvLog
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train and how often to write things down."""
+
+    steps: int = option(20_000, "optimiser steps in all; the learning rate's cosine ends there")
+    minutes: float = option(0.0, "stop (with a checkpoint) after this many minutes; 0: no limit")
+    seed: int = option(0, "seed of weights, batches and everything random")
+    log_every: int = option(20, "steps between rows of log.csv")
+    checkpoint_every: int = option(250, "steps between checkpoints (RUN/last.pt)")
+    sample_every: int = option(500, "steps between evaluations and sample pictures; 0: never")
+    compile: bool = option(False, "torch.compile the networks (about 100 s to warm up)")
+    bf16: bool = option(True, "bfloat16 autocast")
+    lr: float = option(4e-4, "peak learning rate")
+    min_lr: float = option(0.05, "share of the peak that the cosine ends at")
+    warmup: int = option(200, "steps of linear learning-rate warm-up")
+    clip: float = option(1.0, "largest gradient norm; 0: no clipping")
+    ema: float = option(0.999, "decay of the averaged weights that are evaluated and shipped")
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("minutes", "sample_every", "warmup", "clip"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr is {self.lr}: it must be a positive number")
+        if not 0 <= self.min_lr <= 1:
+            raise ValueError(f"min_lr is {self.min_lr}: it must lie in [0, 1]")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}: it must lie in [0, 1)")
+
+
+class Task(Protocol):
+    """What the loop trains."""
+
+    def train_step(self, step: int) -> dict[str, float]: ...
+
+    def evaluate(self, step: int, out: Path) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class NotFinite(ArithmeticError):
+    """A loss or gradient became NaN or infinite; the message names it."""
+
+
+def learning_rate(step: int, cfg: LoopConfig) -> float:
+    """Linear warm-up, then a cosine from `lr` down to `min_lr * lr` at the last step."""
+    if step < cfg.warmup:
+        return cfg.lr * (step + 1) / cfg.warmup
+    share = min(1.0, (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup))
+    return cfg.lr * (cfg.min_lr + (1 - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def check_losses(losses: dict[str, float]) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise NotFinite(f"{name} is {value}")
+
+
+def optimise(optimizer: torch.optim.Optimizer, module: nn.Module, lr: float, clip: float) -> float:
+    """Average, check, clip, step, clear. Returns the gradient norm before clipping.
+
+    NotFinite names the first parameter whose gradient is not finite; no weight has changed then.
+    """
+    distributed.average_gradients(module)
+    named = [(n, p) for n, p in module.named_parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for _, p in named])
+    if not torch.isfinite(norm):
+        bad = next((n for n, p in named if not torch.isfinite(p.grad).all()), "their norm")
+        raise NotFinite(f"the gradient of {bad} is not finite")
+    if clip:
+        torch.nn.utils.clip_grads_with_norm_([p for _, p in named], clip, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: bool) -> int:
+    """Train `task` up to step `cfg.steps`; returns the step reached.
+
+    `out` receives config.json, last.pt, log.csv and samples/. `config` is what a later `--resume`
+    or export needs to build the task again; it is stored in the checkpoint too.
+    """
+    first = distributed.rank() == 0
+    step, seconds = 0, 0.0
+    if resume:
+        state = checkpoint.load(out / "last.pt")
+        task.load_state_dict(state["task"])
+        torch.set_rng_state(state["rng"])
+        step, seconds = state["step"], state["seconds"]
+    table = None
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        table = CsvLog(out / "log.csv", resume_step=step if resume else None)
+
+    def save() -> None:
+        if first:
+            elapsed = seconds + time.monotonic() - began
+            state = {"step": step, "seconds": elapsed, "config": config, "task": task.state_dict()}
+            checkpoint.save(out / "last.pt", {**state, "rng": torch.get_rng_state()})
+
+    began = time.monotonic()
+    bar = tqdm(total=cfg.steps, initial=step, disable=not first, unit="step", smoothing=0.05)
+    try:
+        while step < cfg.steps:
+            losses = task.train_step(step)
+            check_losses(losses)
+            step += 1
+            bar.update()
+            last = step == cfg.steps or bool(
+                cfg.minutes and time.monotonic() - began > cfg.minutes * 60
+            )
+            row: dict[str, float | int] = {}
+            if step % cfg.log_every == 0 or last:
+                row = dict(losses)
+                bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
+            if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
+                row.update(task.evaluate(step, out / "samples"))
+            if row and table:
+                hours = (seconds + time.monotonic() - began) / 3600
+                table.write({"step": step - 1, "hours": hours, **row})
+            if step % cfg.checkpoint_every == 0 or last:
+                save()
+            if last:
+                break
+    except NotFinite as error:
+        kept = f"the last good checkpoint is {out / 'last.pt'}" if step else "nothing was saved yet"
+        raise NotFinite(f"step {step}: {error}; {kept}") from error
+    finally:
+        bar.close()
+    return step

@@ -1,0 +1,107 @@
+"""Train a VQGAN: `python -m vqgan.train --data DIR --out RUN`.
+
+With `--perceptual-weight 0 --gan-weight 0` this trains the VQ-VAE of the article's section 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from training import distributed, flags
+from training.checkpoint import load as load_checkpoint
+from training.loop import LoopConfig, NotFinite, run
+from training.memory import keep_pages
+from vqgan import dataset
+from vqgan.model import PRESETS, VQGANConfig
+from vqgan.task import TrainConfig, VQGANTask
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m vqgan.train",
+        description="Train a VQGAN (or a VQ-VAE) on a folder of pictures.",
+        epilog="Data-parallel: torchrun --nproc-per-node N -m vqgan.train ...",
+    )
+    p.add_argument("--data", required=True, help="folder made by data.build, or any of pictures")
+    p.add_argument("--out", required=True, help="folder of the run: checkpoint, log, samples")
+    p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--init", metavar="BUNDLE", help="start from a bundle's or a run's weights")
+    p.add_argument("--preset", choices=PRESETS, default="small", help="shape to start flags from")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_flags(p, VQGANConfig, "model")
+    flags.add_flags(p, TrainConfig, "losses and data")
+    flags.add_flags(p, LoopConfig, "schedule")
+    return p
+
+
+def initial_weights(source: str) -> tuple[dict, dict]:
+    """(state dict, VQGANConfig fields) of a run folder or a bundle."""
+    if (Path(source) / "last.pt").is_file():
+        state = load_checkpoint(Path(source) / "last.pt")
+        return state["task"]["ema"]["shadow"], state["config"]["model"]
+    import checkpoints
+
+    vqgan = checkpoints.load(source).vqgan
+    return vqgan.state_dict(), vqgan.config.to_dict()
+
+
+def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopConfig, dict | None]:
+    """The three configs and, with --init, the weights to start from."""
+    chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
+    weights, stored = None, {"model": PRESETS[args.preset].to_dict(), "train": {}, "loop": {}}
+    if args.resume:
+        stored = load_checkpoint(Path(args.out) / "last.pt")["config"]
+        if chosen[0]:
+            raise ValueError(f"--resume keeps the model as it is: leave out {', '.join(chosen[0])}")
+    elif args.init:
+        weights, stored["model"] = initial_weights(args.init)
+    configs = [
+        flags.build(cls, stored[key], picked)
+        for cls, key, picked in zip(
+            (VQGANConfig, TrainConfig, LoopConfig), ("model", "train", "loop"), chosen, strict=True
+        )
+    ]
+    return *configs, weights
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    out = Path(args.out)
+    try:
+        if not args.resume and (out / "last.pt").exists():
+            raise ValueError(f"{out} holds a run already: add --resume, or give another folder")
+        model_cfg, train_cfg, loop_cfg, weights = configure(args)
+        pictures = dataset.scan(args.data)
+        distributed.start()
+        task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, args.device)
+        if weights is not None:
+            task.init_from(weights)
+    except (ValueError, FileNotFoundError) as error:
+        flags.fail(error)
+    config = {
+        "model": model_cfg.to_dict(),
+        "train": asdict(train_cfg),
+        "loop": asdict(loop_cfg),
+        "data": dataset.identity(args.data),
+        "command": "python -m vqgan.train " + " ".join(sys.argv[1:] if argv is None else argv),
+    }
+    try:
+        run(task, loop_cfg, out, json.loads(json.dumps(config)), args.resume)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    main()
