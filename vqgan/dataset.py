@@ -99,13 +99,23 @@ class Crops:
     """Random training crops, a pure function of (seed, step): resuming needs no sampler state.
 
     Icons and clip art are cropped at the size they were rendered at; photographs are cut at a
-    random scale and make up `photo_share` of the crops. Half of all are mirrored.
+    random scale and make up `photo_share` of the crops. Half of all are mirrored, and
+    `colour_shuffle` of them have their colour channels permuted: icons are mostly yellow and blue,
+    and an autoencoder that sees few greens and purples is slow to find a third axis of colour.
     """
 
     def __init__(
-        self, pictures: list[Picture], *, size: int, crop: int, photo_share: float, seed: int
+        self,
+        pictures: list[Picture],
+        *,
+        size: int,
+        crop: int,
+        photo_share: float,
+        seed: int,
+        colour_shuffle: float = 0.0,
     ):
         self.size, self.crop, self.seed = size, crop, seed
+        self.colour_shuffle = colour_shuffle
         train = [p for p in pictures if p.split == "train"]
         self.drawn = [p for p in train if not p.photo]
         self.photos = [p for p in train if p.photo]
@@ -142,7 +152,8 @@ class Crops:
         if side != self.crop:
             image = Image.fromarray(cut).resize((self.crop, self.crop), Image.Resampling.BOX)
             cut = np.asarray(image)
-        return cut[:, ::-1] if rng.random() < 0.5 else cut
+        cut = cut[:, ::-1] if rng.random() < 0.5 else cut
+        return cut[..., rng.permutation(3)] if rng.random() < self.colour_shuffle else cut
 
     def batch(self, step: int, batch: int, rank: int = 0, world: int = 1) -> Tensor:
         """This process's share of the global batch: float32 (batch / world, 3, crop, crop)."""

@@ -31,6 +31,7 @@ class TrainConfig:
     batch: int = option(16, "pictures a step, over all processes")
     crop: int = option(64, "side of the training crops in pixels")
     photo_share: float = option(0.25, "share of photograph crops in a batch")
+    colour_shuffle: float = option(0.0, "share of crops with permuted colour channels")
     beta1: float = option(0.9, "Adam's first-moment decay (the paper: 0.5)")
     beta2: float = option(0.99, "Adam's second-moment decay (the paper: 0.9)")
     l1_weight: float = option(4.0, "weight of mean |x - x_hat|")
@@ -64,7 +65,7 @@ class TrainConfig:
         for name in ("l1_weight", "l2_weight", "perceptual_weight", "gan_weight", "beta"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
-        for name in ("photo_share", "perceptual_share"):
+        for name in ("photo_share", "colour_shuffle", "perceptual_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
         if self.gan_loss not in losses.GAN_LOSSES:
@@ -135,6 +136,7 @@ class VQGANTask:
             crop=cfg.crop,
             photo_share=cfg.photo_share,
             seed=loop.seed,
+            colour_shuffle=cfg.colour_shuffle,
         )
         self.held_out = dataset.held_out(pictures, cfg.held_out)
         if loop.compile:

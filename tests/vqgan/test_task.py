@@ -171,3 +171,12 @@ def test_crops_depend_on_seed_and_step_only(pictures):
     halves = torch.cat([a.batch(7, 4, rank, 2) for rank in range(2)])
     assert torch.equal(halves, b.batch(7, 4))
     assert -1 <= halves.min() and halves.max() <= 1
+
+
+def test_colour_shuffle_permutes_channels_and_moves_no_pixel(pictures):
+    kwargs = {"size": 32, "crop": 16, "photo_share": 0.25, "seed": 1}
+    plain = dataset.Crops(pictures, **kwargs).batch(3, 16)
+    mixed = dataset.Crops(pictures, colour_shuffle=1.0, **kwargs).batch(3, 16)
+    assert torch.equal(plain.sort(dim=1).values, mixed.sort(dim=1).values)
+    changed = (plain != mixed).flatten(1).any(1).float().mean()
+    assert 0.5 < changed < 1  # five of six permutations change something

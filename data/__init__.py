@@ -1,0 +1,1 @@
+"""The training set of the bundled models, made from registry packages (`python -m data.build`)."""
