@@ -92,7 +92,7 @@ def whole(picture: Picture, size: int) -> np.ndarray:
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pixels).movedim(-1, -3).float().div(127.5).sub(1)
+    return torch.tensor(pixels).movedim(-1, -3).float().div(127.5).sub(1)
 
 
 class Crops:

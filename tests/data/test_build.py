@@ -13,7 +13,7 @@ from PIL import Image
 
 from data import build, sources
 
-COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+COPYRIGHT = """Format: copyright-format/1.0
 
 Files: *
 Copyright: 2020, Somebody

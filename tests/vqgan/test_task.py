@@ -175,8 +175,8 @@ def test_crops_depend_on_seed_and_step_only(pictures):
 
 def test_colour_shuffle_permutes_channels_and_moves_no_pixel(pictures):
     kwargs = {"size": 32, "crop": 16, "photo_share": 0.25, "seed": 1}
-    plain = dataset.Crops(pictures, **kwargs).batch(3, 16)
-    mixed = dataset.Crops(pictures, colour_shuffle=1.0, **kwargs).batch(3, 16)
+    plain = dataset.Crops(pictures, **kwargs).batch(3, 64)
+    mixed = dataset.Crops(pictures, colour_shuffle=0.6, **kwargs).batch(3, 64)
     assert torch.equal(plain.sort(dim=1).values, mixed.sort(dim=1).values)
     changed = (plain != mixed).flatten(1).any(1).float().mean()
-    assert 0.5 < changed < 1  # five of six permutations change something
+    assert 0.3 < changed < 0.7  # five of six permutations change something
