@@ -1,0 +1,197 @@
+"""A bundle: one folder with a model's weights (safetensors, fp16) and config.json, its card.
+
+`load` and `save` are strict: every tensor must be there, fit, and match the sha256 in the card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from prior.model import GPT, PriorConfig
+from vqgan.model import VQGAN, VQGANConfig
+from vqgan.perceptual import PerceptualLoss
+
+FORMAT = 1
+DEFAULT = "emoji-128"
+FOLDER = Path(__file__).parent
+WEIGHTS, PRIOR, CARD = "vqgan.safetensors", "prior.safetensors", "config.json"
+METRIC = FOLDER / "perceptual" / "alex.safetensors"
+TOKENIZER = ("encoder.", "quant_conv.", "quantize.")
+
+
+@dataclass
+class Bundle:
+    """The models of one folder, ready for inference: eval mode, no gradients."""
+
+    name: str
+    vqgan: VQGAN
+    prior: GPT | None
+    clip: object | None
+    card: dict  # config.json's content
+    path: Path
+
+    @cached_property
+    def tokenizer_id(self) -> str:
+        return tokenizer_id(self.vqgan)
+
+
+def tokenizer_id(vqgan: VQGAN) -> str:
+    """sha256 (hex) over all that decides a picture's codes; the decoder has no part in it.
+
+    The tensors of encoder, quant_conv and quantize as fp16 bytes, sorted by name. It is the same
+    for the trained model and for the bundle saved from it.
+    """
+    state, digest = vqgan.state_dict(), hashlib.sha256()
+    for name in sorted(n for n in state if n.startswith(TOKENIZER)):
+        digest.update(state[name].detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def names() -> list[str]:
+    """The bundles that are shipped, by name."""
+    return sorted(p.parent.name for p in FOLDER.glob(f"*/{CARD}"))
+
+
+def load(name_or_path: str | os.PathLike = DEFAULT, device: str | torch.device = "cpu") -> Bundle:
+    """A bundle by name, or from a folder. ValueError with one sentence if it is not whole."""
+    path = find(name_or_path)
+    card = read_card(path)
+    vqgan = VQGAN(_config(VQGANConfig, card.get("vqgan"), path))
+    fill(vqgan, path / WEIGHTS, card.get("sha256", {}).get(WEIGHTS))
+    bundle = Bundle(str(card["name"]), vqgan, None, None, card, path)
+    if "prior" in card:
+        bundle.prior = _load_prior(bundle)
+    for model in filter(None, (bundle.vqgan, bundle.prior)):
+        model.requires_grad_(False).eval().to(device)
+    return bundle
+
+
+def _load_prior(bundle: Bundle) -> GPT:
+    card = bundle.card["prior"]
+    prior = GPT(_config(PriorConfig, card.get("model"), bundle.path))
+    fill(prior, bundle.path / PRIOR, bundle.card.get("sha256", {}).get(PRIOR))
+    if card.get("tokenizer_id") != bundle.tokenizer_id:
+        raise ValueError(
+            f"the prior in {bundle.path} was trained on codes of another tokenizer: train one on "
+            "this bundle's (python -m prior.train)"
+        )
+    return prior
+
+
+def find(name_or_path: str | os.PathLike) -> Path:
+    """The folder of a bundle given by name or path."""
+    if str(name_or_path) in names():
+        return FOLDER / str(name_or_path)
+    path = Path(name_or_path)
+    if (path / CARD).is_file():
+        return path
+    known = ", ".join(names()) or "none"
+    raise ValueError(
+        f"there is no bundle {str(name_or_path)!r}: give one of those here ({known}) or a folder "
+        f"with {CARD} and {WEIGHTS}"
+    )
+
+
+def read_card(path: Path) -> dict:
+    """config.json as a dict with a known format and a name."""
+    try:
+        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path / CARD} cannot be read: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT or "name" not in card:
+        raise ValueError(f"{path / CARD} is not a bundle of format {FORMAT} with a name")
+    return card
+
+
+def _config(cls: type, values: object, path: Path) -> VQGANConfig | PriorConfig:
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        name = cls.__name__
+        raise ValueError(f"{path / CARD} does not describe a {name}: {error}") from error
+
+
+def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:
+    """Load a safetensors file strictly into `model` (cast to its dtypes), sha256 checked."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"{path} is not the file that its {CARD} names (the sha256 differs): get it again"
+        )
+    try:
+        model.load_state_dict(parse_safetensors(data))
+    except Exception as error:  # safetensors' own error type, or torch's list of keys
+        first = str(error).splitlines()
+        raise ValueError(f"{path} does not fit the model: {' '.join(first[:2])}") from error
+
+
+def save(
+    path: str | os.PathLike, *, name: str, vqgan: VQGAN, card: dict, prior: GPT | None = None
+) -> Path:
+    """Write a bundle folder -> its path.
+
+    `card` is what config.json says beyond what follows from the models: preprocess, training,
+    metrics. `prior` must have been trained on this VQGAN's codes. Each file is replaced in one
+    step, config.json last. Other files of the folder stay.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    files = {WEIGHTS: pack(vqgan.state_dict())}
+    derived = {
+        "format": FORMAT,
+        "name": name,
+        "vqgan": vqgan.config.to_dict(),
+        "tokenizer_id": tokenizer_id(vqgan),
+    }
+    if prior is not None:
+        files[PRIOR] = pack(prior.state_dict())
+        fixed = {"model": prior.config.to_dict(), "tokenizer_id": derived["tokenizer_id"]}
+        derived["prior"] = card.get("prior", {}) | fixed
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    derived["sha256"] = card.get("sha256", {}) | hashes
+    preprocess = {"size": vqgan.config.resolution, "range": [-1, 1], "background": "white"}
+    for file, data in files.items():
+        write(path / file, data)
+    write_card(path, {**derived, "preprocess": preprocess, **card, **derived})
+    return path
+
+
+def write_card(path: Path, card: dict) -> None:
+    """Replace config.json in one step."""
+    write(path / CARD, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def pack(state: dict[str, Tensor]) -> bytes:
+    """Tensors -> a safetensors file in fp16. ValueError if one does not survive the cast."""
+    half = {name: value.detach().cpu().half().contiguous() for name, value in state.items()}
+    for name, value in half.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} has values that are not finite in fp16")
+    return to_safetensors(half)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a file in one step."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def metric(device: str | torch.device = "cpu") -> PerceptualLoss:
+    """The app's perceptual metric: shift-tolerant AlexNet, shipped in checkpoints/perceptual/."""
+    model = PerceptualLoss("alex")
+    fill(model, METRIC)
+    return model.to(device)

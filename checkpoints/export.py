@@ -1,0 +1,163 @@
+"""Turn a training run into a bundle: `python -m checkpoints.export RUN OUT`.
+
+Takes the averaged weights of RUN/last.pt and the log. Other files of OUT stay, and so does what
+config.json says of them, as long as it still holds: metrics belong to exactly these weights, prior
+and code statistics to the tokenizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+
+import torch
+
+from checkpoints.bundle import CARD, WEIGHTS, pack, read_card, save, tokenizer_id, write
+from training.checkpoint import load
+from training.flags import fail
+from vqgan import dataset
+from vqgan.model import VQGAN, VQGANConfig
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    before: list[Path] | None = None,
+    name: str | None = None,
+    raw: bool = False,
+    data: Path | None = None,
+) -> Path:
+    """Write the bundle of `run` -> its folder. ValueError if a part is missing or does not fit.
+
+    `before` are the earlier runs that it was started from, first to last: their steps, hours and
+    logs are counted in. `raw` takes the last weights instead of their average. `data` names the
+    data set's folder, for its licences.
+    """
+    runs = [*(before or []), run]
+    states = [load(r / "last.pt") for r in runs]
+    try:
+        state = states[-1]
+        task = state["task"]
+        weights = task["model"] if raw else task["ema"]["shadow"]
+        vqgan = VQGAN(VQGANConfig(**state["config"]["model"]))
+        vqgan.load_state_dict(weights)
+        training = _training(states, raw)
+    except (KeyError, TypeError, RuntimeError) as error:
+        first = " ".join(str(error).splitlines()[:2])
+        raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error
+    if data is not None:
+        training |= _licences(data, training["data_sha256"])
+    card = {**_kept(out, vqgan), "training": training}
+    save(out, name=name or out.resolve().name, vqgan=vqgan.eval(), card=card)
+    write(out / "log.csv", _logs(runs).encode())
+    return out
+
+
+def _kept(out: Path, vqgan: VQGAN) -> dict:
+    """What the card that is in `out` says and is still true of these weights."""
+    if not (out / CARD).is_file():
+        return {}
+    old = read_card(out)
+    if old.get("tokenizer_id") != tokenizer_id(vqgan):
+        return {}
+    weights = hashlib.sha256(pack(vqgan.state_dict())).hexdigest()
+    same = old.get("sha256", {}).get(WEIGHTS) == weights
+    return {k: v for k, v in old.items() if same or k != "metrics"}
+
+
+def _training(states: list[dict], raw: bool) -> dict:
+    """The card's "training": totals, and one entry a run."""
+    runs = [
+        {
+            "command": without_folders(s["config"].get("command", "")),
+            "steps": s["step"],
+            "hours": round(s["seconds"] / 3600, 3),
+            "train": s["config"]["train"],
+            "loop": s["config"]["loop"],
+        }
+        for s in states
+    ]
+    return {
+        "steps": sum(r["steps"] for r in runs),
+        "hours": round(sum(r["hours"] for r in runs), 3),
+        "command": runs[-1]["command"],
+        "weights": "last" if raw else "average",
+        "data_sha256": states[-1]["config"]["data"]["sha256"],
+        "torch": torch.__version__,
+        "runs": runs,
+    }
+
+
+def without_folders(command: str) -> str:
+    """A command line whose absolute paths are cut to their last part: a card is published."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return " ".join(re.sub(r"^(--[\w-]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in words)
+
+
+def _licences(folder: Path, sha256: str | None) -> dict:
+    """Licences and counts of the data set, if it is the one that the run saw."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found = dataset.identity(folder)["sha256"]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} is not a data set made by data.build: {error}") from error
+    if found != sha256:
+        raise ValueError(
+            f"{folder} is not the data set that the run was trained on: the sha256 of its "
+            f"manifest.jsonl is {found}, the run's was {sha256}"
+        )
+    return {
+        "licences": manifest["licences"],
+        "pictures": manifest["counts"]["all"],
+        "attribution": manifest["attribution"],
+    }
+
+
+def _logs(runs: list[Path]) -> str:
+    """The runs' log.csv as one, with a column `run` counting from 1."""
+    rows, columns = [], ["run"]
+    for number, run in enumerate(runs, 1):
+        try:
+            with open(run / "log.csv", newline="", encoding="utf-8") as file:
+                found = list(csv.DictReader(file))
+        except OSError as error:
+            raise ValueError(f"{run / 'log.csv'} cannot be read: {error.strerror}") from error
+        rows += [{"run": number, **row} for row in found]
+        columns += [c for row in found[:1] for c in row if c not in columns]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="python -m checkpoints.export", description=__doc__)
+    p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
+    p.add_argument("out", metavar="OUT", type=Path, help="folder of the bundle")
+    p.add_argument("--before", metavar="RUN", type=Path, nargs="+", help="runs it started from")
+    p.add_argument("--name", help="name of the bundle (default: that of OUT)")
+    p.add_argument("--raw", action="store_true", help="the last weights instead of their average")
+    p.add_argument("--data", type=Path, help="the data set's folder, to record its licences")
+    args = p.parse_args(argv)
+    try:
+        path = export(**vars(args))
+    except (ValueError, OSError) as error:
+        fail(error)
+    card = read_card(path)
+    print(f"{path}: {card['training']['steps']:,} steps, {card['training']['hours']} hours")
+    print(f"tokenizer {card['tokenizer_id']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Bundles: what is saved comes back, and what is not whole is refused in a sentence."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import checkpoints
+from checkpoints import bundle as module
+from prior.model import GPT, PriorConfig
+from vqgan.model import VQGAN
+
+
+@pytest.fixture
+def saved(tiny_vqgan, tmp_path):
+    card = {"training": {"steps": 3}, "sha256": {"other.bin": "00"}}
+    return checkpoints.save(tmp_path / "tiny", name="tiny", vqgan=tiny_vqgan, card=card)
+
+
+@pytest.fixture
+def prior():
+    torch.manual_seed(1)
+    return GPT(PriorConfig(codebook_size=32, height=16, width=16, layers=1, heads=1, dim=8))
+
+
+def edit_card(path, **changes) -> None:
+    card = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(card | changes))
+
+
+def test_round_trip(saved, tiny_vqgan):
+    b = checkpoints.load(saved)
+    assert b.name == "tiny" and b.path == saved and b.prior is None and b.clip is None
+    assert b.vqgan.config == tiny_vqgan.config and not b.vqgan.training
+    for name, value in tiny_vqgan.state_dict().items():
+        loaded = b.vqgan.state_dict()[name]
+        assert loaded.dtype == torch.float32 and torch.equal(loaded, value.half().float())
+    assert not any(p.requires_grad for p in b.vqgan.parameters())
+
+
+def test_the_card_says_what_the_model_is(saved, tiny_vqgan):
+    card = checkpoints.load(saved).card
+    assert card["format"] == 1 and card["name"] == "tiny"
+    assert card["preprocess"] == {"size": 32, "range": [-1, 1], "background": "white"}
+    assert card["training"] == {"steps": 3}
+    assert card["sha256"]["other.bin"] == "00" and len(card["sha256"]["vqgan.safetensors"]) == 64
+    assert card["tokenizer_id"] == checkpoints.tokenizer_id(tiny_vqgan)
+    assert next(iter(load_file(saved / "vqgan.safetensors").values())).dtype == torch.float16
+
+
+def test_what_follows_from_the_model_cannot_be_set(tiny_vqgan, tmp_path):
+    stale = {"name": "old", "tokenizer_id": "old", "vqgan": {}, "preprocess": {"size": 64}}
+    card = checkpoints.load(
+        checkpoints.save(tmp_path / "b", name="new", vqgan=tiny_vqgan, card=stale)
+    ).card
+    assert card["name"] == "new" and card["tokenizer_id"] == checkpoints.tokenizer_id(tiny_vqgan)
+    assert card["preprocess"] == {"size": 64}
+
+
+def test_tokenizer_id_belongs_to_the_tokens(saved, tiny_vqgan):
+    b = checkpoints.load(saved)
+    before = checkpoints.tokenizer_id(tiny_vqgan)
+    assert b.tokenizer_id == before
+    with torch.no_grad():
+        for part in (tiny_vqgan.decoder, tiny_vqgan.post_quant_conv):
+            for p in part.parameters():
+                p += 1
+        assert checkpoints.tokenizer_id(tiny_vqgan) == before
+        for part in (tiny_vqgan.encoder, tiny_vqgan.quant_conv, tiny_vqgan.quantize):
+            next(part.parameters())[0] += 1
+            after = checkpoints.tokenizer_id(tiny_vqgan)
+            assert after != before
+            before = after
+
+
+def test_names_and_unknown_bundles(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    assert checkpoints.names() == ["tiny"]
+    assert checkpoints.load("tiny").path == tmp_path / "tiny"
+    with pytest.raises(ValueError, match=r"no bundle 'nope': give one of those here \(tiny\)"):
+        checkpoints.load("nope")
+
+
+def test_damaged_weights_are_found_by_their_hash(saved):
+    file = saved / "vqgan.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="sha256 differs"):
+        checkpoints.load(saved)
+    file.unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoints.load(saved)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape", "garbage"])
+def test_loading_is_strict(saved, change):
+    file = saved / "vqgan.safetensors"
+    state = load_file(file)
+    name = next(iter(state))
+    if change == "missing":
+        del state[name]
+    elif change == "extra":
+        state["more"] = torch.zeros(1)
+    else:
+        state[name] = torch.zeros(1, 2, 3)
+    save_file(state, file)
+    if change == "garbage":
+        file.write_bytes(b"no safetensors")
+    edit_card(saved, sha256={})
+    with pytest.raises(ValueError, match="does not fit the model") as caught:
+        checkpoints.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2}, "not a bundle of format 1"),
+        ({"vqgan": {"ch": 8, "unknown": 1}}, "does not describe a VQGANConfig"),
+        ({"vqgan": {"ch": 0}}, "ch is 0"),
+        ({"vqgan": None}, "does not describe a VQGANConfig"),
+    ],
+)
+def test_bad_cards(saved, changes, said):
+    edit_card(saved, **changes)
+    with pytest.raises(ValueError, match=said):
+        checkpoints.load(saved)
+
+
+def test_a_card_that_is_no_json(saved):
+    (saved / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoints.load(saved)
+
+
+def test_values_beyond_fp16_are_refused_and_the_old_bundle_stays(saved, tiny_vqgan):
+    before = (saved / "vqgan.safetensors").read_bytes()
+    with torch.no_grad():
+        tiny_vqgan.decoder.conv_in.bias[0] = 1e6
+    with pytest.raises(ValueError, match=r"decoder\.conv_in\.bias .* not finite in fp16"):
+        checkpoints.save(saved, name="tiny", vqgan=tiny_vqgan, card={})
+    assert (saved / "vqgan.safetensors").read_bytes() == before
+
+
+def test_a_save_that_is_cut_off_leaves_the_old_file(saved, monkeypatch, tiny_config):
+    def power_cut(*_):
+        raise OSError("power cut")
+
+    (saved / "README.md").write_text("card")
+    monkeypatch.setattr(os, "replace", power_cut)
+    with pytest.raises(OSError, match="power cut"):
+        checkpoints.save(saved, name="tiny", vqgan=VQGAN(tiny_config), card={})
+    monkeypatch.undo()
+    assert checkpoints.load(saved).card["training"] == {"steps": 3}
+    assert (saved / "README.md").read_text() == "card"
+
+
+def test_a_prior_comes_along(tmp_path, tiny_vqgan, prior):
+    card = {"prior": {"metrics": 1}}
+    path = checkpoints.save(tmp_path / "b", name="b", vqgan=tiny_vqgan, card=card, prior=prior)
+    b = checkpoints.load(path)
+    assert b.prior.config == prior.config and not b.prior.training
+    assert not any(p.requires_grad for p in b.prior.parameters())
+    for name, value in prior.state_dict().items():
+        assert torch.equal(b.prior.state_dict()[name], value.half().float())
+    assert b.card["prior"]["metrics"] == 1
+    assert set(b.card["sha256"]) == {"vqgan.safetensors", "prior.safetensors"}
+
+
+def test_a_prior_of_another_tokenizer_is_refused(tmp_path, tiny_vqgan, prior):
+    path = checkpoints.save(tmp_path / "b", name="b", vqgan=tiny_vqgan, card={}, prior=prior)
+    card = json.loads((path / "config.json").read_text())
+    edit_card(path, prior=card["prior"] | {"tokenizer_id": "0"})
+    with pytest.raises(ValueError, match="codes of another tokenizer"):
+        checkpoints.load(path)
+    edit_card(path, prior={})
+    with pytest.raises(ValueError, match="does not describe a PriorConfig"):
+        checkpoints.load(path)

@@ -1,0 +1,133 @@
+"""From the trainer's own checkpoint to a bundle."""
+
+import csv
+import hashlib
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from checkpoints.export import export, main, without_folders
+from training.checkpoint import load, save
+from vqgan.train import main as train
+
+MODEL = (
+    "--resolution 16 --ch 8 --ch-mult 1 2 --num-res-blocks 1 --attn-resolutions --no-mid-attn "
+    "--num-groups 4 --z-channels 8 --codebook-size 16 --embed-dim 4 --quantizer cosine"
+)
+SCHEDULE = (
+    "--steps 3 --batch 2 --crop 16 --perceptual-weight 0 --no-bf16 --log-every 1 --sample-every 0 "
+    "--device cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two short runs, the second started from the first, and their data."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "data").mkdir()
+    rows = []
+    for i in range(4):
+        Image.effect_noise((16, 16), 90 + i).convert("RGB").save(root / "data" / f"{i}.png")
+        row = {"path": f"{i}.png", "mask": None, "kind": "icon"}
+        rows.append(json.dumps(row | {"split": "val" if i == 3 else "train"}))
+    (root / "data" / "manifest.jsonl").write_text("\n".join(rows))
+    manifest = {"licences": {"MIT": 4}, "counts": {"all": 4}, "attribution": ["me"]}
+    (root / "data" / "manifest.json").write_text(json.dumps(manifest))
+    for name, start in (("first", []), ("second", ["--init", str(root / "first")])):
+        data = ["--data", str(root / "data"), "--out", str(root / name), *start]
+        train([*data, *SCHEDULE.split(), *(MODEL.split() if name == "first" else [])])
+    return root
+
+
+def test_the_average_is_taken(runs, tmp_path):
+    out = export(runs / "first", tmp_path / "b")
+    task = load(runs / "first" / "last.pt")["task"]
+    loaded = checkpoints.load(out)
+    name = "decoder.conv_out.weight"
+    shadow, last = task["ema"]["shadow"][name], task["model"][name]
+    assert not torch.equal(shadow.half(), last.half())
+    assert torch.equal(loaded.vqgan.state_dict()[name], shadow.half().float())
+    raw = checkpoints.load(export(runs / "first", tmp_path / "r", raw=True))
+    assert torch.equal(raw.vqgan.state_dict()[name], last.half().float())
+    assert (loaded.name, loaded.card["training"]["weights"]) == ("b", "average")
+    assert raw.card["training"]["weights"] == "last"
+
+
+def test_the_card_tells_how_it_was_trained(runs, tmp_path):
+    data = runs / "data"
+    out = export(runs / "second", tmp_path / "b", before=[runs / "first"], name="n", data=data)
+    card = checkpoints.load(out).card
+    t = card["training"]
+    assert card["name"] == "n" and t["steps"] == 6 and t["hours"] >= 0
+    assert t["data_sha256"] == hashlib.sha256((data / "manifest.jsonl").read_bytes()).hexdigest()
+    assert t["licences"] == {"MIT": 4} and t["pictures"] == 4 and t["attribution"] == ["me"]
+    assert [r["steps"] for r in t["runs"]] == [3, 3]
+    assert t["command"].startswith("python -m vqgan.train --data data --out second --init first")
+    assert t["runs"][0]["train"]["batch"] == 2 and t["runs"][0]["loop"]["steps"] == 3
+    assert str(runs) not in (out / "config.json").read_text()
+    with open(out / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["run"], r["step"]) for r in rows] == [(r, s) for r in "12" for s in "012"]
+    assert all(float(r["total"]) > 0 for r in rows)
+
+
+def test_what_a_new_export_keeps(runs, tmp_path):
+    """Metrics belong to exactly these weights; what hangs on the tokens, to the tokenizer."""
+    out = export(runs / "first", tmp_path / "b")
+
+    def add(**more):
+        card = json.loads((out / "config.json").read_text()) | more
+        (out / "config.json").write_text(json.dumps(card))
+
+    add(metrics={"val": 1}, more={"layers": 2})
+    (out / "README.md").write_text("the card")
+    card = checkpoints.load(export(runs / "first", out)).card
+    assert card["metrics"] == {"val": 1} and card["more"] == {"layers": 2}
+
+    state = load(runs / "first" / "last.pt")
+    for change, kept in (("decoder.conv_out.bias", True), ("quant_conv.bias", False)):
+        state["task"]["ema"]["shadow"][change] += 1
+        save(tmp_path / "run" / "last.pt", state)
+        (tmp_path / "run" / "log.csv").write_text("step\n0\n")
+        card = checkpoints.load(export(tmp_path / "run", out)).card
+        assert "metrics" not in card and ("more" in card) == kept
+        assert (out / "README.md").read_text() == "the card"
+
+
+def test_commands_lose_their_folders():
+    command = (
+        "python -m vqgan.train --data /a/b/emoji --out=/r/x/ --init emoji-128 --lr 1e-4 --n 1/2"
+    )
+    kept = "python -m vqgan.train --data emoji --out=x --init emoji-128 --lr 1e-4 --n 1/2"
+    assert without_folders(command) == kept
+
+
+def test_bad_input(runs, tmp_path, capsys):
+    def fails(*argv):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in argv])
+        assert stop.value.code == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        return lines[0]
+
+    out = tmp_path / "b"
+    assert "no checkpoint" in fails(tmp_path, out)
+    (tmp_path / "bad").mkdir()
+    torch.save({"step": 1}, tmp_path / "bad" / "last.pt")
+    assert "is not a VQGAN run's checkpoint" in fails(tmp_path / "bad", out)
+    other = tmp_path / "data"
+    other.mkdir()
+    (other / "manifest.json").write_text("{}")
+    (other / "manifest.jsonl").write_text("")
+    assert "is not the data set" in fails(runs / "first", out, "--data", other)
+    assert not out.exists()
+
+
+def test_the_command(runs, tmp_path, capsys):
+    main([str(runs / "second"), str(tmp_path / "b"), "--before", str(runs / "first")])
+    said = capsys.readouterr().out
+    assert "6 steps" in said and checkpoints.load(tmp_path / "b").tokenizer_id in said

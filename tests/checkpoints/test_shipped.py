@@ -1,0 +1,65 @@
+"""The weights in this checkout: there, whole, trained, and as good as their card says."""
+
+import hashlib
+import re
+
+import pytest
+
+import checkpoints
+from bench.quality import choose, measure, summarise
+from checkpoints.bundle import FOLDER, METRIC
+
+PATH = FOLDER / checkpoints.DEFAULT
+TOLERANCE = 0.05  # dB; another processor may round a latent to another code
+UNTRAINED = 15.0  # dB; random weights give about 7, a picture of one grey about 11
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return checkpoints.load(PATH)
+
+
+def test_the_files_are_there_and_small_enough():
+    for name in ("config.json", "vqgan.safetensors", "README.md", "log.csv"):
+        assert (PATH / name).is_file(), name
+    sizes = [p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()]
+    assert max(sizes) <= 45 * MEGABYTE and sum(sizes) <= 120 * MEGABYTE
+    assert METRIC.stat().st_size < 6 * MEGABYTE
+
+
+def test_every_file_is_the_one_that_the_card_names(bundle):
+    named = bundle.card["sha256"]
+    assert "vqgan.safetensors" in named
+    for name, expected in named.items():
+        assert hashlib.sha256((PATH / name).read_bytes()).hexdigest() == expected, name
+    assert {p.name for p in PATH.glob("*.safetensors")} <= named.keys()
+
+
+def test_the_card_is_whole(bundle):
+    card = bundle.card
+    assert card["name"] == checkpoints.DEFAULT
+    assert card["tokenizer_id"] == bundle.tokenizer_id
+    training = card["training"]
+    assert training["steps"] > 0 and training["hours"] > 0 and training["command"]
+    assert re.fullmatch("[0-9a-f]{64}", training["data_sha256"])
+    assert training["licences"] and training["attribution"]
+    for split in ("val", "fixtures"):
+        assert card["metrics"][split]["pictures"] > 0, split
+        assert card["metrics"][split]["command"]
+
+
+def test_nothing_names_a_folder_of_the_computer_that_trained_it():
+    text = (PATH / "config.json").read_text() + (PATH / "log.csv").read_text()
+    assert not re.search(r"(?<![\w./:])/(root|home|work|tmp|data|mnt)/", text)
+
+
+def test_the_fixture_pictures_come_back_as_well_as_the_card_says(bundle, fixtures):
+    said = bundle.card["metrics"]["fixtures"]
+    pictures = choose(fixtures, "all", None)
+    rows, counts = measure(bundle.vqgan, pictures, size=bundle.card["preprocess"]["size"])
+    found = summarise(rows, counts)
+    assert found["pictures"] == said["pictures"]
+    for name in ("psnr", "fg_psnr"):
+        assert found[name] == pytest.approx(said[name], abs=TOLERANCE), name
+    assert found["psnr"] > UNTRAINED and found["codes_used"] > 100

@@ -1,0 +1,168 @@
+"""Pictures in and out: any file a person may drop in -> RGB, and RGB <-> tensors in [-1, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageCms, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 64_000_000  # RGB of this size is 192 MB; larger ones are refused unread
+# A list, since Pillow knows formats that no one uploads and some that run other programs (EPS).
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+KNOWN = "PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF can be read"
+
+Source = str | os.PathLike | bytes | BinaryIO | Image.Image
+
+
+def open_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> Image.Image:
+    """A path, bytes, binary file or PIL picture -> PIL "RGB", upright, sRGB, alpha on white.
+
+    Of an animation the first frame. ValueError with one sentence if it is empty, no picture, of an
+    unknown format, damaged, or has more than `max_pixels` pixels (found before decoding).
+    """
+    if isinstance(source, Image.Image):
+        _check_size(source.size, max_pixels, "the picture")
+        return _to_rgb(source)
+    name, file = _opened(source)
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, (str, os.PathLike)):
+            stack.callback(file.close)
+        if file.seek(0, os.SEEK_END) == 0:
+            raise ValueError(f"{name} is empty (0 bytes): choose a picture. {KNOWN}.")
+        file.seek(0)
+        try:
+            Image.init()
+            image = Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise _too_large(name, "far too many", max_pixels) from None
+        except Exception:  # Pillow's readers raise a dozen kinds of error on foreign bytes
+            raise ValueError(f"{name} is not a picture of a known format: {KNOWN}.") from None
+        _check_size(image.size, max_pixels, name)
+        try:
+            image.load()
+            return _to_rgb(image)
+        except Exception as error:
+            raise ValueError(f"{name} is damaged or cut off: {error}.") from error
+
+
+def _opened(source: str | os.PathLike | bytes | BinaryIO) -> tuple[str, BinaryIO]:
+    """What to call the source in a message, and the source as a binary file."""
+    if isinstance(source, (bytes, bytearray)):
+        return "this file", io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return "this file", source
+    path = Path(source)
+    try:
+        return path.name, path.open("rb")
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}.") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder: choose a picture.") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+
+
+def _too_large(name: str, pixels: str, max_pixels: float) -> ValueError:
+    return ValueError(
+        f"{name} has {pixels} pixels: at most {max_pixels / 1e6:g} million can be read, "
+        "so scale it down first."
+    )
+
+
+def _check_size(size: tuple[int, int], max_pixels: float, name: str) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ValueError(f"{name} is {width}x{height} pixels: it has no content.")
+    if width * height > max_pixels:
+        raise _too_large(name, f"{width:,} x {height:,}", max_pixels)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode -> a new "RGB" picture: 8 bits, EXIF orientation applied, alpha on white, sRGB."""
+    profile = image.info.get("icc_profile")
+    with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    elif image.mode != "CMYK":
+        image = image.convert("RGB")
+    if profile:
+        image = _to_srgb(image, profile)
+    image = image.convert("RGB")
+    if alpha is None:
+        return image
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=alpha)
+    return white
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Modes I;16, I and F -> "L". Pillow's own convert would clip them to white."""
+    values = np.nan_to_num(np.asarray(image))
+    top = float(values.max())
+    if image.mode.startswith("I;16"):
+        white = 65535
+    else:  # 32-bit TIFF: no range is given, so the smallest usual one that holds its values
+        white = next((w for w in (1, 255, 65535) if 0 < top <= w), max(top, 1))
+    scaled = (values.clip(0, white) * np.float32(255 / white)).round()
+    return Image.fromarray(scaled.astype(np.uint8), "L")
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours as the embedded ICC profile means them (wide-gamut phones, printers' CMYK)."""
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = given.profile.xcolor_space.strip()
+        if space == ("CMYK" if image.mode == "CMYK" else "RGB"):
+            target = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image.convert(space), given, target, outputMode="RGB")
+    return image
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """PIL picture (W x H) -> (1, 3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))
+    return pixels.permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """(3, H, W) or (1, 3, H, W) float, clamped to [-1, 1] -> PIL "RGB" (W x H)."""
+    pixels = tensor[0] if tensor.ndim == 4 and tensor.shape[0] == 1 else tensor
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"the tensor has shape {tuple(tensor.shape)}: expected (3, H, W)")
+    pixels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def fit(image: Image.Image, side: int) -> Image.Image:
+    """Scale so that the longest side is `side` pixels, up or down, aspect kept (at least 1 px)."""
+    if side < 1:
+        raise ValueError(f"side is {side}: it must be at least 1 pixel")
+    scale = side / max(image.size)
+    size = tuple(max(1, round(s * scale)) for s in image.size)
+    if size == image.size:
+        return image
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def pad_to_multiple(images: Tensor, f: int) -> tuple[Tensor, tuple[int, int]]:
+    """(B, C, H, W) -> (the same with its right and bottom edges repeated, (H, W)).
+
+    Both sides become multiples of `f`; crop a result back with `[..., :H, :W]`.
+    """
+    height, width = images.shape[-2:]
+    pad = (0, math.ceil(width / f) * f - width, 0, math.ceil(height / f) * f - height)
+    return F.pad(images, pad, mode="replicate") if any(pad) else images, (height, width)
