@@ -52,6 +52,12 @@ def initial_weights(source: str) -> tuple[dict, dict]:
     return vqgan.state_dict(), vqgan.config.to_dict()
 
 
+def previous_commands(out: Path) -> list[str]:
+    """The command lines that have trained a run so far, first to last."""
+    stored = load_checkpoint(out / "last.pt")["config"]
+    return [*stored.get("earlier_commands", []), stored["command"]]
+
+
 def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopConfig, dict | None]:
     """The three configs and, with --init, the weights to start from."""
     chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
@@ -87,12 +93,14 @@ def main(argv: list[str] | None = None) -> None:
             task.init_from(weights)
     except (ValueError, FileNotFoundError) as error:
         flags.fail(error)
+    earlier = previous_commands(out) if args.resume else []
     config = {
         "model": model_cfg.to_dict(),
         "train": asdict(train_cfg),
         "loop": asdict(loop_cfg),
         "data": dataset.identity(args.data),
         "command": "python -m vqgan.train " + " ".join(sys.argv[1:] if argv is None else argv),
+        "earlier_commands": earlier,
     }
     try:
         run(task, loop_cfg, out, json.loads(json.dumps(config)), args.resume)

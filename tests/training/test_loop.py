@@ -92,6 +92,7 @@ def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path):
     assert torch.equal(a["rng"], b["rng"])
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert [r["step"] for r in rows(tmp_path / "b")] == [str(i) for i in range(20)]
+    assert len(b["config"]["earlier_commands"]) == 1  # the command that was killed
 
 
 # Runs the real command on every rank and keeps each rank's own state to compare.

@@ -1,0 +1,122 @@
+"""VQGAN Studio: `python app.py` opens the page in which a picture becomes codes and back."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.abc
+import importlib.machinery
+import os
+import socket
+import sys
+import time
+import types
+from typing import NoReturn
+
+STARTED = time.monotonic()
+PORTS_TRIED = 100
+
+
+def fail(message: object) -> int:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a bad flag, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(fail(f"{message} (see python {self.prog} --help)"))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="app.py", description=__doc__)
+    p.add_argument("--host", help="address to listen on (127.0.0.1; 0.0.0.0 on Spaces)")
+    p.add_argument("--port", type=int, default=7860, help="the next free one if taken (7860)")
+    p.add_argument("--bundle", help="name of a bundle in checkpoints/, or a folder (emoji-128)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    p.add_argument("--share", action="store_true", help="also open a public link through Gradio")
+    return p
+
+
+def free_port(host: str, first: int) -> int:
+    """The first port from `first` on that nothing listens on."""
+    if not 1 <= first <= 65535:
+        raise ValueError(f"port {first} does not exist: choose 1 to 65535")
+    for port in range(first, min(first + PORTS_TRIED, 65536)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except PermissionError:
+                raise ValueError(f"port {port} needs more rights: choose 1024 or above") from None
+            except socket.gaierror:
+                raise ValueError(f"host {host!r} is no address of this computer") from None
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ValueError(f"host {host!r} is no address of this computer") from None
+                continue
+            return port
+    raise ValueError(f"no free port from {first} on: choose another one")
+
+
+class QuickGradio(importlib.abc.MetaPathFinder):
+    """Gradio rewrites the type stubs (.pyi) of its components whenever it is imported, a third of
+    the import's time. An app has no use for them, so this leaves that step out."""
+
+    def find_spec(self, name, path, target=None):
+        if name != "gradio.component_meta":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            execute(module)
+            module.create_or_modify_pyi = lambda *args: None
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    host = args.host or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
+    try:
+        port = free_port(host, args.port)
+    except ValueError as error:
+        return fail(error)
+    sys.meta_path.insert(0, QuickGradio())
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+
+    import checkpoints
+    from ui.studio import Studio, usable_device
+
+    try:
+        device = usable_device(args.device)
+        bundle = checkpoints.load(args.bundle or checkpoints.DEFAULT, device)
+        studio = Studio(bundle, checkpoints.metric(device), device)
+    except ValueError as error:
+        return fail(error)
+
+    from ui import page
+
+    app = page.build(studio)
+    _, url, shared = app.launch(
+        server_name=host,
+        server_port=port,
+        share=args.share,
+        prevent_thread_lock=True,
+        **page.launch_options(),
+    )
+    if port != args.port:
+        print(f"port {args.port} is taken, so this is port {port}")
+    print(f"VQGAN Studio with {bundle.name}: {shared or url} ", end="")
+    print(f"(ready after {time.monotonic() - STARTED:.1f} s)", flush=True)
+    app.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

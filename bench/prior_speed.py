@@ -1,0 +1,91 @@
+"""Writing pictures with the prior, and a step of training it, beside `transformers`' GPT-2.
+
+Same weights, same machine, in turn: `generate` with its key-value cache, in its default float32
+and in the number format that ours uses here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import checkpoints
+from bench import Row, compare
+from prior.decode import native_dtype
+from prior.model import GPT, PriorConfig, to_hugging_face, token_nats
+from prior.sample import finish, sample
+
+BATCHES = (1, 16)
+TRAINING_BATCH = 16
+
+
+def bundled() -> GPT:
+    """The shipped prior, or a random one of the default shape where none is shipped."""
+    if checkpoints.DEFAULT in checkpoints.names():
+        prior = checkpoints.load().prior
+        if prior is not None and prior.config.condition in ("start", "first", "class"):
+            return prior
+    torch.manual_seed(0)
+    return GPT(PriorConfig()).eval().requires_grad_(False)
+
+
+def transformers_model(prior: GPT) -> nn.Module:
+    """The same weights as a GPT2LMHeadModel."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    arguments, state = to_hugging_face(prior)
+    model = GPT2LMHeadModel(GPT2Config(**arguments, bos_token_id=None, eos_token_id=None))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
+    """`sample` in this machine's own number format beside `generate` in `dtype`."""
+    theirs, count = transformers_model(prior).to(dtype), prior.config.tokens
+    start = torch.full((batch, 1), prior.config.codebook_size if prior.config.prefix else 0)
+
+    def generate() -> torch.Tensor:
+        made = count - 1 + prior.config.prefix
+        return theirs.generate(
+            start, do_sample=True, top_k=0, max_new_tokens=made, min_new_tokens=made, pad_token_id=0
+        )
+
+    seconds = compare(lambda: finish(sample(prior, batch, seed=0)), generate, repeats=repeats)
+    own = str(native_dtype(prior.wte.weight.device)).removeprefix("torch.")
+    what = f"write {batch} pictures of {count} codes, {own}"
+    return Row(what, f"transformers' generate, {str(dtype).removeprefix('torch.')}", *seconds)
+
+
+def training(prior: GPT, batch: int, repeats: int) -> Row:
+    """Loss and gradients of one batch, both in bfloat16 autocast."""
+    cfg = prior.config
+    ours = GPT(cfg)
+    theirs = transformers_model(ours)
+    tokens = torch.randint(cfg.codebook_size, (batch, cfg.tokens))
+
+    def step(model: nn.Module, loss) -> None:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss()
+        value.backward()
+
+    seconds = compare(
+        lambda: step(ours, lambda: token_nats(ours(tokens), tokens).mean()),
+        lambda: step(theirs, lambda: theirs(tokens, labels=tokens).loss),
+        repeats=repeats,
+    )
+    what = f"gradients of {batch} pictures of {cfg.tokens} codes, bfloat16"
+    return Row(what, "transformers' GPT2LMHeadModel", *seconds)
+
+
+def run(
+    prior: GPT | None = None,
+    batches: tuple[int, ...] = BATCHES,
+    training_batch: int = TRAINING_BATCH,
+    repeats: int = 2,
+) -> list[Row]:
+    """Two rows a batch size, and one for training."""
+    prior = prior or bundled()
+    dtypes = dict.fromkeys([torch.float32, native_dtype(prior.wte.weight.device)])
+    rows = [writing(prior, dtype, batch, repeats) for batch in batches for dtype in dtypes]
+    return [*rows, training(prior, training_batch, repeats)]

@@ -1,0 +1,172 @@
+"""The training time-lapse of a bundle: `python -m checkpoints.timelapse RUN --bundle B`.
+
+Runs leave samples/STEP.png (held-out originals above what came back, `vqgan.train`) behind. With
+`--snapshot`, called every few minutes while a run goes on, this command adds codes/STEP.png: every
+code, decoded. From both it makes a few dozen small pictures for the Codebook tab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from checkpoints.bundle import find, load, write
+from training import checkpoint
+from training.flags import fail
+from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic, split_mosaic
+from vqgan.model import VQGAN, VQGANConfig
+
+FOLDER, INDEX = "timelapse", "index.json"
+COLUMNS, ROWS = 4, 2  # of held-out pictures, each above its reconstruction
+GAP = 16  # pixels between the pictures and the codebook
+PAPER = 255
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One sample of one run."""
+
+    strip: Path  # (2 S, n S) pixels: originals above reconstructions
+    codes: Path | None  # every code in order of its number, as last seen before
+    minutes: float  # of training, over all runs up to here
+    step: int  # over all runs
+
+
+def snapshot(run: Path) -> Path:
+    """Decode every code with the averaged weights of RUN/last.pt -> RUN/codes/STEP.png."""
+    state = checkpoint.load(run / "last.pt")
+    try:
+        vqgan = VQGAN(VQGANConfig(**state["config"]["model"])).eval()
+        vqgan.load_state_dict(state["task"]["ema"]["shadow"])
+        step = int(state["step"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{run / 'last.pt'} is not a checkpoint of vqgan.train") from error
+    cells = decode_cells(vqgan.to(memory_format=torch.channels_last))
+    path = run / "codes" / f"{step:07d}.png"
+    path.parent.mkdir(exist_ok=True)
+    file = io.BytesIO()
+    Image.fromarray(mosaic(cells, in_rows(np.arange(len(cells))))).save(file, "PNG")
+    write(path, file.getvalue())
+    return path
+
+
+def hours_at(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and hours of a run's log, both ascending."""
+    try:
+        with open(run / "log.csv", newline="", encoding="utf-8") as file:
+            rows = [(int(r["step"]) + 1, float(r["hours"])) for r in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{run} has no log.csv of vqgan.train: give a run's folder") from error
+    if not rows:
+        raise ValueError(f"the log of {run} is empty: it has not trained yet")
+    steps, hours = zip(*rows, strict=True)
+    return np.array(steps), np.array(hours)
+
+
+def moments(runs: list[Path]) -> list[Moment]:
+    """Every sample of runs that went on from each other, first to last."""
+    found, minutes, steps = [], 0.0, 0
+    for run in runs:
+        log_steps, hours = hours_at(run)
+        kept = {int(p.stem): p for p in sorted((run / "codes").glob("*.png"))}
+        for strip in sorted((run / "samples").glob("*.png")):
+            step = int(strip.stem)
+            before = max((s for s in kept if s <= step), default=None)  # never a later codebook
+            at = minutes + 60 * float(np.interp(step, log_steps, hours))
+            found.append(Moment(strip, kept.get(before), at, steps + step))
+        minutes, steps = minutes + 60 * float(hours[-1]), steps + int(log_steps[-1])
+    if not found:
+        raise ValueError("these runs left no samples/*.png: train with --sample-every above 0")
+    return found
+
+
+def spread(found: list[Moment], count: int) -> list[Moment]:
+    """At most `count` moments: the first, the last, and denser early on, where more happens."""
+    minutes = np.array([m.minutes for m in found])
+    wanted = np.linspace(np.sqrt(minutes[0]), np.sqrt(minutes[-1]), count) ** 2
+    picks = sorted({int(np.abs(minutes - w).argmin()) for w in wanted})
+    return [found[i] for i in picks]
+
+
+def frame(moment: Moment, places: np.ndarray, f: int) -> Image.Image:
+    """The picture of one moment: COLUMNS x ROWS pairs, and the codebook as `places` orders it."""
+    strip = np.asarray(Image.open(moment.strip).convert("RGB"))
+    side = strip.shape[0] // 2
+    pairs = strip.reshape(2 * side, -1, side, 3).transpose(1, 0, 2, 3)[: COLUMNS * ROWS]
+    if len(pairs) < COLUMNS * ROWS:
+        raise ValueError(f"{moment.strip} shows {len(pairs)} pictures: {COLUMNS * ROWS} are needed")
+    left = pairs.reshape(ROWS, COLUMNS, 2 * side, side, 3).transpose(0, 2, 1, 3, 4)
+    left = left.reshape(ROWS * 2 * side, COLUMNS * side, 3)
+    height = left.shape[0]
+    gap = np.full((height, GAP, 3), PAPER, np.uint8)
+    right = np.full((height, height, 3), PAPER, np.uint8)
+    if moment.codes is not None:
+        numbered = np.asarray(Image.open(moment.codes).convert("RGB"))
+        cells = split_mosaic(numbered, f, int(places.max()) + 1)
+        codebook = Image.fromarray(mosaic(cells, places, empty=PAPER))
+        right = np.asarray(codebook.resize((height, height), Image.Resampling.NEAREST))
+    return Image.fromarray(np.concatenate([left, gap, right], 1))
+
+
+def build(runs: list[Path], bundle: Path, *, frames: int, quality: int) -> list[dict]:
+    """Write BUNDLE/timelapse/ -> the index's rows."""
+    vqgan = load(bundle).vqgan
+    places = by_similarity(look(decode_cells(vqgan)))  # as the finished codebook lies
+    files, rows = {}, []
+    for moment in tqdm(spread(moments(runs), frames), "time-lapse", unit="picture"):
+        file = io.BytesIO()
+        picture = frame(moment, places, vqgan.config.downsampling)
+        picture.save(file, "WEBP", quality=quality, method=6)
+        name = f"{len(rows):03d}.webp"
+        files[name] = file.getvalue()
+        rows.append({"file": name, "minutes": round(moment.minutes, 1), "step": moment.step})
+    out = bundle / FOLDER
+    out.mkdir(exist_ok=True)
+    for old in out.glob("*.webp"):
+        old.unlink()
+    for name, data in files.items():
+        write(out / name, data)
+    write(out / INDEX, (json.dumps(rows, indent=1) + "\n").encode())
+    return rows
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m checkpoints.timelapse", description=__doc__)
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="first to last")
+    p.add_argument("--bundle", help="folder that receives timelapse/")
+    p.add_argument("--snapshot", action="store_true", help="only keep the codebook of RUN now")
+    p.add_argument("--frames", type=int, default=30, help="pictures at most (%(default)s)")
+    p.add_argument("--quality", type=int, default=70, help="of the WebPs (%(default)s)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    try:
+        if args.snapshot:
+            for run in args.runs:
+                print(snapshot(run))
+            return
+        if args.bundle is None:
+            raise ValueError("give --bundle FOLDER, which receives the time-lapse, or --snapshot")
+        if args.frames < 2 or not 1 <= args.quality <= 100:
+            raise ValueError("--frames must be at least 2, and --quality lie between 1 and 100")
+        bundle = find(args.bundle)
+        rows = build(args.runs, bundle, frames=args.frames, quality=args.quality)
+    except (ValueError, OSError) as error:
+        fail(error)
+    size = sum(p.stat().st_size for p in (bundle / FOLDER).iterdir())
+    print(f"{bundle / FOLDER}: {len(rows)} pictures, {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

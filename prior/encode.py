@@ -1,0 +1,70 @@
+"""The command `python -m prior.tokens`: a bundle's tokenizer over a data folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import checkpoints
+from prior import tokens
+from training import flags
+from training.memory import keep_pages
+from vqgan import dataset
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m prior.tokens",
+        description="Encode a data folder once, mirror images included, for prior.train.",
+    )
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
+    p.add_argument("--data", required=True, help="folder made by data.build, or any of pictures")
+    p.add_argument("--out", required=True, type=Path, help="F.npy; captions go to F.json beside it")
+    p.add_argument("--limit", type=int, default=0, help="encode this many, evenly spread; 0: all")
+    p.add_argument("--batch", type=int, default=16, help="pictures at a time (%(default)s)")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return p
+
+
+def encode_folder(bundle: checkpoints.Bundle, data: str, *, limit: int = 0, batch: int = 16):
+    """The TokenSet of a data folder, with a progress bar."""
+    if batch < 1 or limit < 0:
+        raise ValueError(f"batch is {batch} and limit {limit}: at least 1 and 0, please")
+    pictures = dataset.scan(data)
+    if limit and limit < len(pictures):
+        step = len(pictures) / limit
+        pictures = [pictures[int(i * step)] for i in range(limit)]
+    return tokens.encode(
+        bundle.vqgan,
+        pictures,
+        tokenizer_id=bundle.tokenizer_id,
+        size=bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution),
+        data=dataset.identity(data),
+        batch=batch,
+        progress=lambda it: tqdm(it, unit="batch"),
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    keep_pages()
+    try:
+        out = tokens.named(args.out)
+        bundle = checkpoints.load(args.bundle, args.device)
+        found = encode_folder(bundle, args.data, limit=args.limit, batch=args.batch)
+        tokens.save(found, out)
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    train, val = (found.codes[found.where(split)] for split in ("train", "val"))
+    print(f"{out}: {len(train)} training and {len(val)} held-out pictures, each also mirrored")
+    print(f"tokenizer {found.tokenizer_id}")
+    used = len(np.unique(train)) if len(train) else 0
+    print(f"{used} of {found.codebook_size} codes are used")
+
+
+if __name__ == "__main__":
+    main()

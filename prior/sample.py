@@ -1,0 +1,385 @@
+"""Writing grids code by code: `python -m prior.sample --out grid.png -n 16 --seed 0`.
+
+Order and its limits. A grid is written in raster order, and each code is drawn given those before
+it: above, and to the left in its row. Cells known beforehand are kept as they are, but only those
+already passed can be seen. So a given upper half or given rows are continued; a given lower half
+is not foreseen, and free cells above it join it by chance. For free masks draw several candidates
+and keep those whose `log_likelihood`, which counts the known cells too, is highest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from prior.decode import Cache, Packed, decode_one_token, packed, prefill
+from prior.model import GPT
+from training.flags import option
+
+NOISE_BLOCK = 16  # cells whose noise is drawn in one go
+MAX_CELLS = 128 * 128  # of a grid; the same as for grids from files
+NUCLEUS = 128  # likeliest codes that are sorted for top-p; all only if these do not reach it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a code is drawn from what the prior predicts."""
+
+    temperature: float = option(1.0, "logits are divided by it; 0: always the likeliest code")
+    top_k: int = option(0, "only the k likeliest codes; 0: all")
+    top_p: float = option(1.0, "only the likeliest codes that together reach this probability")
+    cfg_scale: float = option(1.0, "guidance: free + scale * (conditional - free) logits; 1: none")
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 100):
+            raise ValueError(f"temperature is {self.temperature}: it must lie in 0 to 100")
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}: it must be a whole number, 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must lie above 0 and up to 1")
+        if not (math.isfinite(self.cfg_scale) and 0 <= self.cfg_scale <= 100):
+            raise ValueError(f"cfg_scale is {self.cfg_scale}: it must lie in 0 to 100")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a batch of grids stands. The tensors are the receiver's own, on the CPU."""
+
+    grid: Tensor  # (B, h, w) int64, -1 where nothing is known or written yet
+    done: int  # cells passed so far in raster order
+    total: int  # cells of a grid
+    tokens_per_second: float  # over the whole batch; the receiver's own time is not counted
+    log_likelihood: Tensor  # (B,) float32, nats: sum of log p(code) at temperature 1, untruncated
+
+
+# --- logits -> token ------------------------------------------------------------------------------
+
+
+def logits_to_probs(
+    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
+    """(B, K) logits -> (B, K) float32 probabilities, 0 for codes that are left out.
+
+    In this order: temperature, the `top_k` likeliest (0: all), then the likeliest whose
+    probabilities together reach `top_p`, at least one. Temperature 0 gives all to the likeliest.
+    """
+    if temperature == 0:
+        top_k, temperature = 1, 1.0
+    probs = torch.softmax(logits.float() / temperature, -1)
+    size = probs.shape[-1]
+    if top_k == 0 and top_p == 1:
+        return probs
+    best, codes = torch.topk(probs, top_k or min(NUCLEUS, size), dim=-1)  # likeliest first
+    if not top_k and (best.sum(-1) < top_p).any():
+        best, codes = torch.topk(probs, size, dim=-1)
+    if top_k:
+        best = best / best.sum(-1, keepdim=True)
+    if top_p < 1:
+        before = best.cumsum(-1) - best  # probability of the likelier ones
+        best = best.masked_fill(before >= top_p, 0)
+        best = best / best.sum(-1, keepdim=True)
+    return torch.zeros_like(probs).scatter_(-1, codes, best)
+
+
+def sample_one(probs: Tensor, noise: Tensor) -> Tensor:
+    """One code a row: probs (B, K), noise (B, K) of exponential distribution -> (B,) int64.
+
+    The smallest of exponential variables with rates p is each one with probability p. A row's code
+    depends on its own noise only, and a code with probability 0 is never drawn.
+    """
+    return torch.argmax(probs / noise, -1)
+
+
+def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log p(token), natural: logits (..., K), tokens (...) int64 -> (...) float32."""
+    return torch.log_softmax(logits.float(), -1).gather(-1, tokens[..., None])[..., 0]
+
+
+class RowNoise:
+    """Exponential noise for cell after cell, where row i depends on seed + i alone."""
+
+    def __init__(self, seed: int, batch: int, codebook_size: int):
+        self.generators = [torch.Generator().manual_seed(seed + i) for i in range(batch)]
+        self.block = torch.empty(batch, NOISE_BLOCK, codebook_size)
+        self.drawn = -1
+
+    def at(self, cell: int) -> Tensor:
+        """(B, K) float32 for a cell; cells must be asked for in rising order."""
+        wanted, offset = divmod(cell, NOISE_BLOCK)
+        while self.drawn < wanted:
+            for row, generator in zip(self.block, self.generators, strict=True):
+                torch.rand(row.shape, generator=generator, out=row)
+            self.block.log_().neg_()  # a quarter of the time that `exponential_` takes
+            self.drawn += 1
+        return self.block[:, offset]
+
+
+# --- the prior, reading what has been written -----------------------------------------------------
+
+
+class Reader:
+    """The prior's view of one window of the grids: feed it codes, get logits of the next ones.
+
+    With guidance every row is read twice, with and without its condition. All logits come back as
+    a pair, both (B, S, K): guided ones to draw from, plain ones to measure likelihood with.
+    """
+
+    def __init__(
+        self, prior: GPT, weights: Packed, batch: int, condition: Tensor | None, scale: float
+    ):
+        self.weights, self.batch, self.scale = weights, batch, scale
+        self.twice = condition is not None and scale != 1
+        prefix = prior.embed_prefix(batch, condition)
+        if self.twice:
+            prefix = torch.cat([prefix, prior.embed_prefix(batch)])
+        self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
+
+    def restart(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Begin a window with these codes (B, S), S >= 0 -> logits (B, 1, K) of the code after."""
+        self.cache = Cache(self.weights, len(self.prefix))
+        x = torch.cat([self.prefix, self._embed(tokens)], 1)
+        if not x.shape[1]:  # nothing precedes the first code: it is uniform
+            logits = x.new_zeros(self.batch, 1, self.weights.config.codebook_size)
+            return logits, logits
+        return self._read(x, last=True)
+
+    def feed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Read the next codes (B, S), S >= 1 -> logits (B, S, K) of the code after each."""
+        return self._read(self._embed(tokens))
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        codes = self.weights.codes[tokens]  # (B, S, dim)
+        return torch.cat([codes, codes]) if self.twice else codes
+
+    def _read(self, x: Tensor, last: bool = False) -> tuple[Tensor, Tensor]:
+        if x.shape[1] == 1:
+            logits = decode_one_token(self.weights, self.cache, x[:, 0])[:, None]
+        else:
+            logits = prefill(self.weights, self.cache, x)
+            logits = logits[:, -1:] if last else logits
+        if not self.twice:
+            return logits, logits
+        plain, free = logits.float().chunk(2)
+        return free + self.scale * (plain - free), plain
+
+
+def windows(
+    size: tuple[int, int], trained: tuple[int, int], stride: int = 1
+) -> list[tuple[int, int, int]]:
+    """For each cell of a grid in raster order: top and left of its window, its place in the window.
+
+    The paper's sliding window (section 3.3): the cell sits in the middle of a window of the
+    `trained` size, or off it where the window would leave the grid. With `stride` s the window
+    stays for s cells of a row, so that they are read once and not s times.
+    """
+    (height, width), (h, w) = size, trained
+    plan = []
+    for i in range(height):
+        top = min(max(i - h // 2, 0), height - h)
+        left = since = -stride
+        for j in range(width):
+            wanted = min(max(j - w // 2, 0), width - w)
+            if wanted != left and (j - since >= stride or j - left >= w):
+                left, since = wanted, j
+            plan.append((top, left, (i - top) * w + j - left))
+    return plan
+
+
+# --- sampling -------------------------------------------------------------------------------------
+
+
+def sample(
+    prior: GPT,
+    n: int,
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    cfg_scale: float = 1.0,
+    known: Tensor | None = None,
+    condition: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    stride: int = 4,
+    dtype: torch.dtype | None = None,
+) -> Iterator[Progress]:
+    """Write `n` grids; yields after every cell, the last time with `done == total`.
+
+    known      (n, h, w) or (1, h, w) int64, -1 where free; see above what raster order can see
+    condition  embeddings (n, E), class ids (n,), or None for unconditional pictures
+    size       rows and columns, at least those the prior was trained on; larger grids are written
+               through a sliding window that moves `stride` cells at a time (the paper: 1)
+    dtype      of weights and cache; None: bfloat16 where the processor has it, else float32
+
+    Row i depends on seed + i, not on the batch it is in (up to rounding). ValueError at once, not
+    at the first step, for settings that are out of range or do not belong together.
+    """
+    settings = Settings(temperature, top_k, top_p, cfg_scale)
+    cfg = prior.config
+    size = check_request(prior, n, seed, settings, condition, size or (cfg.height, cfg.width))
+    if stride < 1:
+        raise ValueError(f"stride is {stride}: it must be at least 1")
+    check_memory(prior, n * (2 if condition is not None and cfg_scale != 1 else 1))
+    known = check_known(known, n, size, cfg.codebook_size)
+    plan = windows(size, (cfg.height, cfg.width), stride)
+    weights = packed(prior, dtype)
+    device = weights.device
+    condition = None if condition is None else condition.to(device)
+    with torch.no_grad():
+        reader = Reader(prior, weights, n, condition, cfg_scale)
+    noise = RowNoise(seed, n, cfg.codebook_size)
+    return _write(reader, noise, settings, known.to(device), plan)
+
+
+@torch.no_grad()
+def _write(
+    reader: Reader, noise: RowNoise, settings: Settings, known: Tensor, plan: list
+) -> Iterator[Progress]:
+    """The loop behind `sample`: known (B, h, w), -1 where free, on the device."""
+    began, spent = time.perf_counter(), 0.0
+    batch, total = len(known), len(plan)
+    trained = reader.weights.config.height, reader.weights.config.width
+    grid = known.clone(memory_format=torch.contiguous_format)
+    given, cells = known.flatten(1), grid.view(batch, total)  # cells and grid share their memory
+    free = (given < 0).any(0).tolist()
+    likelihood = torch.zeros(batch, device=cells.device)
+    truncation = (settings.temperature, settings.top_k, settings.top_p)
+    window, place, cell = None, -1, 0
+    while cell < total:
+        if (plan[cell][:2], plan[cell][2]) != (window, place):
+            window, place = plan[cell][:2], plan[cell][2]
+            guided, plain = reader.restart(_context(grid, window, trained, place))
+        if free[cell]:
+            # Where nothing precedes a code all are equally likely: there is nothing to truncate.
+            first = not reader.prefix.shape[1] and place == 0
+            probs = logits_to_probs(guided[:, -1], *(() if first else truncation))
+            drawn = sample_one(probs, noise.at(cell).to(probs.device))
+            cells[:, cell] = torch.where(given[:, cell] < 0, drawn, given[:, cell])
+        likelihood += token_log_probs(plain[:, -1], cells[:, cell])
+        # Cells after this one that every row knows are read along with it.
+        run = 0
+        while cell + run + 1 < total and not free[cell + run + 1] and _next(plan, cell + run):
+            run += 1
+        fed = run + (cell + run + 1 < total and _next(plan, cell + run))
+        if fed:
+            guided, plain = reader.feed(cells[:, cell : cell + fed])
+            place += fed
+            if run:
+                tokens = cells[:, cell + 1 : cell + run + 1]
+                likelihood += token_log_probs(plain[:, :run], tokens).sum(1)
+        cell += run + 1
+        now = spent + time.perf_counter() - began
+        rate = batch * cell / max(now, 1e-9)
+        shown, sums = (x.to("cpu", copy=True) for x in (grid, likelihood))
+        yield Progress(shown, cell, total, rate, sums)
+        spent, began = now, time.perf_counter()
+
+
+def _next(plan: list, cell: int) -> bool:
+    """Whether the cell after this one goes on in the same window."""
+    top, left, place = plan[cell]
+    return plan[cell + 1] == (top, left, place + 1)
+
+
+def _context(grid: Tensor, window: tuple[int, int], trained: tuple[int, int], place: int) -> Tensor:
+    """(B, place): the codes of a window before a place in it; grid (B, h, w)."""
+    (top, left), (h, w) = window, trained
+    return grid[:, top : top + h, left : left + w].flatten(1)[:, :place]
+
+
+def finish(steps: Iterator[Progress]) -> Progress:
+    """The last step of a sampling run."""
+    for step in steps:
+        last = step
+    return last
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def check_request(
+    prior: GPT,
+    n: int,
+    seed: int,
+    settings: Settings,
+    condition: Tensor | None,
+    size: tuple[int, int],
+) -> tuple[int, int]:
+    """`size` as whole numbers; ValueError for anything that this prior cannot write."""
+    cfg = prior.config
+    for name, value, low in (("n", n, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"{name} is {value}: it must be a whole number of at least {low}")
+    if seed + n > 2**63:
+        raise ValueError(f"seed is {seed}: it must be smaller than 2**63")
+    if settings.top_k > cfg.codebook_size:
+        raise ValueError(
+            f"top_k is {settings.top_k}: this codebook has {cfg.codebook_size} codes, and 0 takes "
+            "them all"
+        )
+    prior.check_condition(condition, n)
+    if condition is None and settings.cfg_scale != 1:
+        raise ValueError(f"cfg_scale is {settings.cfg_scale}: guidance needs a condition")
+    if size[0] < cfg.height or size[1] < cfg.width:
+        raise ValueError(
+            f"size is {size[0]} x {size[1]}: this prior writes {cfg.height} x {cfg.width} or more"
+        )
+    if size[0] * size[1] > MAX_CELLS:
+        raise ValueError(f"size is {size[0]} x {size[1]}: {MAX_CELLS} codes are the most")
+    return int(size[0]), int(size[1])
+
+
+def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_size: int) -> Tensor:
+    """Known cells as (n, h, w) int64 with -1 where free."""
+    if known is None:
+        return torch.full((n, *size), -1, dtype=torch.int64)
+    if known.is_floating_point() or known.shape[1:] != size or known.shape[0] not in (1, n):
+        raise ValueError(
+            f"known cells are {known.dtype} of shape {tuple(known.shape)}: expected whole numbers "
+            f"of shape {(n, *size)}, -1 where free"
+        )
+    if known.min() < -1 or known.max() >= codebook_size:
+        raise ValueError(
+            f"known cells run from {int(known.min())} to {int(known.max())}: codes are 0 to "
+            f"{codebook_size - 1}, and -1 means free"
+        )
+    return known.long().expand(n, *size)
+
+
+def check_memory(prior: GPT, rows: int) -> None:
+    """ValueError if writing this many rows at once would not fit into the free memory."""
+    cfg = prior.config
+    cache = 2 * cfg.layers * cfg.positions * cfg.dim * 4 * 2  # both copies, while it grows
+    noise = (NOISE_BLOCK + 8) * cfg.codebook_size * 4
+    need = rows * (cache + noise + cfg.positions * cfg.dim * 8 * 4)
+    free = free_memory(prior.wte.weight.device)
+    if free is not None and need > free:
+        most = int(rows * free / need)
+        raise ValueError(
+            f"{rows} grids at once need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
+            f"are free: ask for {most} or fewer"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return kilobytes[0] * 1024 if kilobytes else None
+
+
+if __name__ == "__main__":
+    from prior.draw import main
+
+    main()

@@ -1,0 +1,258 @@
+"""What one step of prior training does: pick grids, corrupt the inputs, predict every code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prior.model import BITS, GPT, PriorConfig, token_nats
+from prior.tokens import TokenSet, unigram_bits
+from training import distributed
+from training.ema import EMA
+from training.flags import option
+from training.loop import LoopConfig, learning_rate, optimise
+
+log = logging.getLogger(__name__)
+
+Preview = Callable[[GPT, int, Path], None]  # (averaged prior, step, folder) -> writes pictures
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Batches, corruption and optimiser of prior training."""
+
+    batch: int = option(32, "grids a step, over all processes")
+    pkeep: float = option(0.9, "share of input tokens kept; the others are random, targets whole")
+    drop: float = option(0.15, "share of samples that train without their condition")
+    flips: bool = option(True, "train on mirrored pictures too")
+    kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
+    weight_decay: float = option(0.05, "AdamW's, on matrices only")
+    beta1: float = option(0.9, "AdamW's first-moment decay")
+    beta2: float = option(0.95, "AdamW's second-moment decay")
+    held_out: int = option(512, "held-out grids evaluated each time")
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if not 0 < self.pkeep <= 1:
+            raise ValueError(f"pkeep is {self.pkeep}: it must lie in (0, 1]")
+        if not 0 <= self.drop <= 1:
+            raise ValueError(f"drop is {self.drop}: it must lie in [0, 1]")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+
+
+def corrupt(tokens: Tensor, pkeep: float, codebook_size: int, generator: torch.Generator) -> Tensor:
+    """The article's masking: each token stays with probability `pkeep`, else a random one.
+
+    tokens (B, N) int64 -> a new (B, N) int64. Random codes are uniform over the codebook, so one
+    in K "replaced" tokens is the same as before. The model reads this and is asked for `tokens`.
+    """
+    if pkeep == 1:
+        return tokens.clone()
+    kept = torch.rand(tokens.shape, generator=generator) < pkeep
+    noise = torch.randint(codebook_size, tokens.shape, generator=generator)
+    return torch.where(kept, tokens, noise)
+
+
+class PriorTask:
+    """One optimiser step on a batch of grids (see `training.loop.Task`)."""
+
+    def __init__(
+        self,
+        model_cfg: PriorConfig,
+        cfg: TrainConfig,
+        loop: LoopConfig,
+        tokens: TokenSet,
+        *,
+        conditions: np.ndarray | None = None,
+        device: str = "cpu",
+        preview: Preview | None = None,
+    ):
+        """`conditions`: (P,) whole numbers (classes) or (P, M, E) floats, M choices a picture."""
+        check_fit(model_cfg, cfg, tokens, conditions)
+        self.cfg, self.loop, self.device, self.preview = cfg, loop, device, preview
+        self.codes, self.conditions = tokens.codes, conditions
+        self.train, self.val = tokens.where("train", cfg.kinds), tokens.where("val", cfg.kinds)
+        if not len(self.train) or not len(self.val):
+            raise ValueError(
+                f"the tokens hold {len(self.train)} training and {len(self.val)} held-out "
+                f"pictures of {', '.join(cfg.kinds) or 'any kind'}: both are needed"
+            )
+        picks = np.linspace(0, len(self.val) - 1, min(cfg.held_out, len(self.val)))
+        self.val = self.val[picks.round().astype(int)]
+        train, val = self.codes[self.train], self.codes[self.val, 0]
+        self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
+        torch.manual_seed(loop.seed)
+        self.model = GPT(model_cfg).to(device)
+        self.ema = EMA(self.model, loop.ema)
+        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
+        others = [p for p in self.model.parameters() if p.ndim < 2]
+        groups = [
+            {"params": decayed, "weight_decay": cfg.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.opt = torch.optim.AdamW(groups, lr=loop.lr, betas=(cfg.beta1, cfg.beta2), fused=True)
+        if loop.compile:
+            self.model.compile()
+
+    def autocast(self) -> Any:
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16) if self.loop.bf16 else nullcontext()
+
+    def picks(self, step: int) -> tuple[np.ndarray, np.random.Generator]:
+        """This process's pictures of a step, and its random numbers: functions of (seed, step).
+
+        Pictures come in a new order each epoch and once each within it.
+        """
+        world, rank, size = distributed.world_size(), distributed.rank(), len(self.train)
+        share = self.cfg.batch // world
+        first = step * self.cfg.batch + rank * share
+        chosen = []
+        for position in range(first, first + share):
+            epoch, offset = divmod(position, size)
+            chosen.append(self._order(epoch)[offset])
+        return self.train[chosen], np.random.default_rng([self.loop.seed, step, rank])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            rng = np.random.default_rng([self.loop.seed, epoch, 2**32 - 1])
+            self._epoch, self._permutation = epoch, rng.permutation(len(self.train))
+        return self._permutation
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """inputs (B, N), targets (B, N), condition, dropped (B,) bool of a step."""
+        picks, rng = self.picks(step)
+        flips = rng.integers(2, size=len(picks)) if self.cfg.flips else np.zeros(len(picks), int)
+        grids = self.codes[picks, flips].astype(np.int64)  # (B, h, w)
+        targets = torch.from_numpy(grids).flatten(1)
+        seed = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        inputs = corrupt(targets, self.cfg.pkeep, self.model.config.codebook_size, seed)
+        condition = dropped = None
+        if self.conditions is not None:
+            condition = torch.from_numpy(self._condition(picks, rng)).to(self.device)
+            dropped = torch.from_numpy(rng.random(len(picks)) < self.cfg.drop).to(self.device)
+        return inputs.to(self.device), targets.to(self.device), condition, dropped
+
+    def _condition(self, picks: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """Class ids (B,) int64, or one of each picture's embeddings (B, E) float32."""
+        rows = self.conditions[picks]
+        if rows.ndim == 1:
+            return rows.astype(np.int64)
+        choice = rng.integers(rows.shape[1], size=len(picks)) if rng else 0
+        return rows[np.arange(len(picks)), choice].astype(np.float32)
+
+    def train_step(self, step: int) -> dict[str, float]:
+        inputs, targets, condition, dropped = self.batch(step)
+        with self.autocast():
+            logits = self.model(inputs, condition, dropped)
+        loss = token_nats(logits, targets).mean()
+        loss.backward()
+        lr = learning_rate(step, self.loop)
+        grad = optimise(self.opt, self.model, lr, self.loop.clip)
+        self.ema.update(self.model)
+        return {"bits": float(loss.detach()) * BITS, "grad": grad, "lr": lr}
+
+    def averaged(self) -> GPT:
+        """The averaged weights as a model for inference."""
+        model = GPT(self.model.config).eval().requires_grad_(False).to(self.device)
+        model.load_state_dict(self.ema.shadow)
+        return model
+
+    @torch.no_grad()
+    def evaluate(self, step: int, out: Path) -> dict[str, float]:
+        """Bits per token of the averaged weights on clean held-out grids, in float32.
+
+        `val_bits` with the condition, where there is one, and then `val_free_bits` without it.
+        """
+        model = self.averaged()
+        figures = {"val_bits": self.held_out_bits(model, conditional=True)}
+        if self.conditions is not None:
+            figures["val_free_bits"] = self.held_out_bits(model, conditional=False)
+        figures["unigram_bits"] = self.unigram
+        log.info("step %d: %s", step, {k: round(v, 3) for k, v in figures.items()})
+        if self.preview is not None:
+            self.preview(model, step, out)
+        return figures
+
+    @torch.no_grad()
+    def held_out_bits(self, model: GPT, *, conditional: bool) -> float:
+        """Mean bits per token over the held-out grids."""
+        total = 0.0
+        for start in range(0, len(self.val), 64):
+            picks = self.val[start : start + 64]
+            grids = torch.from_numpy(self.codes[picks, 0].astype(np.int64)).flatten(1)
+            condition = None
+            if conditional and self.conditions is not None:
+                condition = torch.from_numpy(self._condition(picks, None)).to(self.device)
+            with self.autocast():
+                logits = model(grids.to(self.device), condition)
+            total += float(token_nats(logits, grids.to(self.device)).sum())
+        return total * BITS / (len(self.val) * model.config.tokens)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "opt": self.opt.state_dict(),
+            "ema": self.ema.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.opt.load_state_dict(state["opt"])
+        self.ema.load_state_dict(state["ema"])
+
+
+def check_fit(
+    model: PriorConfig, cfg: TrainConfig, tokens: TokenSet, conditions: np.ndarray | None
+) -> None:
+    """ValueError unless model, tokens, conditions and processes belong together."""
+    if tokens.grid != (model.height, model.width):
+        raise ValueError(
+            f"the tokens are grids of {tokens.grid[0]} x {tokens.grid[1]}: the prior's height and "
+            f"width are {model.height} x {model.width}"
+        )
+    if tokens.codebook_size != model.codebook_size:
+        raise ValueError(
+            f"the tokens come from {tokens.codebook_size} codes: the prior's codebook_size is "
+            f"{model.codebook_size}"
+        )
+    if cfg.batch % distributed.world_size():
+        raise ValueError(
+            f"batch is {cfg.batch}: it must be a multiple of {distributed.world_size()} processes"
+        )
+    if (conditions is not None) != (model.condition in ("class", "embedding")):
+        raise ValueError(
+            f"condition {model.condition!r} needs a file of conditions"
+            if conditions is None
+            else f"condition {model.condition!r} takes no file of conditions"
+        )
+    if conditions is None:
+        return
+    n = len(tokens.rows)
+    if model.condition == "class":
+        fits = conditions.shape == (n,) and conditions.dtype.kind in "iu"
+        fits = fits and conditions.min() >= 0 and conditions.max() < model.classes
+        wanted = f"whole numbers of shape ({n},) in 0 to {model.classes - 1}"
+    else:
+        fits = conditions.ndim == 3 and conditions.shape[::2] == (n, model.embedding_size)
+        fits = (
+            fits and np.issubdtype(conditions.dtype, np.floating) and np.isfinite(conditions).all()
+        )
+        wanted = f"finite floats of shape ({n}, choices, {model.embedding_size})"
+    if not fits:
+        raise ValueError(
+            f"the conditions are {conditions.dtype} of shape {conditions.shape}: expected {wanted}"
+        )

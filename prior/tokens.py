@@ -1,0 +1,158 @@
+"""Pictures -> grids of codes, once: `python -m prior.tokens --bundle B --data DIR --out F.npy`.
+
+A token file belongs to one tokenizer (encoder, quant_conv and codebook, by their hash): the decoder
+may still improve under it, and codes of another tokenizer are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqgan import dataset
+from vqgan.model import VQGAN
+
+FORMAT = 1
+KEPT = ("id", "set", "kind", "name", "captions", "captions_zh", "concept")  # of a manifest's row
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """The codes of a data set and what is known of its pictures."""
+
+    codes: np.ndarray  # (P, 2, h, w) uint16: each picture as it is, then mirrored
+    rows: list[dict]  # P rows: path, split, kind, captions, ...
+    tokenizer_id: str
+    codebook_size: int
+    data: dict  # name and sha256 of the data set
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if codes.ndim != 4 or codes.shape[1] != 2 or codes.dtype != np.uint16:
+            raise ValueError(
+                f"codes are {codes.dtype} of shape {codes.shape}: expected uint16 (P, 2, h, w)"
+            )
+        if len(codes) != len(self.rows):
+            raise ValueError(f"{len(codes)} grids but {len(self.rows)} rows: one a picture, please")
+        if codes.size and codes.max() >= self.codebook_size:
+            raise ValueError(f"code {codes.max()} is not in a codebook of {self.codebook_size}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a picture's codes."""
+        return self.codes.shape[2], self.codes.shape[3]
+
+    def where(self, split: str, kinds: Sequence[str] = ()) -> np.ndarray:
+        """Indices (n,) int64 of the pictures of a split, of these kinds (all if none is given)."""
+        chosen = [
+            i
+            for i, row in enumerate(self.rows)
+            if row["split"] == split and (not kinds or row["kind"] in kinds)
+        ]
+        return np.array(chosen, dtype=np.int64)
+
+
+@torch.inference_mode()
+def encode(
+    vqgan: VQGAN,
+    pictures: Sequence[dataset.Picture],
+    *,
+    tokenizer_id: str,
+    size: int,
+    data: dict,
+    batch: int = 16,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> TokenSet:
+    """Codes of all pictures at `size` pixels, and of their mirror images, in float32.
+
+    `progress` wraps the iterable of batch starts (a tqdm, say).
+    """
+    if vqgan.config.codebook_size > 2**16:
+        raise ValueError(f"the codebook has {vqgan.config.codebook_size} codes: uint16 holds 65536")
+    device = next(vqgan.parameters()).device
+    side = size // vqgan.config.downsampling
+    codes = np.zeros((len(pictures), 2, side, side), dtype=np.uint16)
+    for start in progress(range(0, len(pictures), batch)):
+        pixels = np.stack([dataset.whole(p, size) for p in pictures[start : start + batch]])
+        images = dataset.to_tensor(pixels).to(device, memory_format=torch.channels_last)
+        for flip, x in enumerate((images, images.flip(3))):
+            indices = vqgan.encode(x).indices
+            codes[start : start + batch, flip] = indices.cpu().numpy().astype(np.uint16)
+    rows = [_row(picture) for picture in pictures]
+    return TokenSet(codes, rows, tokenizer_id, vqgan.config.codebook_size, data)
+
+
+def _row(picture: dataset.Picture) -> dict:
+    known = {k: picture.row[k] for k in KEPT if k in picture.row} if picture.row else {}
+    kind = "photo" if picture.photo else "icon"
+    return {"kind": kind, "captions": [], **known, "split": picture.split}
+
+
+def save(tokens: TokenSet, path: Path) -> None:
+    """Write F.npy (codes) and F.json (captions, tokenizer id); the .json last, each in one step."""
+    path = named(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "wb") as file:
+        np.save(file, tokens.codes)
+    os.replace(partial, path)
+    card = {
+        "format": FORMAT,
+        "tokenizer_id": tokens.tokenizer_id,
+        "codebook_size": tokens.codebook_size,
+        "data": tokens.data,
+        "pictures": tokens.rows,
+    }
+    partial.write_text(json.dumps(card, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path.with_suffix(".json"))
+
+
+def named(path: str | Path) -> Path:
+    """`path`, if it can be the name of a token file."""
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise ValueError(f"{path} is no name for tokens: it must end in .npy")
+    return path
+
+
+def load(path: str | Path, tokenizer_id: str | None = None) -> TokenSet:
+    """Read F.npy and F.json. ValueError if they are unreadable or of another tokenizer."""
+    path = named(path)
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        codes = np.load(path, allow_pickle=False)
+        if card["format"] != FORMAT:
+            raise ValueError(f"format {card['format']} is unknown")
+        tokens = TokenSet(
+            codes, card["pictures"], card["tokenizer_id"], card["codebook_size"], card["data"]
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} and its .json are no readable tokens: {error}") from error
+    if tokenizer_id is not None and tokens.tokenizer_id != tokenizer_id:
+        raise ValueError(
+            f"{path} was made by tokenizer {tokens.tokenizer_id[:12]}, not by {tokenizer_id[:12]}: "
+            "encode the data again with python -m prior.tokens"
+        )
+    return tokens
+
+
+def unigram_bits(train: np.ndarray, held_out: np.ndarray, codebook_size: int) -> float:
+    """Bits per token of a model that knows only how often each code occurs.
+
+    The cross-entropy of `held_out` codes under the frequencies of `train` codes (any shapes, whole
+    numbers), one added to each count so that unseen codes cost a finite amount.
+    """
+    counts = np.bincount(train.ravel(), minlength=codebook_size) + 1.0
+    return float(-np.log2(counts / counts.sum())[held_out.ravel()].mean())
+
+
+if __name__ == "__main__":
+    from prior.encode import main
+
+    main()

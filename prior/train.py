@@ -1,0 +1,155 @@
+"""Train a prior: `python -m prior.train --bundle B --data DIR --out RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import checkpoints
+from prior import tokens
+from prior.draw import decode, sheet
+from prior.encode import encode_folder
+from prior.model import GPT, PriorConfig
+from prior.sample import finish, sample
+from prior.task import Preview, PriorTask, TrainConfig
+from training import distributed, flags
+from training.checkpoint import load as load_checkpoint
+from training.loop import LoopConfig, NotFinite, run
+from training.memory import keep_pages
+from vqgan.model import VQGAN
+
+log = logging.getLogger(__name__)
+
+PARTS = {"model": PriorConfig, "train": TrainConfig, "loop": LoopConfig}
+LOOP = {"lr": 1e-3, "bf16": True}  # where a prior wants something else than the shared defaults
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m prior.train",
+        description="Train a GPT-2 on the codes that a bundle's tokenizer gives a data folder.",
+        epilog="Data-parallel: torchrun --nproc-per-node N -m prior.train ...",
+    )
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="the tokenizer (%(default)s)")
+    p.add_argument("--data", help="folder made by data.build, or any of pictures")
+    p.add_argument("--tokens", type=Path, help="codes to read, or to write if the file is missing")
+    p.add_argument("--conditions", type=Path, help=".npy: class ids (P,) or floats (P, M, E)")
+    p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
+    p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_flags(p, PriorConfig, "model (grid and codebook follow from the tokens)")
+    flags.add_flags(p, TrainConfig, "corruption and data")
+    flags.add_flags(p, LoopConfig, "schedule")
+    return p
+
+
+def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.TokenSet:
+    """The codes of --tokens (OUT/tokens.npy unless given); encoded from --data if missing."""
+    path = tokens.named(args.tokens or args.out / "tokens.npy")
+    if path.exists():
+        return tokens.load(path, bundle.tokenizer_id)
+    if not args.data:
+        raise ValueError(f"there is no {path}: give --data to encode, or --tokens")
+    if distributed.world_size() > 1:
+        raise ValueError(f"there is no {path}: encode first, with python -m prior.tokens")
+    log.info("encoding %s", args.data)
+    found = encode_folder(bundle, args.data)
+    tokens.save(found, path)
+    return found
+
+
+def get_conditions(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} holds no conditions: {error}") from error
+    return array[:, None] if array.ndim == 2 else array
+
+
+def previewer(vqgan: VQGAN, count: int = 16) -> Preview:
+    """Writes pictures of the averaged prior, always from the same seeds: a time-lapse."""
+
+    def preview(prior: GPT, step: int, folder: Path) -> None:
+        grids = finish(sample(prior, count, seed=0)).grid
+        folder.mkdir(parents=True, exist_ok=True)
+        sheet(decode(vqgan, grids)).save(folder / f"{step:07d}.png")
+
+    return preview
+
+
+def configure(
+    args: argparse.Namespace, found: tokens.TokenSet
+) -> tuple[PriorConfig, TrainConfig, LoopConfig]:
+    """The three configs from flags and tokens or, with --resume, from the run."""
+    chosen = {name: flags.given(args, cls) for name, cls in PARTS.items()}
+    stored = {
+        "model": {
+            "codebook_size": found.codebook_size,
+            "height": found.grid[0],
+            "width": found.grid[1],
+        },
+        "train": {},
+        "loop": LOOP,
+    }
+    if args.resume:
+        stored = load_checkpoint(args.out / "last.pt")["config"]
+        if chosen["model"]:
+            given = ", ".join(chosen["model"])
+            raise ValueError(f"--resume keeps the model as it is: leave out {given}")
+        if stored["tokenizer_id"] != found.tokenizer_id:
+            raise ValueError(
+                f"{args.out} was trained on codes of another tokenizer, "
+                f"{stored['tokenizer_id'][:12]}: resume with the same bundle and tokens"
+            )
+    model, train, loop = (
+        flags.build(cls, stored[name], chosen[name]) for name, cls in PARTS.items()
+    )
+    return model, train, loop
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    try:
+        if not args.resume and (args.out / "last.pt").exists():
+            raise ValueError(f"{args.out} holds a run already: add --resume, or another folder")
+        bundle = checkpoints.load(args.bundle)
+        distributed.start()
+        found = get_tokens(args, bundle)
+        configs = configure(args, found)
+        task = PriorTask(
+            *configs,
+            found,
+            conditions=get_conditions(args.conditions),
+            device=args.device,
+            preview=previewer(bundle.vqgan),
+        )
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    config = {
+        **{name: asdict(part) for name, part in zip(PARTS, configs, strict=True)},
+        "tokenizer_id": found.tokenizer_id,
+        "data": found.data,
+        "command": "python -m prior.train " + " ".join(sys.argv[1:] if argv is None else argv),
+    }
+    try:
+        run(task, configs[2], args.out, json.loads(json.dumps(config)), args.resume)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    main()

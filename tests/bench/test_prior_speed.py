@@ -1,0 +1,35 @@
+"""The prior's speed rows compare equal work."""
+
+import torch
+
+from bench import prior_speed
+from prior.decode import native_dtype
+from prior.model import GPT, PriorConfig
+
+SMALL = PriorConfig(codebook_size=32, height=3, width=4, layers=1, heads=2, dim=16)
+
+
+def test_both_ways_write_as_many_codes(monkeypatch):
+    """The start token and 12 codes there, 12 codes here."""
+    seen = []
+
+    def both(ours, theirs, repeats):
+        seen.append((ours().grid.shape, theirs().shape))
+        return 1.0, 4.0
+
+    monkeypatch.setattr(prior_speed, "compare", both)
+    row = prior_speed.writing(GPT(SMALL).eval(), torch.float32, 3, 1)
+    assert seen == [((3, 3, 4), (3, 13))] and row.faster == 4
+
+
+def test_rows_are_measured():
+    rows = prior_speed.run(GPT(SMALL).eval(), batches=(2,), training_batch=2, repeats=1)
+    kinds = {torch.float32, native_dtype(torch.device("cpu"))}
+    assert len(rows) == len(kinds) + 1
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
+    assert rows[0].beside == "transformers' generate, float32"
+
+
+def test_a_prior_of_the_default_shape_stands_in(monkeypatch):
+    monkeypatch.setattr("checkpoints.names", lambda: [])
+    assert prior_speed.bundled().config == PriorConfig()

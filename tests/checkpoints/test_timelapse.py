@@ -1,0 +1,147 @@
+"""The time-lapse: which moments are taken, what is on a picture, and the two commands."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from checkpoints import timelapse
+from checkpoints.timelapse import COLUMNS, GAP, Moment, frame, hours_at, moments, snapshot, spread
+from training import checkpoint
+from vqgan.codebook import decode_cells, in_rows, mosaic
+
+S = 16  # pixels, side of a held-out picture here
+
+
+def strip(path, seed: int) -> np.ndarray:
+    """Ten random originals above ten random reconstructions."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (2 * S, 10 * S, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 300 steps in half an hour, sampled every 100."""
+    folder = tmp_path / "run"
+    for step in (100, 200, 300):
+        strip(folder / "samples" / f"{step:07d}.png", step)
+    log = "step,hours,l1\n9,0.05,1\n99,0.1,1\n199,0.3,1\n299,0.5,1\n"
+    (folder / "log.csv").write_text(log)
+    return folder
+
+
+def test_log_gives_the_time_of_a_step(run):
+    steps, hours = hours_at(run)
+    assert steps.tolist() == [10, 100, 200, 300] and hours.tolist() == [0.05, 0.1, 0.3, 0.5]
+
+
+def test_moments_of_runs_that_went_on_from_each_other(run, tmp_path):
+    second = tmp_path / "second"
+    strip(second / "samples" / "0000050.png", 0)
+    (second / "log.csv").write_text("step,hours\n49,1.0\n")
+    for step in (150, 250):
+        strip(run / "codes" / f"{step:07d}.png", 0)
+    found = moments([run, second])
+    assert [m.step for m in found] == [100, 200, 300, 350]
+    assert [m.minutes for m in found] == pytest.approx([6, 18, 30, 90])
+    assert [m.codes and m.codes.stem for m in found] == [None, "0000150", "0000250", None]
+
+
+def test_spread_keeps_both_ends_and_more_of_the_beginning():
+    found = [Moment(None, None, minutes, 0) for minutes in range(1, 101)]
+    picked = [m.minutes for m in spread(found, 6)]
+    assert picked[0] == 1 and picked[-1] == 100 and len(picked) == 6
+    assert (np.diff(picked, 2) > 0).all()
+    assert len(spread(found[:3], 30)) == 3
+
+
+def test_a_frame_shows_pairs_and_the_codebook_in_its_places(tmp_path):
+    pixels = strip(tmp_path / "s.png", 1)
+    cells = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    Image.fromarray(mosaic(cells, in_rows(np.arange(5)))).save(tmp_path / "c.png")
+    places = np.array([[4, 1, 0], [2, 3, -1], [-1, -1, -1]])
+    shown = np.asarray(frame(Moment(tmp_path / "s.png", tmp_path / "c.png", 0, 0), places, 4))
+    height = 4 * S
+    assert shown.shape == (height, COLUMNS * S + GAP + height, 3)
+    # The sixth picture stands in the second row, second column; its reconstruction below it.
+    assert np.array_equal(shown[2 * S : 4 * S, S : 2 * S], pixels[:, 5 * S : 6 * S])
+    codebook = shown[:, COLUMNS * S + GAP :]
+    k = height / 12  # pixels of the frame per pixel of a cell
+    for code, (row, column) in ((4, (0, 0)), (3, (1, 1))):
+        y, x = int((row * 4 + 1.5) * k), int((column * 4 + 2.5) * k)
+        assert np.array_equal(codebook[y, x], cells[code, 1, 2])
+    assert (codebook[-2:] == 255).all()
+    bare = np.asarray(frame(Moment(tmp_path / "s.png", None, 0, 0), places, 4))
+    assert (bare[:, COLUMNS * S :] == 255).all()
+
+
+def test_the_command_writes_pictures_and_their_index(run, tiny_vqgan, tmp_path, capsys):
+    bundle = checkpoints.save(tmp_path / "bundle", name="tiny", vqgan=tiny_vqgan, card={})
+    (bundle / "timelapse").mkdir()
+    (bundle / "timelapse" / "099.webp").write_bytes(b"of an older time-lapse")
+    timelapse.main([str(run), "--bundle", str(bundle), "--frames", "2"])
+    rows = json.loads((bundle / "timelapse" / "index.json").read_text())
+    assert rows == [
+        {"file": "000.webp", "minutes": 6.0, "step": 100},
+        {"file": "001.webp", "minutes": 30.0, "step": 300},
+    ]
+    names = sorted(p.name for p in (bundle / "timelapse").iterdir())
+    assert names == ["000.webp", "001.webp", "index.json"]
+    assert Image.open(bundle / "timelapse" / "001.webp").size == (4 * S + GAP + 4 * S, 4 * S)
+    assert "2 pictures" in capsys.readouterr().out
+
+
+def test_a_snapshot_is_every_code_by_number_with_averaged_weights(tiny_vqgan, tmp_path, capsys):
+    shadow = {k: v.clone() for k, v in tiny_vqgan.state_dict().items()}
+    expected = decode_cells(tiny_vqgan)
+    state = {
+        "step": 1234,
+        "config": {"model": tiny_vqgan.config.to_dict()},
+        "task": {"ema": {"shadow": shadow}},
+    }
+    checkpoint.save(tmp_path / "last.pt", state)
+    timelapse.main([str(tmp_path), "--snapshot"])
+    assert "0001234.png" in capsys.readouterr().out
+    shown = np.asarray(Image.open(tmp_path / "codes" / "0001234.png")).astype(int)
+    assert np.abs(shown - mosaic(expected, in_rows(np.arange(32)))).max() <= 1
+    torch.save({"step": 1}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of"):
+        snapshot(tmp_path)
+
+
+def test_bad_input_ends_with_one_line(run, tiny_vqgan, tmp_path, capsys):
+    bundle = checkpoints.save(tmp_path / "bundle", name="tiny", vqgan=tiny_vqgan, card={})
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "log.csv").write_text("step,hours\n")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "log.csv").write_text("step,hours\n0,1\n")
+    few = tmp_path / "few"
+    (few / "samples").mkdir(parents=True)
+    (few / "log.csv").write_text("step,hours\n0,1\n")
+    Image.new("RGB", (3 * S, 2 * S)).save(few / "samples" / "0000001.png")
+    (bundle / "timelapse").mkdir()
+    (bundle / "timelapse" / "000.webp").write_bytes(b"of an older time-lapse")
+    for arguments, sentence in (
+        ([tmp_path / "none", "--bundle", bundle], "has no log.csv"),
+        ([empty, "--bundle", bundle], "has not trained yet"),
+        ([bare, "--bundle", bundle], "left no samples"),
+        ([few, "--bundle", bundle], "shows 3 pictures: 8 are needed"),
+        ([run], "give --bundle"),
+        ([run, "--bundle", bundle, "--frames", "1"], "--frames must be at least 2"),
+        ([run, "--bundle", bundle, "--quality", "0"], "--quality lie between"),
+        ([run, "--bundle", tmp_path / "none"], "there is no bundle"),
+        ([tmp_path / "none", "--snapshot"], "no checkpoint at"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            timelapse.main([str(a) for a in arguments])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ") and sentence in error
+        assert (bundle / "timelapse" / "000.webp").is_file()  # nothing is lost by a mistake

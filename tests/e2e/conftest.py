@@ -1,0 +1,249 @@
+"""The app as a visitor gets it: a process of its own, and a headless Chromium in front of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from ui.studio import Studio
+from vqgan import dataset
+from vqgan.codebook import FILE
+from vqgan.codebook.build import build
+from vqgan.model import VQGAN, VQGANConfig
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# Stands in for the shipped model while there is none: its cells, figures and events are real.
+TINY = VQGANConfig(
+    resolution=128,
+    ch=8,
+    ch_mult=(1, 1, 2, 2),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    mid_attn=False,
+    num_groups=2,
+    z_channels=16,
+    codebook_size=256,
+    embed_dim=4,
+    quantizer="cosine",
+)
+READY = 120  # seconds that a busy machine may take
+MEASURED: dict[str, list[float]] = defaultdict(list)
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory) -> Path:
+    """The shipped bundle, or the folder that E2E_BUNDLE names, or a tiny random model."""
+    if "E2E_BUNDLE" in os.environ:
+        return Path(os.environ["E2E_BUNDLE"])
+    shipped = checkpoints.bundle.FOLDER / checkpoints.DEFAULT
+    if (shipped / checkpoints.bundle.WEIGHTS).is_file():
+        return shipped
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundle")
+    checkpoints.save(folder, name="tiny", vqgan=VQGAN(TINY).eval(), card={})
+    _write_statistics(checkpoints.load(folder))
+    return folder
+
+
+def _write_statistics(bundle: checkpoints.Bundle) -> None:
+    """What `python -m vqgan.codebook` would write, of a few fixture pictures, and a time-lapse."""
+    pictures = dataset.scan(ROOT / "tests" / "fixtures")[:8]
+    statistics = build(
+        bundle.vqgan,
+        lambda i: dataset.whole(pictures[i], 128),
+        [p.path.stem for p in pictures],
+        tokenizer_id=bundle.tokenizer_id,
+        data="fixtures",
+    )
+    statistics.save(bundle.path / FILE)
+    moments = bundle.path / "timelapse"
+    moments.mkdir()
+    rows = []
+    for i, colour in enumerate(("red", "lime", "blue")):
+        Image.new("RGB", (64, 32), colour).save(moments / f"{i:03d}.webp", lossless=True)
+        rows.append({"file": f"{i:03d}.webp", "minutes": 40 * i + 5, "step": 1000 * i + 10})
+    (moments / "index.json").write_text(json.dumps(rows))
+
+
+@pytest.fixture(scope="session")
+def studio(bundle_path) -> Studio:
+    """The same models in this process, to say what the page should show."""
+    return Studio(checkpoints.load(bundle_path), checkpoints.metric(), "cpu")
+
+
+@pytest.fixture(scope="session")
+def address(bundle_path) -> Iterator[str]:
+    """Where `python app.py` answers."""
+    command = [sys.executable, "app.py", "--bundle", str(bundle_path), "--port", "7900"]
+    start = time.monotonic()
+    app = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        lines = []
+        for line in app.stdout:
+            lines.append(line)
+            if "http://" in line:
+                break
+            assert time.monotonic() - start < READY, "".join(lines)
+        assert lines and "http://" in lines[-1], "app.py ended:\n" + "".join(lines)
+        MEASURED["app.py, start to serving"].append(time.monotonic() - start)
+        yield next(word for word in lines[-1].split() if word.startswith("http://"))
+    finally:
+        app.terminate()
+        app.wait(20)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        pytest.fail("the browser tests need playwright: pip install -r requirements-dev.txt")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.fail(
+            "the browser tests need Chromium: install it (apt-get install chromium), or name it "
+            "in the environment variable CHROMIUM"
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One visitor's page, in the words of the tests."""
+
+    def __init__(self, page, address: str):
+        self.page, self.address = page, address
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("#code-grid [data-version]")
+        page.wait_for_function("document.querySelectorAll('#slider img')[1]?.complete")
+
+    @property
+    def version(self) -> int:
+        return int(self.page.get_attribute("#code-grid [data-version]", "data-version"))
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Report how long the block took, under `name`, at the end of the test run."""
+        start = time.monotonic()
+        yield
+        MEASURED[name].append(time.monotonic() - start)
+
+    def after(self, act: Callable[[], object], name: str = "other changes of the grid") -> None:
+        """Do something, and wait until the code grid has drawn the answer and the slider too."""
+        before = self.version
+        sources = self.sources()
+        with self.timed(name):
+            act()
+            self.page.wait_for_function(
+                "old => document.querySelector('#code-grid [data-version]').dataset.version > old",
+                arg=before,
+            )
+        self.page.wait_for_function(
+            "old => document.querySelectorAll('#slider img')[1].src != old", arg=sources[1]
+        )
+
+    def sources(self) -> list[str]:
+        return self.page.eval_on_selector_all("#slider img", "all => all.map(i => i.src)")
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The slider's two pictures, pixel for pixel: (H, W, 3) uint8."""
+        before, after = (
+            np.asarray(Image.open(io.BytesIO(self.page.request.get(source).body())).convert("RGB"))
+            for source in self.sources()
+        )
+        return before, after
+
+    def spot(self, row: int, column: int, rows: int = 16, columns: int = 16) -> tuple[float, float]:
+        """Where a cell's middle is on the screen."""
+        canvas = self.page.locator("#code-grid .cg-picture")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        x = box["x"] + (column + 0.5) * box["width"] / columns
+        return x, box["y"] + (row + 0.5) * box["height"] / rows
+
+    def code_at(self, row: int, column: int) -> int:
+        """The code that the tip names when the pointer is over a cell."""
+        self.page.mouse.move(0, 0)
+        self.page.mouse.move(*self.spot(row, column))
+        tip = self.page.locator("#code-grid .cg-tip").inner_text()
+        assert f"row {row + 1}, column {column + 1}" in tip
+        return int(tip.split()[1])
+
+    def click(self, row: int, column: int) -> None:
+        self.page.mouse.click(*self.spot(row, column))
+
+    def tool(self, name: str) -> None:
+        self.page.click(f"#code-grid [data-tool={name}]")
+
+    def choose(self, button: str, path: Path) -> None:
+        """Click an upload button and give it a file."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click(button)
+        chooser.value.set_files(path)
+
+    def toast(self) -> str:
+        text = self.page.wait_for_selector("[data-testid=toast-text]").inner_text()
+        self.page.click("[data-testid=toast-close]")
+        return text
+
+
+@pytest.fixture
+def visit(browser, address) -> Iterator[Callable[..., Visit]]:
+    """Opens the page for a visitor; at the end, nobody's page may have broken or left the host."""
+    contexts, visits = [], []
+
+    def open_page(width: int = 1440, height: int = 900, **options) -> Visit:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, **{"locale": "en-US", **options}
+        )
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        visits.append(Visit(context.new_page(), address))
+        return visits[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for visited in visits:
+        assert not visited.complaints
+        own = (address, "data:", "blob:")
+        assert [url for url in visited.requests if not url.startswith(own)] == []
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    for name, seconds in MEASURED.items():
+        times = ", ".join(f"{s * 1000:.0f}" for s in seconds)
+        terminalreporter.write_line(f"{name}: {times} ms")

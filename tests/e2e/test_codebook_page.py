@@ -1,0 +1,277 @@
+"""The Codebook tab in a browser. What is asserted is content: codes, their pixels and patches."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ui.codebook import NEAREST, Codes
+from ui.examples import EXAMPLES
+from ui.timelapse import frames
+from vqgan.codebook import nearest_codes
+from vqgan.images import open_image
+from vqgan.rebuild import rebuild
+
+
+class Book:
+    """The Codebook tab of a visitor's page."""
+
+    def __init__(self, visited, codes: Codes, tab: bool = True):
+        self.visited, self.page, self.codes = visited, visited.page, codes
+        if tab:
+            self.page.get_by_role("tab", name="Codebook").click()
+        self.page.wait_for_selector("#codebook-map [data-version]")
+        self.canvas = self.page.locator("#codebook-map .cm-stage > canvas")
+
+    def grid(self, order: str) -> np.ndarray:
+        return np.array(self.codes.map["orders"][order])
+
+    def spot(self, code: int, order: str) -> tuple[float, float]:
+        """Where a code's cell is on the screen when the whole map is in view."""
+        grid = self.grid(order)
+        ((row, column),) = np.argwhere(grid == code)
+        self.canvas.scroll_into_view_if_needed()
+        box = self.canvas.bounding_box()
+        side = box["width"] / grid.shape[1]
+        return box["x"] + (column + 0.5) * side, box["y"] + (row + 0.5) * side
+
+    def colour(self, code: int, order: str) -> np.ndarray:
+        """The canvas' RGBA just right and below of the middle of a code's cell: (4,)."""
+        x, y = self.spot(code, order)
+        return np.array(
+            self.canvas.evaluate(
+                """(canvas, [x, y]) => {
+                    const box = canvas.getBoundingClientRect(), k = canvas.width / box.width;
+                    const at = [(x - box.x) * k + 1, (y - box.y) * k + 1].map(Math.floor);
+                    return [...canvas.getContext('2d').getImageData(...at, 1, 1).data];
+                }""",
+                [x, y],
+            )
+        )
+
+    def click(self, code: int, order: str) -> None:
+        spot = self.spot(code, order)
+        with self.visited.timed("click on a code, until its page is there"):
+            self.page.mouse.click(*spot)
+            self.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{code}']")
+        self.shows(code)
+
+    def shows(self, code: int) -> None:
+        self.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{code}']")
+        assert self.page.inner_text("#codebook-page h3") == f"Code {code}"
+
+    def marked(self) -> int:
+        return int(self.page.get_attribute("#codebook-map [data-code]", "data-code"))
+
+    def chips(self, selector: str) -> list[int]:
+        return self.page.eval_on_selector_all(
+            f"#codebook-page {selector} button", "all => all.map(b => Number(b.dataset.code))"
+        )
+
+
+@pytest.fixture(scope="module")
+def codes(studio) -> Codes:
+    assert studio.statistics is not None
+    return Codes(studio)
+
+
+@pytest.fixture
+def book(visit, codes) -> Book:
+    return Book(visit(), codes)
+
+
+@pytest.fixture(scope="module")
+def example(studio) -> np.ndarray:
+    """The codes of the picture that is there before the first click."""
+    return rebuild(studio.vqgan, studio.metric, open_image(EXAMPLES[0].path), 128).indices.numpy()
+
+
+def used(codes: Codes, count: int) -> list[int]:
+    """Codes that the statistics know, from most used to rare."""
+    order = np.argsort(-codes.usage.counts, kind="stable")[: int((codes.usage.counts > 0).sum())]
+    return order[np.linspace(0, len(order) - 1, count).astype(int)].tolist()
+
+
+def test_the_clicked_cell_is_the_code_shown(book, codes):
+    statistics = codes.statistics
+    for code in used(codes, 4):
+        book.click(code, "similarity")
+        assert book.marked() == code
+        page = book.page
+        text = page.inner_text("#codebook-page .cb-card")
+        assert f"{codes.usage.counts[code]:,} of {codes.usage.total:,}" in text
+        assert f"rank {codes.usage.ranks[code]} of" in text
+        near, _ = nearest_codes(codes.studio.vqgan, code, NEAREST)
+        assert book.chips("[data-part=near]") == near.tolist()
+        rows = page.eval_on_selector_all(
+            "#codebook-page .cb-patches > span",
+            "all => all.map(s => [Number(s.dataset.row), Number(s.dataset.column)])",
+        )
+        found = statistics.patch_picture[code] >= 0
+        assert rows == statistics.patch_cell[code][found].tolist()
+        right = statistics.beside[code, 0]
+        assert book.chips("[data-side=right]") == right[right >= 0].tolist()
+        cell = page.get_attribute("#codebook-page [data-look=decoded] img", "src")
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(cell.split(",")[1]))))
+        assert np.array_equal(shown, statistics.cells[code])
+
+
+def test_the_patches_of_a_code_are_drawn_from_its_own_strip(book, codes):
+    code = used(codes, 3)[1]
+    book.click(code, "similarity")
+    own = base64.b64encode(codes.statistics.strips[code]).decode()
+    patch = book.page.locator("#codebook-page .cb-patches > span").first
+    background = patch.evaluate("e => getComputedStyle(e).backgroundImage")
+    assert own in background
+    # The orange outline lies round the middle cell of the patch.
+    outer, inner = patch.bounding_box(), patch.locator(".cell").bounding_box()
+    assert inner["width"] == pytest.approx(outer["width"] / 7, abs=1)
+    assert inner["x"] + inner["width"] / 2 == pytest.approx(outer["x"] + outer["width"] / 2, abs=1)
+
+
+def test_orders_put_each_decoded_cell_where_they_say(book, codes):
+    f = codes.studio.f
+    for order in ("similarity", "hue", "usage", "number"):
+        book.page.click(f"#codebook-map [data-order={order}]")
+        assert book.page.get_attribute(f"[data-order={order}]", "aria-pressed") == "true"
+        for code in (3, 77, 200):
+            expected = codes.statistics.cells[code, f // 2, f // 2]
+            assert np.abs(book.colour(code, order)[:3] - expected).max() <= 2, (order, code)
+    book.page.click("#codebook-map [data-look=real]")
+    for code in used(codes, 3):
+        expected = codes.statistics.means[code, f // 2, f // 2]
+        assert np.abs(book.colour(code, "number")[:3] - expected).max() <= 2
+    book.page.click("#codebook-map [data-order=usage]")
+    most = int(codes.usage.counts.argmax())
+    box = book.canvas.bounding_box()
+    book.page.mouse.click(box["x"] + 4, box["y"] + 4)
+    book.shows(most)
+
+
+def test_neighbours_lead_on(book, codes):
+    code = used(codes, 3)[1]
+    book.click(code, "similarity")
+    following = book.chips("[data-part=near]")[0]
+    book.page.click(f"#codebook-page [data-part=near] button[data-code='{following}']")
+    book.shows(following)
+    assert book.marked() == following
+    assert book.page.input_value("#codebook-map input") == str(following)
+    beside = book.chips("[data-side=below]")
+    if beside:
+        book.page.click("#codebook-page [data-side=below] button >> nth=0")
+        book.shows(beside[0])
+
+
+def test_numbers_and_arrow_keys_open_codes(book, codes):
+    last = codes.studio.codebook_size - 1
+    book.page.fill("#codebook-map input", str(last + 1000))
+    book.page.press("#codebook-map input", "Enter")
+    book.shows(last)
+    book.page.click("#codebook-map [data-order=number]")
+    book.canvas.press("ArrowLeft")
+    book.shows(last - 1)
+
+
+def test_a_zoomed_map_still_opens_what_is_under_the_pointer(book, codes):
+    code = used(codes, 5)[2]
+    book.click(code, "similarity")
+    for _ in range(2):
+        book.page.click("#codebook-map [data-zoom='2']")
+    assert float(book.canvas.get_attribute("data-zoom")) == 4
+    box = book.canvas.bounding_box()
+    seen = set()
+    for x, y in ((0.5, 0.5), (0.1, 0.1), (0.9, 0.2), (0.3, 0.8)):
+        at = box["x"] + x * box["width"], box["y"] + y * box["height"]
+        book.page.mouse.move(*at)
+        tip = book.page.inner_text("#codebook-map .cm-tip")
+        named = int(re.match(r"code (\d+)", tip)[1])
+        book.page.mouse.click(*at)
+        book.shows(named)
+        seen.add(named)
+    grid = book.grid("similarity")
+    places = np.array([np.argwhere(grid == n)[0] for n in [code, *seen]])
+    assert len(seen) == 4
+    assert (np.abs(places - places[0]) <= grid.shape[0] / 4).all()  # a quarter of the map is seen
+    # Dragging moves the map and opens nothing.
+    book.page.mouse.move(box["x"] + 200, box["y"] + 200)
+    before = book.page.inner_text("#codebook-map .cm-tip")
+    book.page.mouse.down()
+    book.page.mouse.move(box["x"] + 320, box["y"] + 290, steps=4)
+    book.page.mouse.up()
+    book.page.mouse.move(box["x"] + 321, box["y"] + 291)
+    book.page.mouse.move(box["x"] + 320, box["y"] + 290)
+    assert book.page.inner_text("#codebook-map .cm-tip") == before
+    assert book.marked() == named
+
+
+def test_codes_of_the_picture_light_up(book, codes, example):
+    absent = next(c for c in range(codes.studio.codebook_size) if c not in example)
+    for show, opaque in (("picture", False), ("all", True)):
+        book.page.click(f"#codebook-map [data-show={show}]")
+        book.page.mouse.move(0, 0)
+        assert book.colour(int(example[3, 4]), "similarity")[3] == 255
+        assert (book.colour(absent, "similarity")[3] == 255) == opaque
+    dead, alive = codes.usage.dead, used(codes, 3)
+    if len(dead):
+        book.page.click("#codebook-map [data-show=dead]")
+        assert book.colour(int(dead[0]), "similarity")[3] == 255
+        assert book.colour(alive[1], "similarity")[3] < 64
+
+
+def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
+    visited = visit()
+    row, column = 5, 9
+    code = int(example[row, column])
+    visited.click(row, column)
+    visited.page.click("#open-codebook")
+    book = Book(visited, codes, tab=False)
+    book.shows(code)
+    assert book.marked() == code
+    count = int((example == code).sum())
+    here = book.page.inner_text("#codebook-page [data-part=here] h4")
+    assert here == f"In your picture: {count} of 256 cells"
+    # And by the tab itself, after another pick.
+    visited.page.get_by_role("tab", name="Reconstruct").click()
+    other = int(next(c for c in example.ravel() if c != code))
+    place = np.argwhere(example == other)[0]
+    visited.click(*place.tolist())
+    visited.page.wait_for_selector(f"#code-card .card[data-code='{other}']")
+    visited.page.get_by_role("tab", name="Codebook").click()
+    book.shows(other)
+
+
+def test_on_a_telephone(visit, codes):
+    visited = visit(width=390, height=844)
+    book = Book(visited, codes)
+    code = used(codes, 3)[1]
+    book.click(code, "similarity")
+    width = visited.page.evaluate("document.documentElement.scrollWidth")
+    assert width == 390
+    page, canvas = visited.page.locator("#codebook-page").bounding_box(), book.canvas.bounding_box()
+    assert page["y"] - (canvas["y"] + canvas["height"]) < 120  # the answer is right below the map
+
+
+def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
+    found = frames(codes.studio.bundle.path)
+    lapse = book.page.locator("#timelapse")
+    assert lapse.count() == bool(found)
+    if not found:
+        return
+    lapse.scroll_into_view_if_needed()
+    shown = lambda n: book.page.wait_for_selector(f"#timelapse [data-shown='{n}']")  # noqa: E731
+    shown(len(found) - 1)
+    slider, picture = lapse.locator("input"), lapse.locator("img")
+    for number in (0, len(found) // 2, len(found) - 1):
+        slider.fill(str(number))
+        shown(number)
+        own = base64.b64encode(found[number].path.read_bytes()).decode()
+        assert picture.get_attribute("src") == "data:image/webp;base64," + own
+        assert f"step {found[number].step:,}" in lapse.locator("output").inner_text()
+    lapse.locator("button").click()  # plays from the start, and stops at the end
+    shown(0)
+    shown(len(found) - 1)

@@ -1,0 +1,245 @@
+"""The Reconstruct tab in a browser. What is asserted is content: pixels, codes, sentences."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from ui.examples import EXAMPLES
+from vqgan.grids import IndexFile, decode_grid, paint
+from vqgan.images import open_image, to_image, to_tensor
+from vqgan.metrics import code_bytes
+from vqgan.rebuild import rebuild
+
+
+def drawing(size: tuple[int, int]) -> Image.Image:
+    """A picture that is in no training set."""
+    image = Image.new("RGB", size, (250, 240, 200))
+    draw = ImageDraw.Draw(image)
+    w, h = size
+    draw.ellipse((w * 0.1, h * 0.15, w * 0.6, h * 0.9), fill=(30, 110, 200))
+    draw.rectangle((w * 0.55, h * 0.4, w * 0.9, h * 0.7), fill=(220, 60, 40))
+    return image
+
+
+def close(shown: np.ndarray, expected) -> bool:
+    """Equal up to one grey level: threads may add up in another order."""
+    expected = np.asarray(expected)
+    return shown.shape == expected.shape and np.abs(shown - expected.astype(int)).max() <= 1
+
+
+def unpack(data_url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data_url.split(",")[1]))))
+
+
+@pytest.fixture(scope="module")
+def example(studio):
+    """What the worked example should be."""
+    return rebuild(studio.vqgan, studio.metric, open_image(EXAMPLES[0].path), 128)
+
+
+def test_the_worked_example_is_there_before_the_first_click(visit, example):
+    page = visit()
+    before, after = page.images()
+    assert close(before, example.original) and close(after, example.image)
+    grid = example.indices.numpy()
+    for row, column in ((0, 0), (7, 9), (15, 15)):
+        assert page.code_at(row, column) == grid[row, column]
+    tile = page.page.locator("[data-tile=psnr] b").inner_text()
+    assert tile.split()[0].removesuffix("dB") == f"{example.psnr:.1f}"
+    codes = page.page.locator("[data-tile=codes] b").inner_text()
+    assert int(codes) == example.distinct_codes
+
+
+def test_an_uploaded_picture_comes_back_as_its_decode(visit, studio, tmp_path):
+    page, path = visit(), tmp_path / "own drawing.png"
+    drawing((120, 75)).save(path)
+    upload = page.page.locator("#upload input[type=file]").first
+    page.after(lambda: upload.set_input_files(path), "upload at 128 px")
+    expected = rebuild(studio.vqgan, studio.metric, open_image(path), 128)
+    assert expected.image.size == (128, 80)  # aspect kept
+    page.page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalHeight == 80")
+    before, after = page.images()
+    assert close(before, expected.original) and close(after, expected.image)
+    ratio = page.page.locator("[data-tile=ratio]").inner_text()
+    assert f"{path.stat().st_size / code_bytes(160, studio.codebook_size):.3g}" in ratio
+    page.page.click("text=Take it with you")
+    with page.page.expect_download() as download:
+        page.page.click("#png")
+    assert download.value.suggested_filename == "own drawing-vqgan.png"
+    download.value.save_as(tmp_path / "back.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "back.png")), after)
+
+
+def test_a_clicked_cell_is_the_code_shown(visit):
+    page = visit()
+    for row, column in ((3, 4), (8, 8), (12, 2)):
+        code = page.code_at(row, column)
+        with page.timed("click on a cell"):
+            page.click(row, column)
+            page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+        assert re.search(rf"\b{code}\b", page.page.inner_text("#code-card .card-title"))
+    near = page.page.locator("#code-card button").first
+    code = near.get_attribute("data-code")
+    near.click()
+    page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+
+
+def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
+    page = visit()
+    code = page.code_at(8, 8)
+    page.click(8, 8)  # the brush takes the code of a picked cell
+    page.tool("paint")
+    _, before = page.images()
+    page.page.mouse.move(*page.spot(0, 0))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.spot(0, 1))
+    page.after(page.page.mouse.up, "paint stroke")
+    assert page.code_at(0, 0) == page.code_at(0, 1) == code
+    _, after = page.images()
+    grid = paint(example.indices.numpy(), [(0, 0), (0, 1)], code)
+    assert close(after, decode_grid(studio.vqgan, grid))
+    change = np.abs(after.astype(int) - before).mean(2)
+    f = studio.f
+    assert change[:f, : 2 * f].mean() > 10 * change[8 * f :].mean()
+
+
+def test_swap_and_undo_restore_the_bytes(visit):
+    page = visit()
+    _, before = page.images()
+    old = page.code_at(0, 0)
+    page.click(8, 8)
+    new = page.code_at(8, 8)
+    assert old != new
+    page.tool("swap")
+    page.after(lambda: page.click(0, 0), "swap all")
+    assert page.code_at(0, 0) == new
+    assert not np.array_equal(page.images()[1], before)
+    page.after(lambda: page.page.click("#code-grid [data-act=undo]"), "undo")
+    assert page.code_at(0, 0) == old
+    assert np.array_equal(page.images()[1], before)
+
+
+def test_erase_paints_white_and_shuffle_keeps_the_codes(visit, studio, example):
+    page = visit()
+    page.tool("erase")
+    page.after(lambda: page.click(8, 8), "erase")
+    assert page.code_at(8, 8) == studio.blank_code
+    page.after(lambda: page.page.click("#code-grid [data-act=restore]"))
+    assert page.code_at(8, 8) == example.indices[8, 8]
+    distinct = page.page.inner_text("[data-tile=codes] b")
+    page.after(lambda: page.page.click("#code-grid [data-act=shuffle]"), "shuffle")
+    assert page.page.inner_text("[data-tile=codes] b") == distinct
+    moved = [page.code_at(r, c) != example.indices[r, c] for r in range(0, 16, 3) for c in (2, 9)]
+    assert any(moved)
+
+
+def test_a_larger_working_size_gives_more_codes(visit):
+    page = visit()
+    page.after(lambda: page.page.click("#side label:has-text('256')"))
+    page.page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalWidth == 256")
+    assert "1024" in page.page.inner_text("[data-tile=codes]")  # 32 x 32 cells
+
+
+def test_codes_go_out_and_come_back(visit, tmp_path):
+    page = visit()
+    page.tool("erase")
+    page.after(lambda: page.click(5, 5))
+    painted = page.images()[1]
+    page.page.click("text=Take it with you")
+    with page.page.expect_download() as download:
+        page.page.click("#npz")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name == "rabbit-codes.npz"
+    page.page.reload()
+    page.page.wait_for_selector("#code-grid [data-version]")
+    page.page.click("text=Take it with you")
+    page.after(lambda: page.choose("#open-codes", path))
+    assert np.array_equal(page.images()[1], painted)
+    assert "without their picture" in page.page.inner_text("#figures")
+
+
+def test_bad_files_are_answered_with_a_sentence(visit, studio, tmp_path):
+    page = visit()
+    fake = tmp_path / "text.png"
+    fake.write_text("no picture at all")
+    page.page.locator("#upload input[type=file]").first.set_input_files(fake)
+    assert "is not a picture of a known format" in page.toast()
+    floats = tmp_path / "floats.npz"
+    np.savez(floats, indices=np.zeros((4, 4)))
+    page.page.click("text=Take it with you")
+    page.choose("#open-codes", floats)
+    assert "codes are whole numbers" in page.toast()
+    large = IndexFile(np.full((4, 4), studio.codebook_size), (32, 32)).save(tmp_path / "large.npz")
+    page.choose("#open-codes", large)
+    assert f"has codes 0 to {studio.codebook_size - 1}" in page.toast()
+
+
+def test_between_two_pictures(visit, studio, example):
+    page = visit()
+    page.page.click("#between button")
+    page.page.wait_for_selector("#between-view [data-figure=codes] img")
+    share = page.page.locator("#share input[type=number]")
+
+    def shown(name: str) -> str:
+        return page.page.get_attribute(f"#between-view [data-figure={name}] img", "src")
+
+    middle = shown("codes")
+    with page.timed("blend, one step"):
+        share.fill("0")
+        share.press("Enter")
+        page.page.wait_for_function(
+            "old => document.querySelector('#between-view [data-figure=codes] img').src != old",
+            arg=middle,
+        )
+    assert close(unpack(shown("codes")), example.image)  # nothing of the second picture yet
+    with torch.inference_mode():
+        latents = studio.vqgan.encode(to_tensor(example.original)).latents
+        continuous = to_image(studio.vqgan.decode(latents))
+    assert close(unpack(shown("z")), continuous)
+    assert not close(unpack(shown("z")), example.image)
+
+
+def test_the_explanation_is_set_in_formulas(visit):
+    page = visit()
+    page.page.click("#how-reconstruct button")
+    page.page.wait_for_selector("#how-reconstruct .katex-display")
+    assert page.page.locator("#how-reconstruct .katex").count() > 20
+    assert "losses.adaptive_weight" in page.page.inner_text("#how-reconstruct")
+    assert "$" not in page.page.inner_text("#how-reconstruct")
+
+
+def test_a_chinese_browser_gets_a_chinese_page(visit):
+    page = visit(locale="zh-CN")
+    text = page.page.inner_text("body")
+    assert "重建" in text and "逐像素比较" in text and "把图片拖到这里" in text
+    for english in ("Reconstruct", "Distinct", "Drop a picture", "Undo", "How it works"):
+        assert english not in text
+    page.page.click("[data-switch=language]")
+    page.page.wait_for_selector("text=Drop a picture here")
+    text = page.page.inner_text("body")
+    assert "pixel by pixel" in text and "重建" not in text
+
+
+def test_a_phone_scrolls_in_one_direction_only(visit, studio):
+    page = visit(390, 844, has_touch=True)
+    width = "document.documentElement.scrollWidth"
+    assert page.page.evaluate(width) == 390
+    page.tool("paint")
+    sheet = math.ceil(math.sqrt(studio.codebook_size)) * studio.f
+    page.page.wait_for_function(
+        "width => document.querySelector('.cg-palette canvas').width == width", arg=sheet
+    )
+    assert page.page.evaluate(width) == 390
+    for fold in ("#between button", "#how-reconstruct button"):
+        page.page.locator(fold).first.click()
+    page.page.wait_for_selector("#how-reconstruct .katex-display")
+    assert page.page.evaluate(width) == 390

@@ -1,0 +1,254 @@
+"""The four commands on a tiny bundle: tokens, train and resume, export, sample."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from prior import encode, export, train
+from prior.draw import grid_size, sheet
+from prior.draw import main as draw
+from prior.sample import finish, sample
+from prior.tokens import load
+from training.checkpoint import load as load_checkpoint
+from vqgan.model import VQGAN, VQGANConfig
+
+TINY = VQGANConfig(
+    resolution=32,
+    ch=8,
+    ch_mult=(1, 2),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    mid_attn=False,
+    num_groups=4,
+    z_channels=8,
+    codebook_size=32,
+    embed_dim=4,
+    quantizer="cosine",
+)
+TRAIN = (
+    "--layers 1 --heads 2 --dim 16 --batch 4 --log-every 1 --checkpoint-every 3 --sample-every 3 "
+    "--warmup 2 --held-out 2 --steps"
+).split()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A random tokenizer for 32-pixel pictures, 12 pictures, and their tokens."""
+    root = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    for name in ("bundle", "other"):
+        checkpoints.save(root / name, name=name, vqgan=VQGAN(TINY).eval(), card={})
+    (root / "data").mkdir()
+    rows = []
+    for i in range(12):
+        Image.effect_noise((32, 32), 60 + i).convert("RGB").save(root / "data" / f"{i}.png")
+        row = {"path": f"{i}.png", "mask": None, "kind": "icon", "captions": [f"noise {i}"]}
+        rows.append(json.dumps(row | {"split": "val" if i % 4 == 3 else "train"}))
+    (root / "data" / "manifest.jsonl").write_text("\n".join(rows))
+    encode.main(words(root, "--data data --out tokens.npy"))
+    return root
+
+
+def words(root, text: str, bundle: str = "bundle") -> list[str]:
+    """A command line in which names of files under `root` become paths."""
+    known = {p.name for p in root.iterdir()} | {"tokens.npy", "run", "twin", "half", "missing.npy"}
+    found = [str(root / w) if w in known else w for w in text.split()]
+    return ["--bundle", str(root / bundle), *found]
+
+
+def run(root, text: str, *more: str, bundle: str = "bundle") -> None:
+    train.main([*words(root, f"--tokens tokens.npy {text}", bundle), *TRAIN, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    run(world, "--out run", "6")
+    return world / "run"
+
+
+@pytest.fixture(scope="module")
+def shipped(world, trained, tmp_path_factory):
+    """A copy of the bundle with the prior in it."""
+    folder = tmp_path_factory.mktemp("shipped") / "b"
+    shutil.copytree(world / "bundle", folder)
+    export.main([str(trained), str(folder)])
+    return folder
+
+
+def refused(capsys, command, *args) -> str:
+    """The one line that a command ends with, exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        command(*args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    line = error.strip().splitlines()[-1]
+    assert line.startswith("error: ") and "Traceback" not in error
+    return line
+
+
+def test_tokens_of_a_folder(world):
+    bundle = checkpoints.load(world / "bundle")
+    found = load(world / "tokens.npy", bundle.tokenizer_id)
+    assert found.codes.shape == (12, 2, 16, 16) and found.rows[5]["captions"] == ["noise 5"]
+    assert len(found.where("val")) == 3 and len(found.data["sha256"]) == 64
+
+
+def test_a_limit_spreads_over_the_folder(world, tmp_path):
+    encode.main(words(world, f"--data data --out {tmp_path / 't.npy'} --limit 4"))
+    captions = [row["captions"][0] for row in load(tmp_path / "t.npy").rows]
+    assert captions == ["noise 0", "noise 3", "noise 6", "noise 9"]
+
+
+def test_training_logs_bits_beside_the_unigram(trained):
+    with open(trained / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["step"]) for r in rows] == list(range(6))
+    assert float(rows[5]["val_bits"]) > 0 and float(rows[5]["unigram_bits"]) > 0
+    assert not rows[4]["val_bits"]
+    assert sorted(p.name for p in (trained / "samples").iterdir()) == ["0000003.png", "0000006.png"]
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"]["height"] == 16 and config["model"]["codebook_size"] == 32
+
+
+def test_resuming_is_exact(world, trained):
+    run(world, "--out half", "6", "--minutes", "1e-9")
+    assert load_checkpoint(world / "half" / "last.pt")["step"] == 1
+    resume = words(world, "--tokens tokens.npy --out half --resume --minutes 0")
+    train.main(resume)
+    a, b = (load_checkpoint(p / "last.pt")["task"] for p in (trained, world / "half"))
+    for part in ("model", "ema", "opt"):
+        flat_a, flat_b = tensors(a[part]), tensors(b[part])
+        assert len(flat_a) > 3 and flat_a.keys() == flat_b.keys()
+        for name, value in flat_a.items():
+            assert torch.equal(value, flat_b[name]), f"{part} {name}"
+
+
+def tensors(value, where="") -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return {where: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found = {}
+    for key, inner in items:
+        if isinstance(inner, (dict, list, torch.Tensor)):
+            found |= tensors(inner, f"{where}.{key}")
+    return found
+
+
+def test_training_encodes_what_is_missing(world, tmp_path):
+    train.main([*words(world, f"--data data --out {tmp_path / 'r'}"), *TRAIN, "1"])
+    assert np.array_equal(
+        load(tmp_path / "r" / "tokens.npy").codes, load(world / "tokens.npy").codes
+    )
+
+
+def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("training.distributed.world_size", lambda: 2)
+    line = words(world, f"--data data --out {tmp_path / 'r'}")
+    assert "encode first" in refused(capsys, train.main, line)
+
+
+@pytest.mark.parametrize(
+    ("text", "bundle", "named"),
+    [
+        ("--tokens tokens.npy --out run", "bundle", "holds a run already"),
+        ("--tokens tokens.npy --out twin", "other", "encode the data again"),
+        ("--tokens missing.npy --out twin", "bundle", "give --data to encode"),
+        ("--tokens tokens.npy --out twin --resume", "bundle", "no checkpoint"),
+        ("--tokens tokens.npy --out run --resume --dim 8", "bundle", "leave out dim"),
+        ("--tokens tokens.npy --out twin --heads 5", "bundle", "heads is 5"),
+        ("--tokens tokens.npy --out twin --conditions tokens.npy", "bundle", "takes no file"),
+        (
+            "--tokens tokens.npy --out twin --conditions missing.npy",
+            "bundle",
+            "holds no conditions",
+        ),
+        ("--tokens tokens.npy --out twin --kinds photo", "bundle", "0 training"),
+        ("--data missing --out twin", "bundle", "is not a folder"),
+    ],
+)
+def test_training_refuses(world, trained, capsys, text, bundle, named):
+    assert named in refused(capsys, train.main, words(world, text, bundle))
+
+
+def test_resuming_on_another_tokenizer_is_refused(world, trained, tmp_path, capsys):
+    encode.main(words(world, f"--data data --out {tmp_path / 't.npy'}", "other"))
+    line = words(world, f"--tokens {tmp_path / 't.npy'} --out run --resume", "other")
+    assert "codes of another tokenizer" in refused(capsys, train.main, line)
+
+
+def test_the_bundle_carries_the_averaged_prior(trained, shipped):
+    bundle = checkpoints.load(shipped)
+    shadow = load_checkpoint(trained / "last.pt")["task"]["ema"]["shadow"]
+    for name, value in shadow.items():
+        assert torch.equal(bundle.prior.state_dict()[name], value.half().float()), name
+    told = bundle.card["prior"]
+    assert told["training"]["steps"] == 6 and "/" not in told["training"]["command"]
+    assert set(told["metrics"]) == {"val_bits", "unigram_bits"}
+    assert (shipped / "prior-log.csv").read_text() == (trained / "log.csv").read_text()
+
+
+def test_export_refuses_what_does_not_fit(world, trained, tmp_path, capsys):
+    line = [str(trained), str(world / "other")]
+    assert "train one on this bundle" in refused(capsys, export.main, line)
+    torch.save({"config": {}, "step": 1}, tmp_path / "last.pt")
+    line = [str(tmp_path), str(world / "bundle")]
+    assert "not a prior's checkpoint" in refused(capsys, export.main, line)
+
+
+def picture(shipped, path, *more: str) -> bytes:
+    draw(["--bundle", str(shipped), "--out", str(path), "-n", "3", "--seed", "5", *more])
+    return path.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_bytes(shipped, tmp_path):
+    first = picture(shipped, tmp_path / "a.png")
+    assert picture(shipped, tmp_path / "b.png") == first
+    assert picture(shipped, tmp_path / "c.png", "--temperature", "0.5") != first
+
+
+def test_a_picture_carries_its_settings_and_codes(shipped, tmp_path):
+    picture(shipped, tmp_path / "a.png", "--top-k", "7", "--size", "17x18")
+    bundle = checkpoints.load(shipped)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (2 * 36 + 2, 2 * 34 + 2)
+        settings, codes = (json.loads(image.text[k]) for k in ("settings", "codes"))
+    assert settings["top_k"] == 7 and settings["seed"] == 5 and settings["bundle"] == bundle.name
+    last = finish(sample(bundle.prior, 3, seed=5, top_k=7, size=(17, 18)))
+    assert last.grid.tolist() == codes
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("--top-k 4000", "top_k is 4000"),
+        ("--temperature nan", "temperature is nan"),
+        ("-n 0", "n is 0"),
+        ("--size 24", "rows x columns"),
+        ("--size 4x4", "size is 4 x 4"),
+        ("--out grid.jpg", "must end in .png"),
+        ("--bundle nothing", "there is no bundle"),
+    ],
+)
+def test_sampling_refuses(shipped, tmp_path, capsys, line, named):
+    start = ["--bundle", str(shipped), "--out", str(tmp_path / "a.png")]
+    assert named in refused(capsys, draw, [*start, *line.split()])
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_bundle_without_prior_cannot_sample(world, tmp_path, capsys):
+    line = ["--bundle", str(world / "other"), "--out", str(tmp_path / "a.png")]
+    assert "holds no prior" in refused(capsys, draw, line)
+
+
+def test_sheets_are_filled_row_by_row():
+    pictures = np.stack([np.full((2, 3, 3), i, np.uint8) for i in range(5)])
+    image = np.asarray(sheet(pictures))
+    assert image.shape == (2 * 2 + 2, 3 * 3 + 4, 3)
+    assert (image[0, ::5, 0] == [0, 1, 2]).all() and (image[4, ::5, 0] == [3, 4, 255]).all()
+    assert grid_size("24x16") == (24, 16) and grid_size(None) is None

@@ -1,0 +1,184 @@
+"""The GPT: what it may see, what it refuses, and that Hugging Face's GPT-2 agrees with it."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from prior.model import (
+    BITS,
+    GPT,
+    PriorConfig,
+    causal_attention,
+    from_hugging_face,
+    to_hugging_face,
+    token_nats,
+)
+
+
+def conditions(model: GPT, batch: int):
+    """A condition that fits the model, or None."""
+    cfg = model.config
+    if cfg.condition == "class":
+        return torch.arange(batch) % cfg.classes
+    if cfg.condition == "embedding":
+        return torch.randn(batch, cfg.embedding_size, generator=torch.Generator().manual_seed(2))
+    return None
+
+
+KINDS = [
+    {"condition": "start"},
+    {"condition": "first"},
+    {"condition": "class", "classes": 3},
+    {"condition": "embedding", "embedding_size": 5},
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"codebook_size": 1}, "codebook_size is 1"),
+        ({"height": 0}, "height is 0"),
+        ({"height": 1, "width": 1}, "at least 2 cells"),
+        ({"heads": 5}, "heads is 5"),
+        ({"layers": 0}, "layers is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+        ({"gelu": "relu"}, "gelu is 'relu'"),
+        ({"condition": "text"}, "condition is 'text'"),
+        ({"condition": "class"}, "classes is 0"),
+        ({"classes": 3}, "classes is 3"),
+        ({"condition": "embedding", "embedding_size": -1}, "embedding_size is -1"),
+    ],
+)
+def test_a_config_names_what_is_wrong(change, named):
+    with pytest.raises(ValueError, match=named):
+        PriorConfig(**change)
+
+
+def test_a_config_survives_json_form(tiny):
+    cfg = tiny(**KINDS[2]).config
+    assert PriorConfig(**cfg.to_dict()) == cfg
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_logit_depends_on_earlier_tokens_only(tiny, grids, kind):
+    model = tiny(**kind)
+    condition = conditions(model, len(grids))
+    before = model(grids, condition)
+    assert before.shape == (5, 42, 48)
+    changed = grids.clone()
+    changed[:, 17] = (changed[:, 17] + 1) % 48
+    after = model(changed, condition)
+    assert torch.equal(before[:, :18], after[:, :18])
+    assert ((before[:, 18:] - after[:, 18:]).abs().amax(-1) > 1e-4).all()
+
+
+def test_the_first_code_is_uniform_where_nothing_precedes_it(tiny, grids):
+    model = tiny(condition="first")
+    assert torch.equal(model(grids)[:, 0], torch.zeros(5, 48))
+    assert model.wpe.weight.shape[0] == 41 and not hasattr(model, "start")
+    assert tiny().wpe.weight.shape[0] == 42
+
+
+@pytest.mark.parametrize("kind", KINDS[2:])
+def test_a_dropped_condition_is_no_condition(tiny, grids, kind):
+    model = tiny(**kind)
+    condition, dropped = conditions(model, 5), torch.tensor([True, False, True, False, False])
+    mixed, free, full = model(grids, condition, dropped), model(grids), model(grids, condition)
+    torch.testing.assert_close(mixed[dropped], free[dropped])
+    torch.testing.assert_close(mixed[~dropped], full[~dropped])
+    assert (free - full).abs().amax() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "named"),
+    [
+        (KINDS[0], torch.zeros(5, dtype=torch.int64), "unconditional"),
+        (KINDS[2], torch.zeros(5), "whole numbers of shape"),
+        (KINDS[2], torch.full((5,), 3), "0 to 2"),
+        (KINDS[2], torch.full((5,), -1), "0 to 2"),
+        (KINDS[3], torch.zeros(5, 4), r"shape \(5, 5\)"),
+        (KINDS[3], torch.zeros(5, 5, dtype=torch.int64), "floats"),
+        (KINDS[3], torch.full((5, 5), math.nan), "NaN"),
+    ],
+)
+def test_a_condition_that_does_not_fit_is_named(tiny, kind, condition, named):
+    with pytest.raises(ValueError, match=named):
+        tiny(**kind).check_condition(condition, 5)
+
+
+def test_too_many_tokens_are_refused(prior, grids):
+    with pytest.raises(ValueError, match="43 tokens"):
+        prior(F.pad(grids, (0, 1)))
+
+
+def test_attention_is_torchs_own(grids):
+    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(causal_attention(q, k, v), expected)
+
+
+def test_nats_and_bits(grids):
+    even = token_nats(torch.zeros(5, 42, 48), grids)
+    torch.testing.assert_close(even * BITS, torch.full((5, 42), math.log2(48)))
+    sure = F.one_hot(grids, 48) * 40.0
+    assert token_nats(sure, grids).max() < 1e-4
+    assert token_nats(sure, (grids + 1) % 48).min() > 39
+
+
+def test_weights_start_as_gpt2s_do():
+    torch.manual_seed(0)
+    model = GPT(PriorConfig(layers=8, dim=128, heads=2))
+    stds = {name: float(p.detach().std()) for name, p in model.named_parameters() if p.ndim == 2}
+    assert stds["wte.weight"] == pytest.approx(0.02, rel=0.05)
+    assert stds["blocks.3.qkv.weight"] == pytest.approx(0.02, rel=0.05)
+    assert stds["blocks.3.proj.weight"] == pytest.approx(0.005, rel=0.05)
+    assert stds["blocks.3.out.weight"] == pytest.approx(0.005, rel=0.05)
+
+
+def hugging_face(model: GPT):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    arguments, state = to_hugging_face(model)
+    config = GPT2Config(**arguments, bos_token_id=None, eos_token_id=None)
+    theirs = GPT2LMHeadModel(config).eval()
+    theirs.load_state_dict(state, strict=True)
+    return theirs
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}])
+def test_hugging_face_gives_the_same_logits(tiny, grids, kind, shape):
+    model = tiny(**kind, **shape)
+    condition, size = conditions(model, 5), model.config.codebook_size
+    with torch.no_grad():
+        ours = model(grids, condition)
+        if kind["condition"] == "first":
+            ours, text = ours[:, 1:], grids[:, :-1]
+        else:
+            first = torch.full((5,), size) if condition is None else size + 1 + condition
+            text = torch.cat([first[:, None], grids[:, :-1]], 1)
+        theirs = hugging_face(model)
+        assert ours.std() > 0.5
+        torch.testing.assert_close(theirs(text).logits[..., :size], ours, atol=1e-4, rtol=0)
+        back = from_hugging_face(theirs.state_dict(), model.config)
+    for name, value in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), name
+
+
+def test_a_wrong_gpt2_is_refused(tiny):
+    model = tiny()
+    _, state = to_hugging_face(model)
+    missing = {k: v for k, v in state.items() if k != "transformer.h.1.ln_2.bias"}
+    with pytest.raises(ValueError, match=r"no transformer\.h\.1\.ln_2\.bias"):
+        from_hugging_face(missing, model.config)
+    with pytest.raises(ValueError, match="49 rows: this config needs 48"):
+        from_hugging_face(state, tiny(condition="first").config)
+    with pytest.raises(ValueError, match="does not fit the config"):
+        from_hugging_face({**state, "transformer.ln_f.bias": torch.zeros(3)}, model.config)
+    with pytest.raises(ValueError, match="embedding prefix"):
+        to_hugging_face(tiny(**KINDS[3]))
+    with pytest.raises(ValueError, match="embedding prefix"):
+        from_hugging_face(state, tiny(**KINDS[3]).config)

@@ -1,0 +1,278 @@
+"""One step of training: corruption, batches, conditions, resume, and that it learns."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from prior.model import GPT, PriorConfig
+from prior.task import PriorTask, TrainConfig, corrupt
+from prior.tokens import TokenSet
+from training.loop import LoopConfig
+
+MODEL = {"codebook_size": 16, "height": 4, "width": 4, "layers": 1, "heads": 2, "dim": 16}
+
+
+def data(pictures: int = 12, seed: int = 0) -> TokenSet:
+    """Rising diagonals from a random start: what precedes a code says what it is."""
+    rng = np.random.default_rng(seed)
+    start = rng.integers(16, size=(pictures, 2, 1, 1))
+    steps = np.arange(4)[:, None] * 4 + np.arange(4)
+    codes = ((start + steps) % 16).astype(np.uint16)
+    rows = [
+        {"split": "val" if i % 4 == 3 else "train", "kind": "icon" if i % 2 else "photo"}
+        for i in range(pictures)
+    ]
+    return TokenSet(codes, rows, "abc", 16, {"sha256": None})
+
+
+def task(tokens=None, model=None, loop=None, conditions=None, **train) -> PriorTask:
+    cfg = TrainConfig(**{"batch": 4, **train})
+    loop = LoopConfig(**{"bf16": False, "warmup": 0, "lr": 1e-2, **(loop or {})})
+    model = PriorConfig(**MODEL | (model or {}))
+    return PriorTask(model, cfg, loop, tokens or data(), conditions=conditions)
+
+
+# --- the article's corruption ---------------------------------------------------------------------
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_the_share_of_changed_inputs_is_what_pkeep_says():
+    tokens = torch.randint(512, (100, 256), generator=seeded())
+    for pkeep in (0.9, 0.5):
+        changed = corrupt(tokens, pkeep, 512, seeded()) != tokens
+        # One in 512 replaced tokens happens to be the same.
+        assert changed.float().mean() == pytest.approx((1 - pkeep) * 511 / 512, abs=0.01)
+
+
+def test_replacements_are_any_code():
+    tokens = torch.zeros(100, 256, dtype=torch.int64)
+    noisy = corrupt(tokens, 0.1, 8, seeded())
+    share = torch.bincount(noisy.flatten(), minlength=8) / noisy.numel()
+    torch.testing.assert_close(share[1:], torch.full((7,), 0.9 / 8), atol=0.01, rtol=0)
+
+
+def test_corruption_leaves_its_argument_alone_and_can_be_off():
+    tokens = torch.randint(16, (8, 16), generator=seeded())
+    before = tokens.clone()
+    assert not torch.equal(corrupt(tokens, 0.5, 16, seeded()), tokens)
+    assert torch.equal(tokens, before)
+    same = corrupt(tokens, 1.0, 16, seeded())
+    assert torch.equal(same, tokens) and same.data_ptr() != tokens.data_ptr()
+
+
+def test_the_loss_is_of_whole_targets_read_from_corrupted_inputs(monkeypatch):
+    """Both halves as the training step uses them, not only as the function gives them."""
+    trained = task(pkeep=0.5)
+    inputs, targets, _, _ = trained.batch(0)
+    assert 0.3 < (inputs != targets).float().mean() < 0.7
+    whole = {tuple(g) for g in data().codes.reshape(-1, 16).tolist()}
+    assert {tuple(t) for t in targets.tolist()} <= whole
+    seen = []
+    forward = GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda m, x, *a: seen.append(x) or forward(m, x, *a))
+    with torch.no_grad():
+        logits = trained.model(inputs)
+        expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    report = trained.train_step(0)
+    assert torch.equal(seen[-1], inputs)
+    assert report["bits"] == pytest.approx(float(expected) / math.log(2), rel=1e-5)
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_every_training_picture_comes_once_an_epoch():
+    trained = task()
+    train = data().where("train")
+    first = np.concatenate([trained.picks(step)[0] for step in range(9)])  # four epochs of nine
+    for epoch in range(4):
+        assert sorted(first[9 * epoch : 9 * epoch + 9]) == sorted(train)
+    assert first[:9].tolist() != first[9:18].tolist()
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    a, b, other = task(), task(), task(loop={"seed": 1})
+    a.batch(0), a.batch(1)
+    assert torch.equal(a.batch(5)[0], b.batch(5)[0])
+    assert not torch.equal(a.batch(5)[0], other.batch(5)[0])
+
+
+def test_mirrored_pictures_are_half_of_them_or_none():
+    tokens = data()
+    tokens.codes[:, 1] = 15  # a mark
+    mirrored = torch.cat([task(tokens).batch(i)[1] for i in range(40)])
+    assert (mirrored == 15).all(1).float().mean() == pytest.approx(0.5, abs=0.15)
+    plain = torch.cat([task(tokens, flips=False).batch(i)[1] for i in range(10)])
+    assert not (plain == 15).all(1).any()
+
+
+def test_kinds_choose_pictures():
+    trained = task(kinds=("icon",))
+    assert {trained.codes.shape[0], *trained.train} <= {12, 1, 5, 9}
+    with pytest.raises(ValueError, match="0 training and 0 held-out pictures of clipart"):
+        task(kinds=("clipart",))
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+def embeddings(choices: int = 2) -> np.ndarray:
+    """(12, M, 3): the picture's number, and which of its embeddings this is."""
+    number = np.arange(12.0)[:, None] * np.ones(choices)
+    which = np.arange(choices) * np.ones((12, 1))
+    return np.stack([number, which, which], -1).astype(np.float16)
+
+
+def test_conditions_belong_to_their_pictures_and_are_dropped_at_times():
+    model = {"condition": "embedding", "embedding_size": 3}
+    trained = task(model=model, conditions=embeddings(), drop=0.3)
+    numbers, choices, drops = [], [], []
+    for step in range(60):
+        picks, _ = trained.picks(step)
+        _, _, condition, dropped = trained.batch(step)
+        assert condition.dtype == torch.float32
+        numbers += (condition[:, 0].numpy() == picks).tolist()
+        choices += condition[:, 1].tolist()
+        drops += dropped.tolist()
+    assert all(numbers)
+    assert np.mean(choices) == pytest.approx(0.5, abs=0.12)
+    assert np.mean(drops) == pytest.approx(0.3, abs=0.1)
+
+
+def test_classes_are_conditions_too():
+    classes = np.arange(12) % 3
+    trained = task(model={"condition": "class", "classes": 3}, conditions=classes)
+    picks, _ = trained.picks(0)
+    assert trained.batch(0)[2].tolist() == (picks % 3).tolist()
+    figures = trained.evaluate(0, None)
+    assert figures.keys() == {"val_bits", "val_free_bits", "unigram_bits"}
+
+
+def test_a_condition_is_learnt_and_so_is_its_absence():
+    """The class says where the diagonal starts; without it the first code is a guess."""
+    tokens = data(48)
+    classes = tokens.codes[:, 0, 0, 0].astype(np.int64)
+    trained = task(
+        tokens,
+        model={"condition": "class", "classes": 16},
+        conditions=classes,
+        flips=False,
+        pkeep=1.0,
+        drop=0.3,
+        batch=16,
+        loop={"ema": 0.9},
+    )
+    for step in range(150):
+        trained.train_step(step)
+    figures = trained.evaluate(0, None)
+    assert figures["val_bits"] < 0.1 < 0.2 < figures["val_free_bits"] < 1
+
+
+# --- learning, evaluating, resuming ---------------------------------------------------------------
+
+
+def test_it_learns_beyond_the_unigram():
+    trained = task(loop={"ema": 0.9})
+    start = trained.evaluate(0, None)
+    assert start["val_bits"] == pytest.approx(4, abs=0.3)
+    for step in range(120):
+        report = trained.train_step(step)
+    end = trained.evaluate(0, None)
+    assert report.keys() == {"bits", "grad", "lr"}
+    assert end["val_bits"] < 1 < end["unigram_bits"]
+    assert 3.8 < end["unigram_bits"] < 4.3
+
+
+def test_evaluation_is_of_averaged_weights_on_clean_grids():
+    trained = task(pkeep=0.2)
+    for step in range(20):
+        trained.train_step(step)
+    model, tokens = trained.averaged(), data()
+    grids = torch.from_numpy(tokens.codes[tokens.where("val"), 0].astype(np.int64)).flatten(1)
+    with torch.no_grad():
+        logits = model(grids)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), grids.flatten())
+    assert trained.evaluate(0, None)["val_bits"] == pytest.approx(float(expected) / math.log(2))
+    assert not torch.equal(model.wte.weight, trained.model.wte.weight)
+    for name, value in trained.ema.shadow.items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+def test_ten_steps_equal_five_and_five_more(tmp_path):
+    whole = task(loop={"bf16": True})
+    for step in range(10):
+        whole.train_step(step)
+    half = task(loop={"bf16": True})
+    for step in range(5):
+        half.train_step(step)
+    torch.save(half.state_dict(), tmp_path / "s.pt")
+    resumed = task(loop={"bf16": True, "seed": 0})
+    resumed.load_state_dict(torch.load(tmp_path / "s.pt", weights_only=True))
+    for step in range(5, 10):
+        resumed.train_step(step)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    for name, value in whole.ema.shadow.items():
+        assert torch.equal(resumed.ema.shadow[name], value), name
+
+
+def test_matrices_alone_decay():
+    trained = task(model={"tie_head": False})
+    decayed, others = trained.opt.param_groups
+    assert decayed["weight_decay"] == 0.05 and others["weight_decay"] == 0
+    assert all(p.ndim == 2 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(trained.model.parameters()))
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+EMBEDDED = {"condition": "embedding", "embedding_size": 3}
+CLASSES = {"condition": "class", "classes": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": {"height": 5}}, "grids of 4 x 4: the prior's height and width are 5 x 4"),
+        ({"model": {"codebook_size": 32}}, "come from 16 codes"),
+        ({"model": EMBEDDED}, "needs a file of conditions"),
+        ({"conditions": embeddings()}, "takes no file of conditions"),
+        ({"model": EMBEDDED, "conditions": embeddings()[:11]}, r"shape \(12, choices, 3\)"),
+        ({"model": EMBEDDED, "conditions": embeddings()[..., :2]}, r"shape \(12, choices, 3\)"),
+        ({"model": EMBEDDED, "conditions": embeddings() * np.nan}, "finite floats"),
+        ({"model": CLASSES, "conditions": np.full(12, 3)}, "in 0 to 2"),
+        ({"model": CLASSES, "conditions": np.zeros(12)}, "whole numbers"),
+        ({"pkeep": 0.0}, "pkeep is 0.0"),
+        ({"pkeep": math.nan}, "pkeep is nan"),
+        ({"batch": 0}, "batch is 0"),
+        ({"held_out": 0}, "held_out is 0"),
+        ({"drop": 1.5}, "drop is 1.5"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"beta2": 1.0}, "beta2 is 1.0"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, named):
+    with pytest.raises(ValueError, match=named):
+        task(**change)
+
+
+def test_a_batch_is_shared_evenly(monkeypatch):
+    monkeypatch.setattr("training.distributed.world_size", lambda: 3)
+    with pytest.raises(ValueError, match="multiple of 3 processes"):
+        task()
+
+
+def test_processes_share_a_batch_without_overlap(monkeypatch):
+    alone, trained = task().picks(3)[0], task()
+    monkeypatch.setattr("training.distributed.world_size", lambda: 2)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr("training.distributed.rank", lambda rank=rank: rank)
+        parts.append(trained.picks(3)[0])
+    assert np.array_equal(np.concatenate(parts), alone)

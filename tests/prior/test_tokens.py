@@ -1,0 +1,111 @@
+"""Token files: what the frozen tokenizer says, kept whole, and tied to it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from prior import tokens
+from prior.tokens import TokenSet, encode, load, save, unigram_bits
+from vqgan import dataset
+
+
+@pytest.fixture(scope="module")
+def pictures(request):
+    root = request.getfixturevalue("fixtures")
+    return dataset.scan(root)[::8]
+
+
+def encoded(vqgan, pictures, **changes) -> TokenSet:
+    given = {"tokenizer_id": "abc", "size": 32, "data": {"name": "d", "sha256": "1"}, "batch": 3}
+    return encode(vqgan, pictures, **given | changes)
+
+
+def test_codes_are_the_tokenizers_with_mirror_images(tiny_vqgan, pictures):
+    found = encoded(tiny_vqgan, pictures)
+    assert found.codes.dtype == np.uint16 and found.codes.shape == (len(pictures), 2, 16, 16)
+    assert found.grid == (16, 16) and found.codebook_size == 32
+    for i in (0, len(pictures) - 1):
+        x = dataset.to_tensor(dataset.whole(pictures[i], 32))[None]
+        for flip, image in enumerate((x, x.flip(3))):
+            with torch.no_grad():
+                expected = tiny_vqgan.encode(image).indices[0].numpy()
+            # Convolutions over another batch may round a near tie differently.
+            assert (found.codes[i, flip] == expected).mean() > 0.98
+    assert not np.array_equal(found.codes[:, 0], found.codes[:, 1])
+
+
+def test_rows_keep_what_the_manifest_says(tiny_vqgan, pictures):
+    rows = encoded(tiny_vqgan, pictures).rows
+    for row, picture in zip(rows, pictures, strict=True):
+        assert row["captions"] == picture.row["captions"] and row["id"] == picture.row["id"]
+        assert row["split"] == picture.split and row["kind"] == picture.row["kind"]
+        assert "path" not in row
+    plain = encoded(tiny_vqgan, [dataset.Picture(pictures[0].path, photo=True)]).rows
+    assert plain == [{"kind": "photo", "captions": [], "split": "train"}]
+
+
+def test_pictures_are_found_by_split_and_kind():
+    rows = [
+        {"split": split, "kind": kind}
+        for split, kind in (("train", "icon"), ("val", "icon"), ("train", "photo"))
+    ]
+    found = TokenSet(np.zeros((3, 2, 4, 4), np.uint16), rows, "abc", 32, {})
+    assert found.where("train").tolist() == [0, 2]
+    assert found.where("train", ("icon", "clipart")).tolist() == [0]
+    assert found.where("val", ("photo",)).tolist() == []
+
+
+def test_a_file_gives_back_what_was_saved(tiny_vqgan, pictures, tmp_path):
+    found = encoded(tiny_vqgan, pictures)
+    save(found, tmp_path / "deep" / "t.npy")
+    back = load(tmp_path / "deep" / "t.npy", "abc")
+    assert np.array_equal(back.codes, found.codes)
+    assert (back.rows, back.data, back.codebook_size) == (found.rows, found.data, 32)
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["t.json", "t.npy"]
+
+
+def test_tokens_of_another_tokenizer_are_refused(tmp_path):
+    save(TokenSet(np.zeros((1, 2, 4, 4), np.uint16), [{}], "abc", 32, {}), tmp_path / "t.npy")
+    assert load(tmp_path / "t.npy").tokenizer_id == "abc"
+    with pytest.raises(ValueError, match="made by tokenizer abc, not by def"):
+        load(tmp_path / "t.npy", "def")
+
+
+def change_card(path, **changes):
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda p: (p / "t.npy").write_bytes(b""), "no readable tokens"),
+        (lambda p: (p / "t.json").write_text("["), "no readable tokens"),
+        (lambda p: (p / "t.json").unlink(), "no readable tokens"),
+        (lambda p: change_card(p / "t.json", format=2), "format 2 is unknown"),
+        (lambda p: change_card(p / "t.json", pictures=[]), "1 grids but 0 rows"),
+        (lambda p: change_card(p / "t.json", codebook_size=7), "code 7 is not in a codebook of 7"),
+        (lambda p: np.save(p / "t.npy", np.zeros((1, 4, 4), np.uint16)), "expected uint16"),
+        (lambda p: np.save(p / "t.npy", np.zeros((1, 2, 4, 4))), "codes are float64"),
+    ],
+)
+def test_spoiled_files_are_refused(tmp_path, spoil, named):
+    found = TokenSet(np.full((1, 2, 4, 4), 7, np.uint16), [{}], "abc", 32, {})
+    save(found, tmp_path / "t.npy")
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=named):
+        load(tmp_path / "t.npy")
+
+
+def test_a_token_file_is_called_npy(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.npy"):
+        tokens.named(tmp_path / "t.json")
+
+
+def test_unigram_bits_are_a_cross_entropy():
+    train = np.array([0] * 49 + [1] * 49)  # with one added to each of four codes: 50, 50, 1, 1
+    assert unigram_bits(train, np.array([[0, 1]]), 4) == pytest.approx(math.log2(102 / 50))
+    assert unigram_bits(train, np.array([2]), 4) == pytest.approx(math.log2(102))

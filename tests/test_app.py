@@ -1,0 +1,61 @@
+"""The command `python app.py`: its flags. The page itself is tested in tests/ui and tests/e2e."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import app
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--port", "0"], "port 0 does not exist: choose 1 to 65535"),
+        (["--port", "65536"], "port 65536 does not exist: choose 1 to 65535"),
+        (["--port", "many"], "invalid int value: 'many'"),
+        (["--host", "no.such.host.invalid"], "'no.such.host.invalid' is no address of this"),
+        (["--host", "192.0.2.1"], "'192.0.2.1' is no address of this computer"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["--bundle", "no-such-bundle"], "there is no bundle 'no-such-bundle'"),
+        (["--device", "abacus"], "device 'abacus' cannot be used here"),
+    ],
+)
+def test_bad_flags_end_with_2_and_one_clear_line(flags, sentence):
+    command = [sys.executable, "app.py", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr) and sentence in done.stderr
+    assert not done.stdout
+
+
+def test_help_names_every_flag():
+    text = app.parser().format_help()
+    assert all(flag in text for flag in ("--host", "--port", "--bundle", "--device", "--share"))
+
+
+def test_a_taken_port_gives_the_next_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = app.free_port("127.0.0.1", port)
+        assert port < found < port + app.PORTS_TRIED
+    assert app.free_port("127.0.0.1", port) == port
+
+
+def test_no_free_port_is_said(monkeypatch):
+    monkeypatch.setattr(app, "PORTS_TRIED", 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"no free port from {port} on"):
+            app.free_port("127.0.0.1", port)

@@ -1,0 +1,219 @@
+"""What the Reconstruct tab does, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from ui import between, code_grid, page, panels, reconstruct
+from ui import session as sessions
+from ui.examples import EXAMPLES
+from vqgan.grids import IndexFile
+
+
+def unpack(data_url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data_url.split(",")[1]))))
+
+
+def source(html: str) -> str:
+    return re.search(r'src="(data:[^"]+)"', html)[1]
+
+
+@pytest.fixture(scope="module")
+def opened(studio):
+    return sessions.open_picture(studio, EXAMPLES[0].path, "128")
+
+
+@pytest.fixture(scope="module")
+def edits(studio):
+    return reconstruct.edits(studio)
+
+
+def test_a_stroke_paints_its_cells_only(edits, opened):
+    code = int(opened.indices[0, 0] + 1) % 64
+    after = edits["stroke"](opened, {"tool": "paint", "code": code, "cells": [[0, 0], [3, 5]]})
+    expected = opened.indices.copy()
+    expected[0, 0] = expected[3, 5] = code
+    assert np.array_equal(after.indices, expected)
+
+
+def test_erasing_paints_the_code_of_white(studio, edits, opened, tmp_path):
+    after = edits["stroke"](opened, {"tool": "erase", "cells": [[8, 8]]})
+    assert after.indices[8, 8] == studio.blank_code
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    white = sessions.open_picture(studio, tmp_path / "white.png", "native").indices
+    assert np.bincount(white.ravel()).argmax() == studio.blank_code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"tool": "paint", "code": 64, "cells": [[0, 0]]},
+        {"tool": "paint", "code": -1, "cells": [[0, 0]]},
+        {"tool": "paint", "code": 1.5, "cells": [[0, 0]]},
+        {"tool": "paint", "code": "7", "cells": [[0, 0]]},
+        {"tool": "paint", "code": None, "cells": [[0, 0]]},
+        {"tool": "paint", "code": 1, "cells": [[16, 0]]},
+        {"tool": "paint", "code": 1, "cells": [[-1, 0]]},
+        {"tool": "paint", "code": 1, "cells": [[0]]},
+        {"tool": "paint", "code": 1, "cells": "all"},
+        {"tool": "paint", "code": 1, "cells": [[0, 0]] * 2000},
+        {},
+    ],
+)
+def test_nonsense_from_a_browser_is_a_sentence(edits, opened, data):
+    with pytest.raises(ValueError, match=r"code|cell|stroke"):
+        edits["stroke"](opened, data)
+
+
+def test_swap_shuffle_restore(edits, opened):
+    old, new = int(opened.indices[0, 0]), 5
+    swapped = edits["swap"](opened, {"old": old, "new": new})
+    assert not (swapped.indices == old).any()
+    assert (swapped.indices == new).sum() == np.isin(opened.indices, (old, new)).sum()
+    shuffled = edits["shuffle"](swapped, {})
+    assert not np.array_equal(shuffled.indices, swapped.indices)
+    assert np.array_equal(np.sort(shuffled.indices.ravel()), np.sort(swapped.indices.ravel()))
+    restored = edits["restore"](shuffled, {})
+    assert np.array_equal(restored.indices, opened.indices) and len(restored.history) == 3
+    assert np.array_equal(edits["undo"](restored, {}).indices, shuffled.indices)
+
+
+def test_the_canvas_gets_the_grid_and_the_pixels(studio, edits, opened):
+    after = edits["stroke"](opened, {"tool": "paint", "code": 9, "cells": [[2, 3], [0, 1]]})
+    value = code_grid.value(studio, after, picked=4)
+    assert value["grid"] == after.indices.tolist() and value["undo"] == 1
+    assert value["changed"] == [[0, 1], [2, 3]] and value["picked"] == 4
+    assert (value["width"], value["height"], value["f"], value["codes"]) == (128, 128, 8, 64)
+    assert np.array_equal(unpack(value["image"]), np.asarray(after.result))
+
+
+def test_the_sheet_of_codes_holds_every_code_once_in_its_place(studio):
+    sheet = code_grid.palette(studio)([])
+    grid, picture = np.array(sheet["grid"]), unpack(sheet["image"])
+    assert sorted(grid[grid >= 0]) == list(range(64))
+    row, column = np.argwhere(grid == 17)[0]
+    place = picture[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
+    assert np.array_equal(place, studio.cells()[17])
+
+
+def test_the_figures_are_those_of_the_session(opened):
+    html = panels.tiles(opened)
+    for figure in (
+        f"<b>{opened.closeness.psnr:.1f}<i>dB",
+        f"<b>{opened.closeness.ssim:.3f}<",
+        f"<b>{opened.closeness.distance:.3f}<",
+        f"<b>{opened.distinct}<",
+        f"<b>{256 * 6 / 128**2:.3f}<",
+        f"<b>{opened.file_bytes / 192:.3g}<i>",
+    ):
+        assert figure in html, figure
+
+
+def test_a_picture_that_was_capped_and_codes_without_one_are_said(studio, opened):
+    assert 'data-tile="psnr"' in panels.tiles(opened) and "scaled down" not in panels.tiles(opened)
+    bare = sessions.open_codes(studio, IndexFile(opened.indices, (128, 128)), "x")
+    assert 'data-tile="psnr"' not in panels.tiles(bare)
+    assert "without their picture" in panels.tiles(bare)
+
+
+def test_the_error_map_is_dark_where_equal_and_bright_where_wrong(opened):
+    same = replace(opened, result=opened.original)
+    assert (unpack(source(panels.error_map(same))) == panels.ERROR_COLOURS[0]).all()
+    pixels = np.asarray(opened.original).copy()
+    pixels[5, 7] ^= 0x80  # off by half the range
+    wrong = unpack(source(panels.error_map(replace(opened, result=Image.fromarray(pixels)))))
+    assert (wrong[5, 7] == panels.ERROR_COLOURS[-1]).all()
+    assert (wrong[5, 8] == panels.ERROR_COLOURS[0]).all()
+
+
+def test_the_card_counts_a_code_and_names_its_neighbours(studio, opened):
+    code = int(opened.indices[0, 0])
+    html = panels.code_card(studio, opened, code)
+    assert f'class="card" data-code="{code}"' in html
+    assert f"in {(opened.indices == code).sum()} of 256 cells" in html
+    assert html.count('class="chip"') == panels.NEAREST
+
+
+def test_byte_counts_are_short():
+    assert [panels.byte_count(n) for n in (320, 999, 1000, 10049, 3_140_000)] == [
+        "320 B",
+        "999 B",
+        "1 KB",
+        "10 KB",
+        "3.14 MB",
+    ]
+
+
+def test_a_letterbox_stretches_nothing():
+    box = between.letterbox(Image.new("RGB", (40, 20), "red"), (100, 100))
+    pixels = np.asarray(box)
+    red = (pixels == (255, 0, 0)).all(2)
+    assert box.size == (100, 100) and red.sum() == 100 * 50
+    assert (pixels[:25] == 255).all() and red[25:75].all()
+
+
+def test_the_way_between_two_pictures_starts_and_ends_at_them(studio, opened):
+    two = between.pair(studio, opened, str(EXAMPLES[1].path))
+    same = int(
+        (opened.indices == sessions.open_picture(studio, EXAMPLES[1].path, "128").indices).sum()
+    )
+    others = 256 - same
+    start, middle, end = (between.panel(studio, two, share) for share in (0.0, 0.5, 1.0))
+    counted = rf"{same} of 256 cells .* {others} still .* 0 have the second's already, 0 have"
+    assert re.search(counted, start)
+    assert re.search(rf" 0 still .* {others} have the second's already, 0 have", end)
+    assert source(start) != source(middle) != source(end)
+    assert two.jumps.shape == (40,) and two.jumps.sum() > 0
+
+
+def test_downloads_hold_the_codes_and_old_ones_go(studio, opened):
+    downloads = reconstruct.Downloads()
+    paths = [downloads.write(studio, opened) for _ in range(reconstruct.KEPT_DOWNLOADS + 1)]
+    picture, codes = paths[-1]
+    assert np.array_equal(np.asarray(Image.open(picture)), np.asarray(opened.result))
+    file = IndexFile.read(codes, 64, 8)
+    assert np.array_equal(file.indices, opened.indices)
+    assert file.tokenizer_id == studio.bundle.tokenizer_id and file.size == (128, 128)
+    with pytest.raises(FileNotFoundError):
+        Image.open(paths[0][0])
+
+
+@pytest.fixture(scope="module")
+def client(studio):
+    app = page.build(studio)
+    _, url, _ = app.launch(prevent_thread_lock=True, **page.launch_options())
+    yield Client(url, verbose=False)
+    app.close()
+
+
+def test_the_api_rebuilds_a_picture(studio, client):
+    path = EXAMPLES[1].path
+    slider, grid, *_ = client.predict(handle_file(path), "128", api_name="/reconstruct")
+    expected = sessions.open_picture(studio, path, "128")
+    for shown, wanted in zip(slider, (expected.original, expected.result), strict=True):
+        assert np.abs(np.asarray(Image.open(shown)).astype(int) - np.asarray(wanted)).max() <= 1
+    assert grid["grid"] == expected.indices.tolist()
+
+
+def test_the_api_answers_a_broken_picture_with_a_sentence(client, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(Exception, match="not a picture of a known format"):
+        client.predict(handle_file(tmp_path / "text.png"), "128", api_name="/reconstruct")
+
+
+def test_two_visitors_do_not_share_a_picture(studio, client):
+    """Each session has its own state: what one paints, the other does not see."""
+    url = client.src
+    one, two = (Client(url, verbose=False) for _ in range(2))
+    one.predict(handle_file(EXAMPLES[1].path), "128", api_name="/reconstruct")
+    two.predict(handle_file(EXAMPLES[2].path), "128", api_name="/reconstruct")
+    expected = sessions.open_picture(studio, EXAMPLES[1].path, "256").indices.tolist()
+    assert one.predict("256", api_name="/resize")[1]["grid"] == expected

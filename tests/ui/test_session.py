@@ -1,0 +1,95 @@
+"""A visitor's picture and codes: opening, editing, undoing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ui import session as sessions
+from vqgan.grids import IndexFile, decode_grid
+from vqgan.metrics import code_bytes
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "a picture.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def opened(studio, picture):
+    return sessions.open_picture(studio, picture, "128")
+
+
+def test_a_picture_keeps_its_aspect_and_is_measured(studio, picture, opened):
+    assert opened.size == (128, 77) and opened.indices.shape == (10, 16)
+    assert opened.original.size == opened.result.size
+    assert opened.file_bytes == picture.stat().st_size
+    assert opened.bytes == code_bytes(160, 64) == 120
+    assert opened.bits_per_pixel == pytest.approx(160 * 6 / (128 * 77))
+    assert not opened.edited and not opened.capped
+    near = sessions.measure(studio, opened.original, opened.result)
+    assert (near.psnr, near.ssim, near.distance) == pytest.approx(
+        (opened.closeness.psnr, opened.closeness.ssim, opened.closeness.distance), rel=1e-5
+    )
+
+
+def test_native_keeps_the_size(studio, picture):
+    assert sessions.open_picture(studio, picture, "native").size == (100, 60)
+
+
+def test_an_unknown_size_is_a_sentence(studio, picture):
+    with pytest.raises(ValueError, match="choose 128, 256, 384, native"):
+        sessions.open_picture(studio, picture, "129")
+
+
+def test_redraw_decodes_and_undo_restores_the_bytes(studio, opened):
+    changed = opened.indices.copy()
+    changed[0, 0] = (changed[0, 0] + 1) % 64
+    edited = sessions.redraw(studio, opened, changed)
+    assert edited.edited and edited.indices[0, 0] == changed[0, 0]
+    assert opened.indices[0, 0] != changed[0, 0]  # the old value is untouched
+    expected = decode_grid(studio.vqgan, changed, opened.size)
+    assert edited.result.tobytes() == expected.tobytes()
+    assert edited.closeness.psnr != opened.closeness.psnr
+    back = sessions.undo(studio, edited)
+    assert back.result.tobytes() == opened.result.tobytes() and not back.history
+    assert sessions.undo(studio, back) is back
+
+
+def test_an_edit_that_changes_nothing_is_no_step(studio, opened):
+    assert sessions.redraw(studio, opened, opened.indices.copy()) is opened
+
+
+def test_undo_forgets_what_lies_far_back(studio, opened, monkeypatch):
+    monkeypatch.setattr(sessions, "UNDO_STEPS", 2)
+    session = opened
+    for code in (1, 2, 3):
+        session = sessions.redraw(studio, session, np.full_like(opened.indices, code))
+    assert [int(grid[0, 0]) for grid in session.history] == [1, 2]
+
+
+def test_codes_without_a_picture(studio):
+    grid = np.arange(12).reshape(3, 4)
+    session = sessions.open_codes(studio, IndexFile(grid, (30, 20)), "some.npz")
+    assert session.size == (30, 20) and session.original is None and session.closeness is None
+    assert session.name == "some"
+    edited = sessions.redraw(studio, session, grid[::-1].copy())
+    assert edited.size == (30, 20) and edited.closeness is None
+
+
+def test_download_names_are_safe():
+    assert sessions.file_stem("/x/my photo (1).jpeg") == "my photo (1)"
+    assert sessions.file_stem("猫.png") == "猫"
+    assert sessions.file_stem('a<b>"c|.png') == "a_b__c_"
+    assert sessions.file_stem("") == "picture" and len(sessions.file_stem("x" * 300)) == 60
+
+
+def test_equal_pictures_are_infinitely_close(studio, opened):
+    near = sessions.measure(studio, opened.original, opened.original)
+    assert math.isinf(near.psnr) and near.ssim == pytest.approx(1) and near.distance < 1e-6

@@ -1,0 +1,89 @@
+"""What all tabs share: errors as sentences, the queue for heavy work, pictures inside HTML."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import inspect
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from ui.text import both
+
+# One picture at a time goes through the models, whichever tab asks: two at once on two cores
+# would only make both late. Every event that computes passes these on.
+HEAVY: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "$", "right": "$", "display": False},
+]
+
+
+class Sentence(ValueError):
+    """A ValueError whose message is our own HTML in both languages (see `text.both`)."""
+
+    def __init__(self, key: str, **values: object):
+        super().__init__(both(key, **values))
+
+
+@dataclass(frozen=True)
+class TabHandles:
+    """What one tab lets the others connect to, in ui/page.py.
+
+    `selected_code`: int or None; its `.change` fires when a visitor picks another code.
+    `session`: the visitor's picture and grid (`ui.session.Session`).
+    `code_actions`: a container below the picked code, for buttons that lead to other tabs.
+    """
+
+    tab: gr.Tab
+    selected_code: gr.State | None = None
+    session: gr.State | None = None
+    code_actions: gr.Row | None = None
+
+
+def _as_error(error: Exception) -> gr.Error | None:
+    if isinstance(error, Sentence):
+        return gr.Error(str(error), print_exception=False)
+    if isinstance(error, ValueError):
+        return gr.Error(escape(str(error)), print_exception=False)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return gr.Error(both("error.memory"), print_exception=False)
+    return None
+
+
+def friendly(handler: Callable) -> Callable:
+    """Show a handler's ValueError to the visitor as one sentence; other errors pass unchanged."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from handler(*args, **kwargs)
+            except (ValueError, RuntimeError, MemoryError) as error:
+                raise _as_error(error) or error from error
+
+        return generator
+
+    @functools.wraps(handler)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise _as_error(error) or error from error
+
+    return function
+
+
+def data_url(picture: Image.Image | np.ndarray) -> str:
+    """A picture (PIL, or (H, W, 3) uint8) as a lossless PNG inside a URL."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

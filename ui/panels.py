@@ -1,0 +1,178 @@
+"""The Reconstruct tab's own HTML: figures, the card of a code, comparisons. Pure: data -> HTML."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from ui.common import data_url
+from ui.session import Closeness, Session
+from ui.studio import Studio
+from ui.text import add, both
+from vqgan.codebook import SIDE, nearest_codes
+from vqgan.rebuild import NATIVE_LIMIT
+
+NEAREST = 8  # codes offered on the card of a code
+ERROR_TOP = 64  # grey levels off at which the error map is brightest
+# Dark to bright in steps of about equal lightness, readable without telling red from green.
+ERROR_COLOURS = np.array(
+    [[12, 10, 38], [74, 21, 92], [150, 41, 96], [219, 83, 68], [249, 156, 52], [252, 240, 164]]
+)
+
+add(
+    {
+        "tile.psnr": ("PSNR", "峰值信噪比"),
+        "tile.psnr.note": ("pixel by pixel, higher is closer", "逐像素比较,越高越接近"),
+        "tile.ssim": ("SSIM", "结构相似度"),
+        "tile.ssim.note": ("structure, 1 = equal", "结构,1 = 相同"),
+        "tile.distance": ("Perceptual distance", "感知距离"),
+        "tile.distance.note": ("as eyes judge, 0 = equal", "接近人眼的判断,0 = 相同"),
+        "tile.codes": ("Distinct codes", "不同的码"),
+        "tile.codes.note": ("in {cells} cells, of {codebook}", "共 {cells} 格,码本 {codebook} 个"),
+        "tile.bits": ("Bits per pixel", "每像素比特"),
+        "tile.bits.note": ("{bytes} in all", "总共 {bytes}"),
+        "tile.ratio": ("Smaller than your file", "比原文件小"),
+        "tile.ratio.note": (
+            "{bytes} as it came ({width}×{height} px now)",
+            "原文件 {bytes}(现为 {width}×{height} 像素)",
+        ),
+        "tile.capped": (
+            "This picture was larger than {limit} px, the most that is decoded in one piece, and "
+            "was scaled down to that.",
+            "这张图片大于 {limit} 像素(一次解码的上限),因此已缩小到该尺寸。",
+        ),
+        "tile.bare": (
+            "These codes came without their picture, so there is nothing to compare with.",
+            "这些码没有附带原图,因此没有可比较的对象。",
+        ),
+        "card.code": ("Code", "码"),
+        "card.here": (
+            "in {count} of {cells} cells here ({share})",
+            "在此图 {cells} 格中出现 {count} 次({share})",
+        ),
+        "card.alone": (
+            "What it looks like alone: the middle of a {side}×{side} grid of nothing else.",
+            "单独的样子:全部为此码的 {side}×{side} 网格的中央一格。",
+        ),
+        "card.near": (
+            "Nearest codes (what the encoder nearly chose; click to go on)",
+            "最近的码(编码器差点选中的;点击继续)",
+        ),
+        "webp.title": ("WebP at the same size", "相同字节数的 WebP"),
+        "webp.note": (
+            "{bytes} beside our {ours}. Perceptual distance {theirs} against {mine}.",
+            "{bytes},我们是 {ours}。感知距离 {theirs},我们是 {mine}。",
+        ),
+        "webp.over": (
+            "WebP cannot go below {bytes} here; our codes take {ours}. Perceptual distance "
+            "{theirs} against {mine}.",
+            "WebP 在此无法小于 {bytes};我们的码占 {ours}。感知距离 {theirs},我们是 {mine}。",
+        ),
+        "error.title": ("Where it is wrong", "误差分布"),
+        "error.note": (
+            "Dark: equal. Bright: off by {top} of 255 or more.",
+            "暗:相同。亮:相差 {top}/255 或更多。",
+        ),
+    }
+)
+
+
+def byte_count(count: int) -> str:
+    """612 B, 7.9 KB, 3.1 MB."""
+    if count < 1000:
+        return f"{count} B"
+    unit, scale = ("KB", 1e3) if count < 1e6 else ("MB", 1e6)
+    return f"{count / scale:.3g} {unit}"
+
+
+def _tile(key: str, value: str, **note: object) -> str:
+    return (
+        f'<div class="tile" data-tile="{key}"><span class="tile-label">{both(f"tile.{key}")}</span>'
+        f'<b>{value}</b><span class="tile-note">{both(f"tile.{key}.note", **note)}</span></div>'
+    )
+
+
+def tiles(session: Session) -> str:
+    """The figures of the picture now shown."""
+    near, html = session.closeness, []
+    if near is not None:
+        psnr = "∞" if math.isinf(near.psnr) else f"{near.psnr:.1f}"
+        html += [
+            _tile("psnr", f"{psnr}<i>dB</i>"),
+            _tile("ssim", f"{near.ssim:.3f}"),
+            _tile("distance", f"{near.distance:.3f}"),
+        ]
+    html += [
+        _tile("codes", str(session.distinct), cells=session.cells, codebook=session.codebook_size),
+        _tile("bits", f"{session.bits_per_pixel:.3f}", bytes=byte_count(session.bytes)),
+    ]
+    if session.file_bytes:
+        width, height = session.size
+        value = f"{session.file_bytes / session.bytes:.3g}<i>×</i>"
+        note = {"bytes": byte_count(session.file_bytes), "width": width, "height": height}
+        html.append(_tile("ratio", value, **note))
+    notes = ""
+    if session.capped:
+        notes += f'<p class="note">{both("tile.capped", limit=NATIVE_LIMIT)}</p>'
+    if near is None:
+        notes += f'<p class="note">{both("tile.bare")}</p>'
+    return f'<div class="tiles">{"".join(html)}</div>{notes}'
+
+
+def code_card(studio: Studio, session: Session, code: int) -> str:
+    """One code: its number, its look, its use in this picture, its neighbours in the codebook."""
+    count = int((session.indices == code).sum())
+    near = nearest_codes(studio.vqgan, code, NEAREST)[0].tolist()
+    own, *others = studio.store.of([code, *near])
+    chips = "".join(
+        f'<button type="button" class="chip" data-code="{n}"><img alt="" src="{data_url(cell)}">'
+        f"{n}</button>"
+        for n, cell in zip(near, others, strict=True)
+    )
+    here = both("card.here", count=count, cells=session.cells, share=f"{count / session.cells:.1%}")
+    return (
+        f'<div class="card" data-code="{code}"><img class="card-cell" alt="" '
+        f'src="{data_url(own)}"><div><div class="card-title">{both("card.code")} '
+        f'<b>{code}</b></div><p>{here}</p><p class="note">{both("card.alone", side=SIDE)}</p></div>'
+        f'<div class="card-near"><p class="note">{both("card.near")}</p>{chips}</div></div>'
+    )
+
+
+def _figure(name: str, picture: Image.Image, note: str, extra: str = "") -> str:
+    return (
+        f'<figure class="picture" data-figure="{name}"><figcaption>{both(f"{name}.title")}'
+        f'</figcaption><img alt="" src="{data_url(picture)}">{extra}<p class="note">{note}</p>'
+        "</figure>"
+    )
+
+
+def webp(session: Session, rival: Image.Image, used: int, theirs: Closeness) -> str:
+    """The same picture as WebP, in as many bytes as its codes take."""
+    key = "webp.over" if used > session.bytes else "webp.note"
+    note = both(
+        key,
+        bytes=byte_count(used),
+        ours=byte_count(session.bytes),
+        theirs=f"{theirs.distance:.3f}",
+        mine=f"{session.closeness.distance:.3f}",
+    )
+    return _figure("webp", rival, note)
+
+
+def error_map(session: Session) -> str:
+    """Mean absolute error of each pixel, on a fixed scale."""
+    a, b = (np.asarray(i, np.float32) for i in (session.original, session.result))
+    off = np.abs(a - b).mean(2) / ERROR_TOP  # (H, W)
+    at = off.clip(0, 1) * (len(ERROR_COLOURS) - 1)
+    low = np.minimum(at.astype(int), len(ERROR_COLOURS) - 2)
+    share = (at - low)[..., None]
+    colours = ERROR_COLOURS[low] * (1 - share) + ERROR_COLOURS[low + 1] * share
+    stops = ",".join(f"rgb({r} {g} {b})" for r, g, b in ERROR_COLOURS)
+    legend = (
+        f'<div class="legend"><span>0</span><i style="background:linear-gradient(90deg,{stops})">'
+        f"</i><span>{ERROR_TOP}</span></div>"
+    )
+    picture = Image.fromarray(colours.round().astype(np.uint8))
+    return _figure("error", picture, both("error.note", top=ERROR_TOP), legend)

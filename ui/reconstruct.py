@@ -1,0 +1,369 @@
+"""The Reconstruct tab: a picture, what comes back from its codes, and the codes to play with."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from ui import between, code_grid, examples, panels
+from ui import session as sessions
+from ui.common import HEAVY, LATEX, Sentence, TabHandles, friendly
+from ui.examples import EXAMPLES
+from ui.session import SIDES, Session
+from ui.studio import Studio
+from ui.text import add, both, explanation, t
+from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
+from vqgan.metrics import webp_at_bytes
+from vqgan.rebuild import NATIVE_LIMIT
+
+Edit = Callable[[Session, dict], Session]
+
+# A chip of the code card hands its code to the code grid, which then picks it.
+CHIPS = """
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('[data-code]');
+  if (!chip || chip.tagName !== 'BUTTON') return;
+  window.dispatchEvent(new CustomEvent('studio:code', { detail: Number(chip.dataset.code) }));
+});
+"""
+KEPT_DOWNLOADS = 64  # files of the last answers; Gradio copies each one at once
+
+add(
+    {
+        "rec.tab": ("Reconstruct", "重建"),
+        "rec.drop": (
+            "Drop a picture here\nor click to choose one",
+            "把图片拖到这里\n或点击选择",
+        ),
+        "rec.picture": ("Your picture", "你的图片"),
+        "rec.side": ("Longest side, in pixels", "最长边(像素)"),
+        "rec.side.info": (
+            f"Native keeps the picture's own size, up to {NATIVE_LIMIT}.",
+            f"“原尺寸”保留图片自身大小,最大 {NATIVE_LIMIT}。",
+        ),
+        "rec.native": ("native", "原尺寸"),
+        "rec.slider": (
+            "Before | after: your picture, and what its codes give back",
+            "之前 | 之后:你的图片,以及由码还原的图",
+        ),
+        "rec.save": ("Take it with you", "保存与载入"),
+        "rec.png": ("Picture (PNG)", "图片(PNG)"),
+        "rec.npz": ("Codes (NPZ)", "码(NPZ)"),
+        "rec.open": ("Open codes…", "打开码文件…"),
+        "rec.other": (
+            "These codes were made by another encoder or codebook: here they mean other things.",
+            "这些码由另一个编码器或码本生成:在这里含义不同。",
+        ),
+        "rec.stroke": (
+            "That stroke could not be understood: reload the page and try again.",
+            "无法识别这一笔:请刷新页面后重试。",
+        ),
+    }
+)
+
+
+class Downloads:
+    """Files for the download buttons: a folder of the process, the oldest ones dropped."""
+
+    def __init__(self) -> None:
+        self._root = tempfile.TemporaryDirectory(prefix="vqgan-studio-")
+        self._kept: deque[tempfile.TemporaryDirectory] = deque()
+
+    def write(self, studio: Studio, session: Session) -> tuple[str, str]:
+        """The picture as PNG and its codes as NPZ -> two paths."""
+        if len(self._kept) == KEPT_DOWNLOADS:
+            self._kept.popleft().cleanup()
+        folder = tempfile.TemporaryDirectory(dir=self._root.name)
+        self._kept.append(folder)
+        picture = Path(folder.name) / f"{session.name}-vqgan.png"
+        session.result.save(picture)
+        file = IndexFile(
+            session.indices, session.size, studio.codebook_size, studio.bundle.tokenizer_id
+        )
+        return str(picture), str(file.save(Path(folder.name) / f"{session.name}-codes.npz"))
+
+
+def _answer(studio: Studio, downloads: Downloads, session: Session, picked: int) -> list[Any]:
+    """New values for `Board.shown`: all that follows from the session at once."""
+    return [
+        session,
+        (session.original or session.result, session.result),
+        code_grid.value(studio, session),
+        panels.tiles(session),
+        panels.code_card(studio, session, picked),
+        "" if session.original is None else panels.error_map(session),
+        *downloads.write(studio, session),
+    ]
+
+
+def _rival(studio: Studio, session: Session) -> str:
+    """The WebP comparison. Apart, since it takes about as long as the rest together."""
+    if session.original is None:
+        return ""
+    rival, used = webp_at_bytes(session.original, session.bytes)
+    return panels.webp(session, rival, used, sessions.measure(studio, session.original, rival))
+
+
+def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:
+    """The cells of a stroke, as the browser sent them."""
+    cells = data.get("cells")
+    if not isinstance(cells, list) or len(cells) > 4 * indices.size:
+        raise Sentence("rec.stroke")
+    try:
+        return [(int(row), int(column)) for row, column in cells]
+    except (TypeError, ValueError):
+        raise Sentence("rec.stroke") from None
+
+
+def edits(studio: Studio) -> dict[str, Edit]:
+    """What each event of the code grid does to a session."""
+
+    def stroke(session: Session, data: dict) -> Session:
+        cells = _cells(data, session.indices)
+        erase = data.get("tool") == "erase"
+        code = studio.blank_code if erase else check_code(data.get("code"), studio.codebook_size)
+        return sessions.redraw(studio, session, paint(session.indices, cells, code))
+
+    def swap_all(session: Session, data: dict) -> Session:
+        old, new = (check_code(data.get(k), studio.codebook_size) for k in ("old", "new"))
+        return sessions.redraw(studio, session, swap(session.indices, old, new))
+
+    def shuffle_all(session: Session, data: dict) -> Session:
+        grid = shuffle(session.indices, seed=len(session.history))
+        return sessions.redraw(studio, session, grid)
+
+    return {
+        "stroke": stroke,
+        "swap": swap_all,
+        "shuffle": shuffle_all,
+        "undo": lambda session, data: sessions.undo(studio, session),
+        "restore": lambda session, data: sessions.redraw(studio, session, session.encoded),
+    }
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a picture can come from."""
+
+    upload: gr.Image
+    thumbnails: gr.HTML
+    side: gr.Radio
+    codes: gr.UploadButton
+
+
+@dataclass(frozen=True)
+class Board:
+    """What one picture shows, in the order of `_answer`."""
+
+    session: gr.State
+    slider: gr.ImageSlider
+    grid: gr.HTML
+    figures: gr.HTML
+    card: gr.HTML
+    error: gr.HTML
+    save_picture: gr.DownloadButton
+    save_codes: gr.DownloadButton
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+def build(studio: Studio) -> TabHandles:
+    """The tab, with a worked example in it before the first click."""
+    first = sessions.open_picture(studio, EXAMPLES[0].path, "128")
+    example, downloads = _telling_code(first, studio.f), Downloads()
+    with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
+        session, picked = gr.State(first), gr.State(example)
+        with gr.Row(elem_classes="desk"):
+            with gr.Column(min_width=240, elem_classes="tray"):
+                upload, thumbnails, side = _tray()
+                with gr.Accordion(t("rec.save"), open=False):
+                    png, npz = downloads.write(studio, first)
+                    save_picture = gr.DownloadButton(t("rec.png"), png, size="sm", elem_id="png")
+                    save_codes = gr.DownloadButton(t("rec.npz"), npz, size="sm", elem_id="npz")
+                    codes = gr.UploadButton(
+                        t("rec.open"), file_types=[".npz", ".npy"], size="sm", elem_id="open-codes"
+                    )
+            with gr.Column(min_width=300, elem_classes="board"):
+                gr.HTML(f'<div class="caption">{both("rec.slider")}</div>', apply_default_css=False)
+                slider = gr.ImageSlider(
+                    (first.original, first.result),
+                    format="png",
+                    label=t("rec.slider"),
+                    show_label=False,
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    elem_id="slider",
+                )
+            with gr.Column(min_width=300, elem_classes="board"):
+                grid = code_grid.build(studio, first, example)
+        card = gr.HTML(
+            panels.code_card(studio, first, example),
+            apply_default_css=False,
+            js_on_load=CHIPS,
+            elem_id="code-card",
+        )
+        code_actions = gr.Row(elem_classes="code-actions")
+        figures = gr.HTML(panels.tiles(first), apply_default_css=False, elem_id="figures")
+        with gr.Row(elem_classes="compare"):
+            error = gr.HTML(panels.error_map(first), apply_default_css=False, elem_id="error")
+            rival = gr.HTML(_rival(studio, first), apply_default_css=False, elem_id="rival")
+        renew_between = between.build(studio, session)
+        with gr.Accordion(t("app.how"), open=False, elem_id="how-reconstruct"):
+            gr.Markdown(explanation("reconstruct"), latex_delimiters=LATEX)
+
+    board = Board(session, slider, grid, figures, card, error, save_picture, save_codes)
+    answer = partial(_answer, studio, downloads)
+    sources = Sources(upload, thumbnails, side, codes)
+    for opened in _connect_sources(studio, answer, board, sources, picked):
+        compared = opened.success(
+            partial(_rival, studio),
+            session,
+            rival,
+            show_progress="hidden",
+            api_visibility="private",
+            **HEAVY,
+        )
+        renew_between(compared)
+    _connect_grid(studio, answer, board, picked)
+    return TabHandles(tab, picked, session, code_actions)
+
+
+def _telling_code(session: Session, f: int) -> int:
+    """The code to start with: one that occurs a few times, and the most colourful of those."""
+    rows, columns = session.indices.shape
+    pixels = np.asarray(session.result, np.float32)  # (rows * f, columns * f, 3)
+    patches = pixels.reshape(rows, f, columns, f, 3).mean((1, 3))  # (rows, columns, 3)
+    spread = patches.max(2) - patches.min(2)
+    codes, which, counts = np.unique(session.indices, return_inverse=True, return_counts=True)
+    colour = np.bincount(which.ravel(), spread.ravel()) / counts
+    return int(codes[np.where((counts > 1) & (counts < 9), colour, colour - 256).argmax()])
+
+
+def _tray() -> tuple[gr.Image, gr.HTML, gr.Radio]:
+    """The thing to do first: bring a picture."""
+    upload = gr.Image(
+        sources=["upload", "clipboard", "webcam"],
+        type="filepath",
+        label=t("rec.picture"),
+        placeholder=t("rec.drop"),
+        height=200,
+        buttons=[],
+        elem_id="upload",
+    )
+    thumbnails = examples.row("examples")
+    side = gr.Radio(
+        [(t("rec.native") if s == "native" else s, s) for s in SIDES],
+        value="128",
+        label=t("rec.side"),
+        info=t("rec.side.info"),
+        elem_id="side",
+    )
+    return upload, thumbnails, side
+
+
+def _connect_sources(
+    studio: Studio,
+    answer: Callable[[Session, int], list[Any]],
+    board: Board,
+    sources: Sources,
+    picked: gr.State,
+) -> tuple[gr.events.Dependency, ...]:
+    """A new picture, another size, or a file of codes -> the whole board anew."""
+
+    def show_upload(file: dict | None, side: str, picked: int) -> Any:
+        if file is None:  # the visitor cleared the box: what is on the board stays
+            return gr.skip()
+        name = file.get("orig_name") or "picture"
+        return answer(sessions.open_picture(studio, file["path"], side, name), picked)
+
+    def show_example(event: gr.EventData, side: str, picked: int) -> Any:
+        path = EXAMPLES[int(event.index) % len(EXAMPLES)].path
+        return [None, *answer(sessions.open_picture(studio, path, side), picked)]
+
+    def show_size(session: Session, side: str, picked: int) -> Any:
+        if session.source is None:
+            return gr.skip()
+        reopened = sessions.open_picture(studio, session.source, side, session.name)
+        return answer(reopened, picked)
+
+    def show_codes(path: str, picked: int) -> Any:
+        file = IndexFile.read(path, studio.codebook_size, studio.f)
+        if file.tokenizer_id not in (None, studio.bundle.tokenizer_id):
+            gr.Warning(both("rec.other"))
+        return [None, *answer(sessions.open_codes(studio, file, Path(path).name), picked)]
+
+    shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
+    busy = {"show_progress_on": board.slider, "show_progress": "minimal", **HEAVY}
+    return (
+        # preprocess=False: the file reaches our own reader unopened, which knows more formats and
+        # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
+        sources.upload.input(
+            friendly(show_upload),
+            [sources.upload, side, picked],
+            shown,
+            preprocess=False,
+            api_name="reconstruct",
+            **busy,
+        ),
+        sources.thumbnails.pick(
+            friendly(show_example), [side, picked], [sources.upload, *shown], **hidden, **busy
+        ),
+        side.input(
+            friendly(show_size), [board.session, side, picked], shown, api_name="resize", **busy
+        ),
+        sources.codes.upload(
+            friendly(show_codes),
+            [sources.codes, picked],
+            [sources.upload, *shown],
+            api_name="decode",
+            **busy,
+        ),
+    )
+
+
+def _connect_grid(
+    studio: Studio,
+    answer: Callable[[Session, int], list[Any]],
+    board: Board,
+    picked: gr.State,
+) -> None:
+    """Clicks and strokes on the code grid."""
+
+    def pick(event: gr.EventData, session: Session) -> tuple[int, str]:
+        code = check_code(event._data.get("code"), studio.codebook_size)
+        return code, panels.code_card(studio, session, code)
+
+    def handler(edit: Edit) -> Callable:
+        def change(event: gr.EventData, session: Session, picked: int) -> Any:
+            return answer(edit(session, event._data or {}), picked)
+
+        return friendly(change)
+
+    board.grid.look(
+        friendly(pick),
+        board.session,
+        [picked, board.card],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+    for name, edit in edits(studio).items():
+        getattr(board.grid, name)(
+            handler(edit),
+            [board.session, picked],
+            board.shown,
+            show_progress="hidden",
+            api_visibility="private",
+            trigger_mode="multiple",  # each stroke counts, however fast they follow
+            **HEAVY,
+        )

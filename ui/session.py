@@ -1,0 +1,151 @@
+"""One visitor's picture: where it came from, its codes now, and how it got there.
+
+A `Session` is a value in gr.State; every function returns a new one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ui.studio import Studio
+from vqgan.grids import Grid, IndexFile, decode_grid
+from vqgan.images import open_image, pad_to_multiple, to_tensor
+from vqgan.metrics import bits_per_pixel, code_bytes, psnr, ssim
+from vqgan.rebuild import perceptual_distance, rebuild
+
+SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
+UNDO_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How near the picture now shown is to the original."""
+
+    psnr: float  # dB, inf where equal
+    ssim: float
+    distance: float  # shift-tolerant LPIPS
+
+
+@dataclass(frozen=True)
+class Session:
+    """A picture being looked at. `original` and what follows from it is None for bare codes."""
+
+    indices: Grid  # as painted now
+    encoded: Grid  # as the encoder (or the file) gave them
+    result: Image.Image  # the decode of `indices`
+    codebook_size: int
+    original: Image.Image | None = None  # scaled to the working size
+    closeness: Closeness | None = None
+    source: str | None = None  # the visitor's file, to open again at another size
+    name: str = "picture"
+    file_bytes: int | None = None
+    capped: bool = False
+    history: tuple[Grid, ...] = field(default=(), repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.result.size
+
+    @property
+    def cells(self) -> int:
+        return self.indices.size
+
+    @property
+    def distinct(self) -> int:
+        return len(np.unique(self.indices))
+
+    @property
+    def bytes(self) -> int:
+        return code_bytes(self.cells, self.codebook_size)
+
+    @property
+    def bits_per_pixel(self) -> float:
+        return bits_per_pixel(self.cells, self.codebook_size, math.prod(self.size))
+
+    @property
+    def edited(self) -> bool:
+        return not np.array_equal(self.indices, self.encoded)
+
+
+def open_picture(
+    studio: Studio, source: str | os.PathLike, side: str, name: str | None = None
+) -> Session:
+    """Encode and decode a file at working size `side` (a key of SIDES)."""
+    if side not in SIDES:
+        raise ValueError(f"the working size is {side!r}: choose {', '.join(SIDES)}")
+    found = rebuild(studio.vqgan, studio.metric, open_image(source), SIDES[side])
+    indices = found.indices.numpy()
+    return Session(
+        indices=indices,
+        encoded=indices,
+        result=found.image,
+        codebook_size=studio.codebook_size,
+        original=found.original,
+        closeness=Closeness(found.psnr, found.ssim, found.distance),
+        source=str(source),
+        name=file_stem(name or source),
+        file_bytes=Path(source).stat().st_size,
+        capped=found.capped,
+    )
+
+
+def open_codes(studio: Studio, file: IndexFile, name: str) -> Session:
+    """Decode a grid that has no original."""
+    return Session(
+        indices=file.indices,
+        encoded=file.indices,
+        result=decode_grid(studio.vqgan, file.indices, file.size),
+        codebook_size=studio.codebook_size,
+        name=file_stem(name),
+    )
+
+
+def file_stem(name: str | os.PathLike) -> str:
+    """A name for downloads: the visitor's own, less what a file system may refuse."""
+    stem = re.sub(r"[^\w .()+-]", "_", Path(name).stem)[:60].strip(" .")
+    return stem or "picture"
+
+
+def redraw(studio: Studio, session: Session, indices: Grid) -> Session:
+    """The session with other codes, decoded and measured, and the old ones kept for `undo`."""
+    if np.array_equal(indices, session.indices):
+        return session
+    history = (*session.history, session.indices)[-UNDO_STEPS:]
+    return _shown(studio, replace(session, indices=indices, history=history))
+
+
+def undo(studio: Studio, session: Session) -> Session:
+    """One step back; the same session where there is none."""
+    if not session.history:
+        return session
+    *history, indices = session.history
+    return _shown(studio, replace(session, indices=indices, history=tuple(history)))
+
+
+def _shown(studio: Studio, session: Session) -> Session:
+    result = decode_grid(studio.vqgan, session.indices, session.size)
+    closeness = None if session.original is None else measure(studio, session.original, result)
+    return replace(session, result=result, closeness=closeness)
+
+
+def measure(studio: Studio, original: Image.Image, result: Image.Image) -> Closeness:
+    """How near two RGB pictures of one size are."""
+    with torch.inference_mode():
+        x, x_hat = (to_tensor(image).to(studio.device) for image in (original, result))
+        distance = perceptual_distance(studio.metric, x, x_hat)
+        return Closeness(float(psnr(x, x_hat)), float(ssim(x, x_hat)), distance)
+
+
+def latents(studio: Studio, image: Image.Image) -> torch.Tensor:
+    """A picture's latents (1, D, h, w), padded to whole cells, before the codebook."""
+    with torch.inference_mode():
+        padded, _ = pad_to_multiple(to_tensor(image).to(studio.device), studio.f)
+        return studio.vqgan.encode(padded).latents

@@ -1,0 +1,112 @@
+"""What the whole process shares: the loaded models, read-only. Visitors' data lives in gr.State."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
+from vqgan.model import VQGAN
+from vqgan.perceptual import PerceptualLoss
+
+
+class Bundle(Protocol):
+    """What the pages ask of a bundle; app.py hands over a `checkpoints.Bundle`."""
+
+    name: str
+    vqgan: VQGAN
+    prior: Any
+    card: dict
+    path: Path
+    tokenizer_id: str
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The models of one running app. Nothing in here changes after it is built."""
+
+    bundle: Bundle
+    metric: PerceptualLoss
+    device: str = "cpu"
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def vqgan(self) -> VQGAN:
+        return self.bundle.vqgan
+
+    @property
+    def f(self) -> int:
+        """Pixels per code along each side."""
+        return self.vqgan.config.downsampling
+
+    @property
+    def codebook_size(self) -> int:
+        return self.vqgan.config.codebook_size
+
+    @cached_property
+    def blank_code(self) -> int:
+        """The code that plain white paper gets most often: what the eraser paints."""
+        side = 8 * self.f
+        with torch.inference_mode():
+            white = torch.ones(1, 3, side, side, device=self.device)
+            indices = self.vqgan.encode(white).indices
+        return int(torch.bincount(indices.flatten()).argmax())
+
+    @cached_property
+    def _found(self) -> tuple[CodeStatistics | None, str | None]:
+        """The bundle's code statistics, or why those beside it cannot be used."""
+        path = Path(self.bundle.path) / FILE
+        if not path.is_file():
+            return None, None
+        try:
+            statistics = CodeStatistics.load(path)
+            statistics.check(self.vqgan, self.bundle.tokenizer_id)
+        except ValueError as error:
+            return None, str(error)
+        return statistics, None
+
+    @property
+    def statistics(self) -> CodeStatistics | None:
+        """The bundle's code statistics, or None where it ships none of its own tokenizer."""
+        return self._found[0]
+
+    @property
+    def refused(self) -> str | None:
+        """Why a file of code statistics beside the model is not used, in one sentence."""
+        return self._found[1]
+
+    @property
+    def store(self) -> CellStore:
+        """Every code's decoded cell: shipped ones, else decoded when they are asked for."""
+        with self._lock:
+            return self._store
+
+    @cached_property
+    def _store(self) -> CellStore:
+        shipped = self.statistics
+        if shipped is not None and shipped.decoder_id == decoder_id(self.vqgan):
+            return CellStore(self.vqgan, shipped.cells)
+        return CellStore(self.vqgan)
+
+    def cells(self) -> np.ndarray:
+        """Every code's decoded cell, (K, f, f, 3) uint8; waits until all are decoded."""
+        return self.store.all()
+
+
+def usable_device(name: str) -> str:
+    """`name`, or the best device here for "auto". ValueError if it cannot be used."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=torch.device(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here: choose auto, cpu, cuda or mps"
+        ) from error
+    return name

@@ -1,0 +1,81 @@
+"""Every sentence of the pages, in English and Chinese.
+
+Two ways to show one: `t(key)` for what Gradio translates itself (labels, buttons, Markdown), and
+`both(key)` for our own HTML, which carries both languages and lets the stylesheet hide one.
+Tabs add their sentences with `add`; long explanations lie in `how_it_works/NAME.LANG.md`.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+LANGUAGES = ("en", "zh")
+EXPLANATIONS = Path(__file__).parent / "how_it_works"
+
+_TEXT: dict[str, tuple[str, str]] = {}
+
+
+def add(entries: dict[str, tuple[str, str]]) -> None:
+    """Add sentences {key: (English, Chinese)}; called while a tab's module is imported."""
+    for key, pair in entries.items():
+        if key in _TEXT and _TEXT[key] != pair:
+            raise ValueError(f"the text {key!r} exists already: choose another key")
+        if len(pair) != len(LANGUAGES) or not all(pair):
+            raise ValueError(f"the text {key!r} needs English and Chinese")
+        _TEXT[key] = pair
+
+
+def t(key: str) -> I18nData:
+    """A marker that Gradio replaces by the sentence in the visitor's language."""
+    if key not in _TEXT:
+        raise KeyError(f"no text {key!r} in ui/")
+    return I18nData(key)
+
+
+def both(key: str, **values: object) -> str:
+    """HTML with the sentence in both languages; `values` fill its {places} and are escaped."""
+    safe = {name: escape(str(value)) for name, value in values.items()}
+    return "".join(
+        f'<span lang="{language}">{sentence.format(**safe)}</span>'
+        for language, sentence in zip(LANGUAGES, _TEXT[key], strict=True)
+    )
+
+
+def explanation(name: str) -> I18nData:
+    """The fold-out `how_it_works/NAME.en.md` and `.zh.md`, as Markdown with LaTeX."""
+    key = f"how.{name}"
+    add({key: tuple((EXPLANATIONS / f"{name}.{lang}.md").read_text("utf-8") for lang in LANGUAGES)})
+    return t(key)
+
+
+def translations() -> gr.I18n:
+    """All of it, for `launch(i18n=...)`."""
+    return gr.I18n(
+        **{lang: {k: pair[i] for k, pair in _TEXT.items()} for i, lang in enumerate(LANGUAGES)}
+    )
+
+
+add(
+    {
+        "language": ("en", "zh"),
+        "app.title": ("VQGAN Studio", "VQGAN 工作室"),
+        "app.lead": (
+            "A picture, written in {codes} codes. Drop one in, see what survives, "
+            "and rewrite it code by code.",
+            "用 {codes} 个码写成的图片。放一张进来,看看什么留了下来,再逐个码地改写它。",
+        ),
+        "app.model": (
+            "Model <b>{name}</b>: 1 code = {f}×{f} pixels",
+            "模型 <b>{name}</b>:1 个码 = {f}×{f} 像素",
+        ),
+        "app.how": ("How it works", "工作原理"),
+        "error.memory": (
+            "There is not enough memory for a picture of this size: choose a smaller working size.",
+            "内存不足以处理这么大的图片:请选择较小的工作尺寸。",
+        ),
+    }
+)

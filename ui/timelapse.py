@@ -1,0 +1,87 @@
+"""The training time-lapse: the same held-out pictures, and the codebook, from start to end.
+
+Shown where a bundle's folder has timelapse/index.json, a list of {"file", "minutes", "step"}.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui.text import add, both
+
+log = logging.getLogger(__name__)
+STATIC = Path(__file__).parent / "static"
+FOLDER, INDEX = "timelapse", "index.json"
+
+add(
+    {
+        "timelapse.title": ("How it learned", "它是怎样学会的"),
+        "timelapse.note": (
+            "Held-out pictures above what came back of them, and below them every code, decoded as "
+            "the model then stood. Drag from the first minutes to the last hour.",
+            "上排是未参与训练的图片,下排是重建结果,再往下是当时的模型解码出的全部码。"
+            "拖动滑块,从最初几分钟到最后一小时。",
+        ),
+        "timelapse.play": ("Play", "播放"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment of the training."""
+
+    path: Path
+    minutes: float
+    step: int
+
+
+def frames(bundle: Path) -> list[Frame]:
+    """The moments a bundle keeps, in order; none where it keeps none or the index is broken."""
+    folder = bundle / FOLDER
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        rows = json.loads((folder / INDEX).read_text("utf-8"))
+        found = [Frame(folder / Path(r["file"]).name, r["minutes"], r["step"]) for r in rows]
+        found.sort(key=lambda frame: frame.minutes)
+    except (OSError, TypeError, KeyError, ValueError) as error:
+        log.warning("the time-lapse is left out: %s cannot be read: %s", folder / INDEX, error)
+        return []
+    return [frame for frame in found if frame.path.is_file()]
+
+
+def _frame(found: list[Frame]) -> Callable[[object], str]:
+    """A function for the browser: the picture of one moment."""
+
+    def frame(number: object) -> str:
+        data = found[int(number) % len(found)].path.read_bytes()  # type: ignore[call-overload]
+        return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+    return frame
+
+
+def build(bundle: Path) -> gr.HTML | None:
+    """The slider, or None where there is nothing to show."""
+    found = frames(bundle)
+    if not found:
+        return None
+    template = (STATIC / "timelapse.html").read_text("utf-8")
+    value: list[dict[str, Any]] = [{"minutes": f.minutes, "step": f.step} for f in found]
+    return gr.HTML(
+        value,
+        html_template=re.sub(r"\[\[(.+?)\]\]", lambda m: both(m[1]), template),
+        js_on_load=(STATIC / "timelapse.js").read_text("utf-8"),
+        server_functions=[_frame(found)],
+        apply_default_css=False,
+        elem_id="timelapse",
+    )
