@@ -144,6 +144,16 @@ def test_conditions_belong_to_their_pictures_and_are_dropped_at_times():
     assert np.mean(drops) == pytest.approx(0.3, abs=0.1)
 
 
+def test_the_step_trains_with_what_the_batch_drops(monkeypatch):
+    model = {"condition": "embedding", "embedding_size": 3}
+    trained = task(model=model, conditions=embeddings(), drop=0.5)
+    seen, forward = [], GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda m, *a: seen.append(a) or forward(m, *a))
+    trained.train_step(3)
+    for given, expected in zip(seen[0], (trained.batch(3)[i] for i in (0, 2, 3)), strict=True):
+        assert torch.equal(given, expected)
+
+
 def test_classes_are_conditions_too():
     classes = np.arange(12) % 3
     trained = task(model={"condition": "class", "classes": 3}, conditions=classes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -203,10 +205,42 @@ def test_the_api_rebuilds_a_picture(studio, client):
     assert grid["grid"] == expected.indices.tolist()
 
 
-def test_the_api_answers_a_broken_picture_with_a_sentence(client, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(Exception, match="not a picture of a known format"):
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header says it is that large."""
+    file = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        file += struct.pack(">I", len(data)) + kind + data + crc
+    return file
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"no picture", "text.png is not a picture of a known format"),
+        (b"", "text.png is empty"),
+        (png_that_claims(20_000, 20_000), "text.png has far too many pixels"),
+    ],
+)
+def test_broken_pictures_are_answered_with_a_sentence(client, tmp_path, content, sentence):
+    (tmp_path / "text.png").write_bytes(content)
+    with pytest.raises(Exception, match=sentence):
         client.predict(handle_file(tmp_path / "text.png"), "128", api_name="/reconstruct")
+
+
+def test_pictures_that_gradio_itself_would_refuse_or_turn(client, tmp_path):
+    """The file reaches our own reader: EXIF rotation, CMYK, one pixel."""
+    rotated = Image.new("RGB", (40, 20), "red")
+    exif = rotated.getexif()
+    exif[274] = 6
+    rotated.save(tmp_path / "rotated.jpg", exif=exif)
+    Image.new("CMYK", (30, 60)).save(tmp_path / "cmyk.jpg")
+    Image.new("RGBA", (1, 1)).save(tmp_path / "one.png")
+    for name, size in (("rotated.jpg", (20, 40)), ("cmyk.jpg", (30, 60)), ("one.png", (1, 1))):
+        file = handle_file(tmp_path / name)
+        slider, *_ = client.predict(file, "native", api_name="/reconstruct")
+        assert Image.open(slider[0]).size == Image.open(slider[1]).size == size
 
 
 def test_two_visitors_do_not_share_a_picture(studio, client):
