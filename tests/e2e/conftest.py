@@ -215,8 +215,10 @@ class Visit:
         chooser.value.set_files(path)
 
     def toast(self) -> str:
-        text = self.page.wait_for_selector("[data-testid=toast-text]").inner_text()
+        toast = self.page.wait_for_selector("[data-testid=toast-text]")
+        text = toast.inner_text()
         self.page.click("[data-testid=toast-close]")
+        toast.wait_for_element_state("hidden")  # it fades: the next look must not find it again
         return text
 
 
