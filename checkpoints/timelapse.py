@@ -145,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bundle", help="folder that receives timelapse/")
     p.add_argument("--snapshot", action="store_true", help="only keep the codebook of RUN now")
     p.add_argument("--frames", type=int, default=30, help="pictures at most (%(default)s)")
-    p.add_argument("--quality", type=int, default=70, help="of the WebPs (%(default)s)")
+    p.add_argument("--quality", type=int, default=85, help="of the WebPs (%(default)s)")
     return p
 
 

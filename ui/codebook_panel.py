@@ -138,7 +138,9 @@ def chip(code: int, look: str, note: str) -> str:
 
 
 def percent(share: float) -> str:
-    """12 %, 0.42 %, 0.0031 %."""
+    """12 %, 0.42 %, 0.0031 %, < 0.001 %."""
+    if 0 < share < 1e-5:
+        return "< 0.001 %"
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
@@ -149,7 +151,7 @@ def card(
     lines = []
     if usage is not None and usage.counts[code]:
         counted = {"count": f"{usage.counts[code]:,}", "total": f"{usage.total:,}"}
-        rank = {"rank": usage.ranks[code], "codes": len(usage.counts)}
+        rank = {"rank": f"{usage.ranks[code]:,}", "codes": f"{len(usage.counts):,}"}
         lines.append(both("codes.used", share=percent(usage.share(code)), **counted, **rank))
     pictures = "".join(
         f'<figure data-look="{name}"><img alt="" src="{url}"><figcaption>'

@@ -105,7 +105,7 @@ def test_the_clicked_cell_is_the_code_shown(book, codes):
         page = book.page
         text = page.inner_text("#codebook-page .cb-card")
         assert f"{codes.usage.counts[code]:,} of {codes.usage.total:,}" in text
-        assert f"rank {codes.usage.ranks[code]} of" in text
+        assert f"rank {codes.usage.ranks[code]:,} of" in text
         near, _ = nearest_codes(codes.studio.vqgan, code, NEAREST)
         assert book.chips("[data-part=near]") == near.tolist()
         rows = page.eval_on_selector_all(

@@ -273,7 +273,9 @@ def test_rare_and_frequent_codes_fall_into_the_outer_bins():
 
 
 def test_percent():
-    assert [codebook_panel.percent(x) for x in (1, 0.123, 0.00042)] == ["100 %", "12 %", "0.042 %"]
+    shares = {1: "100 %", 0.999: "100 %", 0.123: "12 %", 4.2e-4: "0.042 %", 9e-6: "< 0.001 %"}
+    assert {x: codebook_panel.percent(x) for x in shares} == shares
+    assert codebook_panel.percent(0) == "0 %"
 
 
 # --- without statistics ----------------------------------------------------------------------
