@@ -149,7 +149,7 @@ def test_training_encodes_what_is_missing(world, tmp_path):
 
 def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("training.distributed.world_size", lambda: 2)
-    line = words(world, f"--data data --out {tmp_path / 'r'}")
+    line = words(world, f"--data data --out {tmp_path / 'r'} --minutes 1e-9 --sample-every 0")
     assert "encode first" in refused(capsys, train.main, line)
 
 
