@@ -1,4 +1,4 @@
-"""Imports go one way: ui -> {clip_guidance, prior} -> vqgan -> training, and only commands put
+"""Imports go one way: ui -> clip_guidance -> prior -> vqgan -> training, and only commands put
 models together. Read from the syntax trees, so nothing is imported here."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ALLOWED = {
     "data": set(),
     "vqgan": {"training"},
     "prior": {"vqgan", "training"},
-    "clip_guidance": {"vqgan", "training"},
+    "clip_guidance": {"prior", "vqgan", "training"},
     "checkpoints": {"vqgan", "prior", "clip_guidance", "training"},
     "ui": {"vqgan", "prior", "clip_guidance"},
     "bench": {"vqgan", "prior", "clip_guidance", "training", "checkpoints", "data"},
