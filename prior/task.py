@@ -19,6 +19,7 @@ from training import distributed
 from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, learning_rate, optimise
+from training.muon import MuonAdamW
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class TrainConfig:
     drop: float = option(0.15, "share of samples that train without their condition")
     flips: bool = option(True, "train on mirrored pictures too")
     kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
-    weight_decay: float = option(0.05, "AdamW's, on matrices only")
+    optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers")
+    weight_decay: float = option(0.05, "on matrices only")
     beta1: float = option(0.9, "AdamW's first-moment decay")
     beta2: float = option(0.95, "AdamW's second-moment decay")
     held_out: int = option(512, "held-out grids evaluated each time")
@@ -49,6 +51,8 @@ class TrainConfig:
             raise ValueError(f"drop is {self.drop}: it must lie in [0, 1]")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer is {self.optimizer!r}: choose adamw or muon")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
@@ -98,15 +102,24 @@ class PriorTask:
         torch.manual_seed(loop.seed)
         self.model = GPT(model_cfg).to(device)
         self.ema = EMA(self.model, loop.ema)
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [
-            {"params": decayed, "weight_decay": cfg.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.opt = torch.optim.AdamW(groups, lr=loop.lr, betas=(cfg.beta1, cfg.beta2), fused=True)
+        self.opt = self._optimizer()
         if loop.compile:
             self.model.compile()
+
+    def _optimizer(self) -> torch.optim.Optimizer | MuonAdamW:
+        cfg, lr, betas = self.cfg, self.loop.lr, (self.cfg.beta1, self.cfg.beta2)
+        named = list(self.model.named_parameters())
+        inner = {n for n, p in named if n.startswith("blocks.") and p.ndim == 2}
+        inner = inner if cfg.optimizer == "muon" else set()
+        matrices = [p for n, p in named if p.ndim == 2 and n not in inner]
+        groups = [
+            {"params": matrices, "weight_decay": cfg.weight_decay},
+            {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        if not inner:
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+        layers = [p for n, p in named if n in inner]
+        return MuonAdamW(layers, groups, lr=lr, betas=betas, weight_decay=cfg.weight_decay)
 
     def autocast(self) -> Any:
         kind = torch.device(self.device).type

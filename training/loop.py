@@ -21,6 +21,7 @@ from tqdm import tqdm
 from training import checkpoint, distributed
 from training.flags import option
 from training.log import CsvLog
+from training.muon import MuonAdamW
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def check_losses(losses: dict[str, float]) -> None:
             raise NotFinite(f"{name} is {value}")
 
 
-def optimise(optimizer: torch.optim.Optimizer, module: nn.Module, lr: float, clip: float) -> float:
+def optimise(
+    optimizer: torch.optim.Optimizer | MuonAdamW, module: nn.Module, lr: float, clip: float
+) -> float:
     """Average, check, clip, step, clear. Returns the gradient norm before clipping.
 
     NotFinite names the first parameter whose gradient is not finite; no weight has changed then.

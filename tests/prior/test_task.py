@@ -213,15 +213,16 @@ def test_evaluation_is_of_averaged_weights_on_clean_grids():
         assert torch.equal(model.state_dict()[name], value)
 
 
-def test_ten_steps_equal_five_and_five_more(tmp_path):
-    whole = task(loop={"bf16": True})
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_ten_steps_equal_five_and_five_more(tmp_path, optimizer):
+    whole = task(loop={"bf16": True}, optimizer=optimizer)
     for step in range(10):
         whole.train_step(step)
-    half = task(loop={"bf16": True})
+    half = task(loop={"bf16": True}, optimizer=optimizer)
     for step in range(5):
         half.train_step(step)
     torch.save(half.state_dict(), tmp_path / "s.pt")
-    resumed = task(loop={"bf16": True, "seed": 0})
+    resumed = task(loop={"bf16": True, "seed": 0}, optimizer=optimizer)
     resumed.load_state_dict(torch.load(tmp_path / "s.pt", weights_only=True))
     for step in range(5, 10):
         resumed.train_step(step)
@@ -238,6 +239,27 @@ def test_matrices_alone_decay():
     assert all(p.ndim == 2 for p in decayed["params"])
     assert all(p.ndim == 1 for p in others["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(trained.model.parameters()))
+
+
+def test_muon_takes_the_matrices_of_the_layers():
+    trained = task(optimizer="muon")
+    inner, decayed, others = trained.opt.param_groups
+    names = {id(p): n for n, p in trained.model.named_parameters()}
+    kinds = ("qkv", "proj", "fc", "out")
+    assert {names[id(p)] for p in inner["params"]} == {f"blocks.0.{k}.weight" for k in kinds}
+    assert {names[id(p)] for p in decayed["params"]} == {"wte.weight", "wpe.weight"}
+    assert all(p.ndim == 1 for p in others["params"])
+    before = trained.model.blocks[0].fc.weight.detach().clone()
+    trained.train_step(0)
+    change = trained.model.blocks[0].fc.weight.detach() - before * (1 - 1e-2 * 0.05)
+    values = torch.linalg.svdvals(change / (1e-2 * 0.2 * 64**0.5))  # lr * 0.2 * sqrt(longer side)
+    assert values.min() > 0.5 and values.max() < 1.5  # orthogonal, up to its few iterations
+
+
+def test_an_old_torch_without_muon_is_named(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match=r"2\.9 or later"):
+        task(optimizer="muon")
 
 
 # --- what is refused ------------------------------------------------------------------------------
