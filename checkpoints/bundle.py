@@ -17,6 +17,8 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from clip_guidance import model as clip_model
+from clip_guidance.model import Clip
 from prior.model import GPT, PriorConfig
 from vqgan.model import VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
@@ -36,9 +38,17 @@ class Bundle:
     name: str
     vqgan: VQGAN
     prior: GPT | None
-    clip: object | None
     card: dict  # config.json's content
     path: Path
+    device: str | torch.device = "cpu"
+
+    @cached_property
+    def clip(self) -> Clip | None:
+        """The bundle's CLIP, if it has one, built at first use: importing open_clip takes seconds.
+
+        `load` has checked its files by then.
+        """
+        return clip_model.load(self.path, self.device) if "clip" in self.card else None
 
     @cached_property
     def tokenizer_id(self) -> str:
@@ -68,9 +78,12 @@ def load(name_or_path: str | os.PathLike = DEFAULT, device: str | torch.device =
     card = read_card(path)
     vqgan = VQGAN(_config(VQGANConfig, card.get("vqgan"), path))
     fill(vqgan, path / WEIGHTS, card.get("sha256", {}).get(WEIGHTS))
-    bundle = Bundle(str(card["name"]), vqgan, None, None, card, path)
+    bundle = Bundle(str(card["name"]), vqgan, None, card, path, device)
     if "prior" in card:
         bundle.prior = _load_prior(bundle)
+    if "clip" in card:
+        for file in (clip_model.CONFIG, clip_model.WEIGHTS):
+            checked(path / file, card.get("sha256", {}).get(file))
     for model in filter(None, (bundle.vqgan, bundle.prior)):
         model.requires_grad_(False).eval().to(device)
     return bundle
@@ -123,6 +136,16 @@ def _config(cls: type, values: object, path: Path) -> VQGANConfig | PriorConfig:
 
 def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:
     """Load a safetensors file strictly into `model` (cast to its dtypes), sha256 checked."""
+    data = checked(path, sha256)
+    try:
+        model.load_state_dict(parse_safetensors(data))
+    except Exception as error:  # safetensors' own error type, or torch's list of keys
+        first = str(error).splitlines()
+        raise ValueError(f"{path} does not fit the model: {' '.join(first[:2])}") from error
+
+
+def checked(path: Path, sha256: str | None) -> bytes:
+    """A file's content; ValueError if it can't be read or its sha256 (if any is given) differs."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -131,11 +154,7 @@ def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:
         raise ValueError(
             f"{path} is not the file that its {CARD} names (the sha256 differs): get it again"
         )
-    try:
-        model.load_state_dict(parse_safetensors(data))
-    except Exception as error:  # safetensors' own error type, or torch's list of keys
-        first = str(error).splitlines()
-        raise ValueError(f"{path} does not fit the model: {' '.join(first[:2])}") from error
+    return data
 
 
 def save(
@@ -166,6 +185,23 @@ def save(
     for file, data in files.items():
         write(path / file, data)
     write_card(path, {**derived, "preprocess": preprocess, **card, **derived})
+    return path
+
+
+def save_clip(path: str | os.PathLike, config: dict, clip: Clip, about: dict) -> Path:
+    """Put a CLIP into a bundle folder -> its path; all else there stays.
+
+    `config` is what it was built from (`clip_guidance.model.create`), `about` the card's "clip":
+    how it was trained and what it reaches. Each file is replaced in one step, config.json last.
+    """
+    path = Path(path)
+    card = read_card(path)
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    files = {clip_model.CONFIG: text.encode(), clip_model.WEIGHTS: pack(clip.model.state_dict())}
+    for file, data in files.items():
+        write(path / file, data)
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    write_card(path, card | {"clip": about, "sha256": card.get("sha256", {}) | hashes})
     return path
 
 

@@ -1,0 +1,47 @@
+"""A CLIP small enough to build in each test."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from checkpoints.bundle import pack
+from clip_guidance import model
+
+TINY = {
+    "model_cfg": {
+        "embed_dim": 12,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+        },
+        "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
+        "custom_text": True,
+    },
+    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.5]},
+}
+
+
+@pytest.fixture
+def config():
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def clip(config):
+    torch.manual_seed(0)
+    return model.create(config, "tiny").requires_grad_(False)
+
+
+@pytest.fixture
+def folder(tmp_path, config, clip):
+    """A folder with a tiny CLIP, as a bundle holds it."""
+    (tmp_path / model.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / model.WEIGHTS).write_bytes(pack(clip.model.state_dict()))
+    return tmp_path
