@@ -1,4 +1,4 @@
-"""A CLIP small enough to build in each test."""
+"""Models small enough to build in each test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from checkpoints.bundle import pack
 from clip_guidance import model
+from prior.model import GPT, PriorConfig
+from tests.fakes import ColourClip
 
 TINY = {
     "model_cfg": {
@@ -45,3 +47,26 @@ def folder(tmp_path, config, clip):
     (tmp_path / model.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / model.WEIGHTS).write_bytes(pack(clip.model.state_dict()))
     return tmp_path
+
+
+@pytest.fixture
+def vqgan(tiny_vqgan):
+    return tiny_vqgan.requires_grad_(False)
+
+
+@pytest.fixture
+def prior(vqgan) -> GPT:
+    """One that takes the fake CLIP's embeddings."""
+    torch.manual_seed(0)
+    side = vqgan.config.resolution // vqgan.config.downsampling
+    config = PriorConfig(
+        codebook_size=vqgan.config.codebook_size,
+        height=side,
+        width=side,
+        layers=1,
+        heads=2,
+        dim=16,
+        condition="embedding",
+        embedding_size=ColourClip.embedding_size,
+    )
+    return GPT(config).eval().requires_grad_(False)

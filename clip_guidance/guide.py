@@ -1,0 +1,303 @@
+"""Guided optimisation: a grid of codes is moved until CLIP finds that it shows the prompt.
+
+VQGAN+CLIP (Crowson et al., arXiv:2204.08583): decode, look at cutouts with CLIP, send the gradient
+back through the decoder and past the quantiser, take a step, keep the result where codes live.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from clip_guidance.cutouts import Cutouts
+from clip_guidance.model import Clip
+from clip_guidance.prompts import Prompt, Targets, parse, targets
+from prior.decode import native_dtype
+from training.flags import option
+from vqgan.model import VQGAN
+from vqgan.quantize import straight_through
+
+OPTIMIZERS = {
+    "adam": lambda p, lr: torch.optim.Adam(p, lr, betas=(0.9, 0.99)),
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
+}
+MAX_STEPS = 10_000
+FLOOR = 0.1  # of the learning rate is left at the end of the schedule
+
+
+@dataclass(frozen=True)
+class GuidanceConfig:
+    """How the codes are moved."""
+
+    steps: int = option(50, "steps of the optimiser, counted from the very start")
+    lr: float = option(0.1, "learning rate at the start; it falls to a tenth on a cosine")
+    optimizer: str = option("adam", f"one of {', '.join(OPTIMIZERS)}")
+    method: str = option("latents", "what is optimised: latents (straight-through) or logits")
+    ema: float = option(0.0, "show an average over steps with this decay; 0: the last step")
+    z_l2: float = option(0.0, "weight of the pull back to the start")
+    tv: float = option(0.0, "weight of total variation, which smooths")
+    cutouts: int = option(16, "views of the picture that CLIP sees at each step")
+    seed: int = option(0, "for the start from noise and the cutouts")
+
+    def __post_init__(self) -> None:
+        for name, low, top in (("steps", 1, MAX_STEPS), ("seed", 0, 2**63 - 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
+                raise ValueError(f"{name} is {value}: it must be a whole number, {low} to {top}")
+        for name, known in (("optimizer", OPTIMIZERS), ("method", METHODS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose {', '.join(known)}")
+        if not 0 < self.lr <= 100:
+            raise ValueError(f"lr is {self.lr}: it must lie above 0 and up to 100")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}: it must lie in [0, 1)")
+        for name in ("z_l2", "tv"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+        Cutouts(self.cutouts)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: half a cosine from `lr` to a tenth of it, which then stays."""
+        share = min(step / self.steps, 1)
+        return self.lr * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+@dataclass(frozen=True)
+class State:
+    """All it takes to go on as if one had never stopped. Nobody changes its tensors."""
+
+    step: int  # steps taken
+    method: str
+    variable: Tensor  # (1, D, h, w) latents or (1, K, h, w) logits
+    origin: Tensor  # (1, D, h, w): codebook vectors of the start
+    average: Tensor  # of the variable, not yet divided by 1 - ema^step
+    optimizer: dict | None
+    generator: Tensor  # its state
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: the picture as it was looked at, and the state after the move."""
+
+    step: int  # 1 after the first
+    image: Tensor  # (1, 3, H, W) float32 in [-1, 1]
+    indices: Tensor  # (1, h, w) int64: the codes of this picture
+    losses: dict[str, float]  # distance, z_l2, tv, total
+    score: float  # weighted cosine of the whole picture with the prompts
+    state: State
+
+
+class Quantized(NamedTuple):
+    vectors: Tensor  # (1, D, h, w), with gradient to the variable
+    indices: Tensor  # (1, h, w)
+
+
+class Method(Protocol):
+    """What is optimised in place of whole numbers, which have no gradient."""
+
+    def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor: ...
+
+    def quantize(self, vqgan: VQGAN, variable: Tensor) -> Quantized: ...
+
+    def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor: ...
+
+
+class Latents:
+    """The article's: vectors before the codebook; the gradient at z_q is copied to z."""
+
+    def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
+        if not hasattr(vqgan.quantize, "embedding"):
+            raise ValueError("this model's codes are not nearest neighbours: choose method logits")
+        return vectors.clone()
+
+    def quantize(self, vqgan: VQGAN, variable: Tensor) -> Quantized:
+        encoding = vqgan.quantize.encode(variable)
+        vectors = straight_through(encoding.latents, encoding.quantized.detach())
+        return Quantized(vectors, encoding.indices)
+
+    def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
+        return vqgan.quantize.project(variable)
+
+
+class Logits:
+    """A score for every code in every cell: forwards the best, backwards the mixture."""
+
+    sharpness = 10.0  # of the start: its own code leads the next ones by this much x distance^2
+
+    def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
+        book = vqgan.quantize.codebook()
+        squares = book.square().sum(1).view(1, -1, 1, 1)
+        return self.sharpness * (2 * torch.einsum("kd,bdhw->bkhw", book, vectors) - squares)
+
+    def quantize(self, vqgan: VQGAN, variable: Tensor) -> Quantized:
+        indices = variable.argmax(1)
+        book = vqgan.quantize.codebook()
+        mixture = torch.einsum("kd,bkhw->bdhw", book, torch.softmax(variable, 1))
+        return Quantized(straight_through(mixture, vqgan.quantize.lookup(indices)), indices)
+
+    def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
+        return variable - variable.mean(1, keepdim=True)  # softmax does not see the mean
+
+
+METHODS: dict[str, type[Method]] = {"latents": Latents, "logits": Logits}
+
+
+def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Half the squared angle between unit vectors: 2 arcsin^2(|a - b| / 2); (..., E) -> (...).
+
+    VQGAN+CLIP's loss (arXiv:2204.08583, section 2.2).
+    """
+    chord = (a - b).norm(dim=-1)
+    return (chord / 2).clamp(max=1 - 1e-6).arcsin().square() * 2
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels: (1, 3, H, W) -> ()."""
+    return image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean()
+
+
+def noise(vqgan: VQGAN, seed: int, size: tuple[int, int] | None = None) -> Tensor:
+    """A grid of random codes, (1, h, w) int64; by default of the size the model was trained on."""
+    side = vqgan.config.resolution // vqgan.config.downsampling
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, *(size or (side, side)))
+    return torch.randint(vqgan.config.codebook_size, shape, generator=generator)
+
+
+@torch.no_grad()
+def from_picture(vqgan: VQGAN, image: Tensor, strength: float, seed: int) -> Tensor:
+    """A picture's codes (1, h, w), with a share `strength` of noise mixed into its latents.
+
+    image (1, 3, H, W) in [-1, 1], sides multiples of f. Strength 0: the picture, 1: noise alone.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength is {strength}: it must lie in 0 to 1")
+    latents = vqgan.encode(image).latents
+    drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
+    drawn = drawn * latents.std() / drawn.std()
+    mixed = (1 - strength) ** 0.5 * latents + strength**0.5 * drawn
+    return vqgan.quantize.encode(mixed).indices
+
+
+def guide(
+    vqgan: VQGAN,
+    clip: Clip,
+    prompts: str | Sequence[Prompt] | Targets,
+    config: GuidanceConfig,
+    *,
+    start: Tensor | State | None = None,
+) -> Iterator[Step]:
+    """Move a grid towards the prompts; yields after every step up to `config.steps`.
+
+    start  codes (1, h, w) int64, a `State` to go on from, or None: noise from the seed
+
+    Gradients go to the optimised variable only; the models are not touched. ValueError at once,
+    not at the first step.
+    """
+    if isinstance(prompts, str):
+        prompts = parse(prompts)
+    wanted = prompts if isinstance(prompts, Targets) else targets(clip, prompts)
+    if isinstance(start, State):
+        if start.method != config.method:
+            raise ValueError(
+                f"the run to go on from optimised {start.method}: {config.method} cannot go on it"
+            )
+        return _run(vqgan, clip, wanted, config, start)
+    device = next(vqgan.parameters()).device
+    codes = noise(vqgan, config.seed) if start is None else start
+    if codes.ndim != 3 or codes.shape[0] != 1 or codes.is_floating_point():
+        raise ValueError(f"the start has shape {tuple(codes.shape)}: expected codes (1, h, w)")
+    return _run(vqgan, clip, wanted, config, _first(vqgan, config, codes.to(device)))
+
+
+@torch.no_grad()
+def _first(vqgan: VQGAN, config: GuidanceConfig, codes: Tensor) -> State:
+    """The state before the first step."""
+    vectors = vqgan.quantize.lookup(codes)
+    variable = METHODS[config.method]().start(vqgan, vectors)
+    generator = torch.Generator().manual_seed(config.seed)
+    average = torch.zeros_like(variable)
+    return State(0, config.method, variable, vectors, average, None, generator.get_state())
+
+
+def _run(
+    vqgan: VQGAN, clip: Clip, wanted: Targets, config: GuidanceConfig, state: State
+) -> Iterator[Step]:
+    method, cut = METHODS[config.method](), Cutouts(config.cutouts)
+    generator = torch.Generator()
+    generator.set_state(state.generator)
+    variable = state.variable.detach().clone().requires_grad_()
+    optimizer = OPTIMIZERS[config.optimizer]([variable], config.lr)
+    if state.optimizer is not None:
+        optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+    average = state.average
+    for number in range(state.step, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(number)
+        with torch.enable_grad():
+            vectors, indices = method.quantize(vqgan, variable)
+            image = decode(vqgan, vectors)
+            # CLIP sees what a screen can show; the gradient passes on, so that nothing gets stuck.
+            image = straight_through(image, image.clamp(-1, 1))
+            seen = look(clip, cut(image, clip.size, generator))
+            losses = {
+                "distance": distance(seen, wanted),
+                # As VQGAN+CLIP has it: the pull fades, so that it only keeps the first steps calm.
+                "z_l2": config.z_l2 / (number + 1) * (vectors - state.origin).square().mean(),
+                "tv": config.tv * total_variation(image),
+            }
+            losses["total"] = total = sum(losses.values())
+            (variable.grad,) = torch.autograd.grad(total, variable)
+        optimizer.step()
+        with torch.no_grad():
+            variable.copy_(method.keep(vqgan, variable))
+            shown = image.detach()
+            if config.ema:
+                average = config.ema * average + (1 - config.ema) * variable
+                smooth = average / (1 - config.ema ** (number + 1))
+                vectors, indices = method.quantize(vqgan, method.keep(vqgan, smooth))
+                shown = decode(vqgan, vectors)
+        after = State(
+            number + 1,
+            config.method,
+            variable.detach().clone(),
+            state.origin,
+            average,
+            copy.deepcopy(optimizer.state_dict()),
+            generator.get_state(),
+        )
+        figures = {name: float(loss.detach()) for name, loss in losses.items()}
+        score = float(wanted.similarity(seen[:1].detach())[0])
+        yield Step(number + 1, shown.clamp(-1, 1), indices, figures, score, after)
+
+
+def distance(seen: Tensor, wanted: Targets) -> Tensor:
+    """Weighted spherical distance of views (N, E) from the prompts, the mean over views: ()."""
+    away = spherical_distance(seen[:, None], wanted.embeddings[None])  # (N, P)
+    return (away @ wanted.weights).mean()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device multiplies it natively: about twice as fast on such a CPU."""
+    native = native_dtype(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def decode(vqgan: VQGAN, vectors: Tensor) -> Tensor:
+    """Codebook vectors (B, D, h, w) -> pictures (B, 3, H, W) float32."""
+    with autocast(vectors.device):
+        return vqgan.decode(vectors.contiguous(memory_format=torch.channels_last)).float()
+
+
+def look(clip: Clip, images: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) -> CLIP's embeddings (B, E) float32, with gradient to the pixels."""
+    with autocast(images.device):
+        return clip.encode_image(images.contiguous(memory_format=torch.channels_last))

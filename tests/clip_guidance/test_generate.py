@@ -1,0 +1,73 @@
+"""`python -m clip_guidance.generate`: a picture, or one line and exit code 2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import checkpoints
+from checkpoints.bundle import save_clip
+from clip_guidance import record
+from clip_guidance.generate import main
+from prior.model import GPT
+
+FAST = ["--steps", "2", "--cutouts", "2", "--candidates", "2"]
+
+
+@pytest.fixture
+def bundle(tmp_path, vqgan, prior, clip, config):
+    """VQGAN, a real if tiny open_clip model, and a prior conditioned on its embeddings."""
+    shape = replace(prior.config, embedding_size=clip.embedding_size)
+    path = checkpoints.save(
+        tmp_path / "tiny", name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval()
+    )
+    return save_clip(path, config, clip, {})
+
+
+@pytest.mark.parametrize("mode", ["both", "prior", "guided"])
+def test_a_text_becomes_a_picture_that_knows_how_it_was_made(tmp_path, bundle, mode):
+    out = tmp_path / "new" / "x.png"
+    args = ["a red apple", "--bundle", str(bundle), "--mode", mode, "--seed", "3", *FAST]
+    main([*args, "--out", str(out)])
+    request, made = record.read(out)
+    assert (request.prompt, request.mode, request.guidance.seed) == ("a red apple", mode, 3)
+    assert made["bundle"] == "tiny" and -1 <= made["score"] <= 1
+    pixels = np.asarray(Image.open(out))
+    assert pixels.shape == (32, 32, 3) and pixels.std() > 1
+    main([*args, "--out", str(tmp_path / "again.png")])
+    assert np.array_equal(pixels, np.asarray(Image.open(tmp_path / "again.png")))
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["", "--out", "x.png"], "the prompt is empty"),
+        (["a:-1", "--out", "x.png"], "0 or negative"),
+        (["a", "--out", "x.jpg"], "must end in .png"),
+        (["a", "--out", "x.png", "--steps", "0"], "steps is 0"),
+        (["a", "--out", "x.png", "--mode", "magic"], "choose both, prior, guided"),
+        (["a", "--out", "x.png", "--start", "none.png"], "there is no file none.png"),
+        (["a", "--out", "x.png", "--steps", "many"], "invalid int"),
+        (["a"], "--out"),
+        (["a", "--out", "x.png", "--clip", "NoSuchModel"], "no CLIP 'NoSuchModel'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path, monkeypatch, bundle, capsys, args, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([*args, "--bundle", str(bundle)])
+    error = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and error[-1].startswith("error: ") and sentence in error[-1]
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_bundle_without_clip_says_what_would_help(tmp_path, vqgan, capsys):
+    path = checkpoints.save(tmp_path / "bare", name="bare", vqgan=vqgan, card={})
+    with pytest.raises(SystemExit):
+        main(["a", "--out", str(tmp_path / "x.png"), "--bundle", str(path)])
+    assert "bundle bare has no CLIP" in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""The loop: it gets where it should, stays where codes live, stops and goes on, repeats itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clip_guidance.guide import (
+    METHODS,
+    OPTIMIZERS,
+    GuidanceConfig,
+    from_picture,
+    guide,
+    noise,
+    spherical_distance,
+    total_variation,
+)
+from clip_guidance.prompts import Prompt
+from tests.fakes import ColourClip
+from vqgan.model import VQGAN
+
+FEW = GuidanceConfig(steps=6, cutouts=3)
+
+
+@pytest.fixture
+def clip() -> ColourClip:
+    return ColourClip()
+
+
+def run(vqgan, clip, config=FEW, prompt="red", start=None):
+    return list(guide(vqgan, clip, prompt, config, start=start))
+
+
+def test_spherical_distance_by_hand():
+    a, b = torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0])
+    assert spherical_distance(a, a) == 0
+    assert spherical_distance(a, b).item() == pytest.approx((math.pi / 2) ** 2 / 2, rel=1e-5)
+    angle = torch.tensor(0.3)
+    c = torch.stack([angle.cos(), angle.sin(), torch.tensor(0.0)])
+    assert spherical_distance(a, c).item() == pytest.approx(0.3**2 / 2, rel=1e-4)
+
+
+def test_the_gradient_is_finite_where_it_has_arrived_and_opposite():
+    for sign in (1, -1):
+        a = torch.tensor([1.0, 0.0], requires_grad=True)
+        spherical_distance(a, sign * torch.tensor([1.0, 0.0])).backward()
+        assert a.grad.isfinite().all()
+
+
+def test_total_variation_by_hand():
+    image = torch.zeros(1, 3, 2, 2)
+    image[..., 1] = 2.0
+    assert total_variation(image) == 2.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_picture_comes_nearer_to_the_prompt(vqgan, clip, method):
+    lr = 0.1 if method == "latents" else 1.0
+    steps = run(vqgan, clip, GuidanceConfig(steps=25, cutouts=4, lr=lr, method=method))
+    assert [s.step for s in steps] == list(range(1, 26))
+    assert steps[-1].score > steps[0].score + 0.05
+    assert steps[-1].losses["distance"] < steps[0].losses["distance"]
+    assert not torch.equal(steps[-1].image, steps[0].image)
+    last = steps[-1]
+    assert torch.allclose(vqgan.decode_indices(last.indices).clamp(-1, 1), last.image, atol=0.05)
+
+
+def test_a_negative_weight_leads_away(vqgan, clip):
+    config = GuidanceConfig(steps=15, cutouts=4)
+    away = run(vqgan, clip, config, "white | red:-1")
+    towards = run(vqgan, clip, config, "white | red:0.9")
+    red = clip.encode_text(["red"])[0]
+    ends = [float(clip.encode_image(steps[-1].image)[0] @ red) for steps in (away, towards)]
+    assert ends[0] < ends[1]
+
+
+def test_same_seed_same_picture_and_another_seed_another(vqgan, clip):
+    first, again = run(vqgan, clip), run(vqgan, clip)
+    assert torch.equal(first[-1].image, again[-1].image)
+    assert [s.losses for s in first] == [s.losses for s in again]
+    assert not torch.equal(first[-1].image, run(vqgan, clip, replace(FEW, seed=1))[-1].image)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_going_on_equals_not_having_stopped(vqgan, clip, method, optimizer):
+    config = replace(FEW, method=method, optimizer=optimizer, ema=0.5, z_l2=0.1, tv=0.1)
+    whole = run(vqgan, clip, config)
+    steps = guide(vqgan, clip, "red", config, start=None)
+    for _ in range(3):
+        stopped = next(steps).state
+    next(steps)  # what the run does later does not reach into the state
+    rest = run(vqgan, clip, config, start=stopped)
+    assert [s.step for s in rest] == [4, 5, 6]
+    assert torch.equal(rest[-1].image, whole[-1].image)
+    assert [s.losses for s in rest] == [s.losses for s in whole[3:]]
+
+
+def test_a_finished_run_goes_on_with_more_steps(vqgan, clip):
+    done = run(vqgan, clip)[-1].state
+    assert run(vqgan, clip, start=done) == []
+    assert [s.step for s in run(vqgan, clip, replace(FEW, steps=8), start=done)] == [7, 8]
+
+
+def test_latents_stay_on_the_sphere_or_in_the_box(tiny_config, vqgan, clip):
+    config = replace(FEW, lr=2.0)
+    for step in run(vqgan, clip, config):
+        lengths = step.state.variable.norm(dim=1)
+        assert torch.allclose(lengths, torch.ones_like(lengths), atol=1e-5)
+    torch.manual_seed(0)
+    euclidean = VQGAN(replace(tiny_config, quantizer="euclidean")).eval().requires_grad_(False)
+    codes = euclidean.quantize.codebook()
+    low, high = codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1)
+    for step in run(euclidean, clip, config):
+        assert (step.state.variable >= low).all() and (step.state.variable <= high).all()
+
+
+def test_codes_that_are_no_nearest_neighbours_need_logits(tiny_config, clip):
+    torch.manual_seed(0)
+    gumbel = VQGAN(replace(tiny_config, quantizer="gumbel")).eval().requires_grad_(False)
+    with pytest.raises(ValueError, match="choose method logits"):
+        run(gumbel, clip)
+    assert len(run(gumbel, clip, replace(FEW, method="logits"))) == 6
+
+
+def test_the_first_picture_is_the_start(vqgan, clip):
+    start = noise(vqgan, seed=3)
+    for method in METHODS:
+        first = run(vqgan, clip, replace(FEW, steps=1, method=method), start=start)[0]
+        assert torch.equal(first.indices, start)
+
+
+def test_a_picture_to_start_from_keeps_less_with_more_strength(vqgan):
+    image = F.interpolate(torch.rand(1, 3, 4, 4) * 2 - 1, 32)
+    codes = vqgan.encode(image).indices
+    same = [
+        float((from_picture(vqgan, image, s, seed=0) == codes).float().mean()) for s in (0, 0.3, 1)
+    ]
+    assert same[0] == 1 and same[0] > same[1] > same[2]
+    with pytest.raises(ValueError, match="strength"):
+        from_picture(vqgan, image, 1.5, seed=0)
+
+
+def test_only_what_is_optimised_gets_a_gradient_and_the_models_stay(vqgan, clip):
+    before = {k: v.clone() for k, v in vqgan.state_dict().items()}
+    run(vqgan, clip)
+    assert all(torch.equal(v, before[k]) for k, v in vqgan.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in vqgan.parameters())
+
+
+def test_the_extra_losses_pull(vqgan, clip):
+    def end(**values):
+        return run(vqgan, clip, GuidanceConfig(steps=12, cutouts=3, **values))[-1]
+
+    free = end()
+    held = end(z_l2=1000.0)
+    origin = free.state.origin
+    moved = [(s.state.variable - origin).square().mean() for s in (free, held)]
+    assert moved[1] < moved[0]
+    assert total_variation(end(tv=10.0).image) < total_variation(free.image)
+    assert not torch.equal(end(ema=0.9).image, free.image)
+
+
+def test_the_learning_rate_falls_to_a_tenth():
+    config = GuidanceConfig(steps=10, lr=0.5)
+    rates = [config.rate(i) for i in range(15)]
+    assert rates[0] == 0.5 and rates[5] == pytest.approx(0.275) and rates[10:] == [0.05] * 5
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": -3}, "steps is -3"),
+        ({"steps": 1.5}, "whole number"),
+        ({"optimizer": "adamw2"}, "choose adam"),
+        ({"method": "magic"}, "choose latents, logits"),
+        ({"lr": 0.0}, "lr is"),
+        ({"lr": float("nan")}, "lr is"),
+        ({"ema": 1.0}, "ema is"),
+        ({"tv": -1.0}, "tv is"),
+        ({"cutouts": 0}, "cutouts are 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        GuidanceConfig(**values)
+
+
+def test_what_cannot_start_is_refused_at_once(vqgan, clip):
+    state = run(vqgan, clip)[0].state
+    with pytest.raises(ValueError, match="logits cannot go on"):
+        guide(vqgan, clip, "red", replace(FEW, method="logits"), start=state)
+    with pytest.raises(ValueError, match="expected codes"):
+        guide(vqgan, clip, "red", FEW, start=torch.zeros(1, 4, 2, 2))
+    with pytest.raises(ValueError, match="empty"):
+        guide(vqgan, clip, "", FEW, start=None)
+    with pytest.raises(ValueError, match="negative"):
+        guide(vqgan, clip, [Prompt("red", -1)], FEW, start=None)

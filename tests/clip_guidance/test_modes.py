@@ -1,0 +1,186 @@
+"""Guided, Prior and Both, and the PNG that remembers how it was made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clip_guidance import record
+from clip_guidance.guide import GuidanceConfig, Step
+from clip_guidance.modes import DrawConfig, Models, Request, on_white, repainted, run
+from clip_guidance.prompts import parse, targets
+from clip_guidance.rerank import Ranking, rank
+from prior.model import GPT, PriorConfig
+from prior.sample import Progress
+from tests.fakes import ColourClip
+from vqgan.images import to_image
+
+FEW = GuidanceConfig(steps=3, cutouts=2, seed=5)
+THREE = DrawConfig(candidates=3)
+
+
+@pytest.fixture
+def clip() -> ColourClip:
+    return ColourClip()
+
+
+@pytest.fixture
+def models(vqgan, prior, clip) -> Models:
+    return Models(vqgan, clip, prior, clip)
+
+
+def parts(models: Models, request: Request) -> tuple[list, list, list]:
+    found = list(run(models, request))
+    return tuple([x for x in found if isinstance(x, kind)] for kind in (Progress, Ranking, Step))
+
+
+def test_the_best_candidate_is_the_one_clip_likes(vqgan, clip):
+    grids = torch.randint(32, (20, 16, 16), generator=torch.Generator().manual_seed(0))
+    wanted = targets(clip, parse("red"))
+    ranking = rank(vqgan, clip, grids, wanted)
+    scores = [
+        float(wanted.similarity(clip.encode_image(vqgan.decode_indices(g[None]).clamp(-1, 1))))
+        for g in grids
+    ]
+    assert np.allclose(ranking.scores, scores, atol=0.02)
+    assert ranking.order[0] == ranking.best == int(ranking.scores.argmax())
+    assert ranking.scores[ranking.order].tolist() == sorted(ranking.scores.tolist(), reverse=True)
+    with pytest.raises(ValueError, match="expected"):
+        rank(vqgan, clip, grids[:0], wanted)
+
+
+def test_prior_writes_ranks_and_stops_there(models):
+    written, ranked, steps = parts(models, Request("red", "prior", THREE, FEW))
+    assert written[-1].done == written[-1].total and not steps
+    assert torch.equal(ranked[0].grids, written[-1].grid) and len(ranked[0].scores) == 3
+
+
+def test_both_goes_on_from_the_best(models):
+    _, ranked, steps = parts(models, Request("red", "both", THREE, FEW))
+    assert len(steps) == 3
+    assert torch.equal(steps[0].indices[0], ranked[0].grids[ranked[0].best])
+    assert steps[0].score == pytest.approx(float(ranked[0].scores.max()), abs=0.02)
+
+
+def test_guided_needs_no_prior(vqgan, clip):
+    written, ranked, steps = parts(Models(vqgan, clip), Request("red", "guided", THREE, FEW))
+    assert not written and not ranked and len(steps) == 3
+    for mode in ("both", "prior"):
+        with pytest.raises(ValueError, match="no prior"):
+            run(Models(vqgan, clip), Request("red", mode))
+
+
+def test_the_prompt_reaches_the_prior(models):
+    """Other words, other codes; cfg 0 leaves the prompt out again."""
+
+    def drawn(prompt: str, **values) -> torch.Tensor:
+        drawing = DrawConfig(candidates=2, top_p=1.0, **values)
+        return parts(models, Request(prompt, "prior", drawing, FEW))[1][0].grids
+
+    with torch.no_grad():
+        for name, weight in models.prior.named_parameters():  # a fresh prior hardly listens
+            if weight.ndim == 2 and "blocks" in name:
+                weight.mul_(15)
+    assert torch.equal(drawn("red"), drawn("red"))
+    assert not torch.equal(drawn("red"), drawn("blue"))
+    assert torch.equal(drawn("red", cfg_scale=0.0), drawn("blue", cfg_scale=0.0))
+
+
+def test_an_unconditional_prior_is_reranked_and_a_foreign_one_refused(models, vqgan, clip):
+    config = models.prior.config
+    shape = {"codebook_size": 32, "height": 16, "width": 16, "layers": 1, "heads": 2, "dim": 16}
+    plain = GPT(PriorConfig(**shape)).eval().requires_grad_(False)
+    _, ranked, _ = parts(Models(vqgan, clip, plain), Request("red", "prior", THREE, FEW))
+    assert len(ranked[0].scores) == 3
+    other = GPT(PriorConfig(**shape, condition="embedding", embedding_size=7)).eval()
+    assert config.embedding_size != 7
+    with pytest.raises(ValueError, match="not trained with this CLIP"):
+        run(Models(vqgan, clip, other), Request("red", "prior"))
+
+
+def test_another_clip_ranks_and_the_own_one_conditions(models, vqgan):
+    class Wider(ColourClip):
+        embedding_size = 24
+
+    picked = Wider()
+    both = Models(vqgan, picked, models.prior, models.own)
+    _, ranked, steps = parts(both, Request("red", "both", THREE, FEW))
+    own = parts(models, Request("red", "both", THREE, FEW))[1]
+    assert torch.equal(ranked[0].grids, own[0].grids) and len(steps) == 3
+    assert picked.seen and not torch.equal(ranked[0].scores, own[0].scores)
+
+
+def test_a_start_picture_is_kept_but_for_the_share_that_is_drawn_anew(models, vqgan):
+    picture = Image.new("RGB", (40, 20), "green")
+    codes = vqgan.encode(on_white(picture, 32)).indices
+    for strength in (0.0, 0.25, 1.0):
+        drawing = DrawConfig(candidates=4, strength=strength)
+        request = Request("red", "prior", drawing, FEW, picture=picture)
+        grids = parts(models, request)[1][0].grids
+        kept = (grids == codes).float().mean()
+        assert kept == 1 if strength == 0 else kept >= 1 - strength
+    known = repainted(codes, 3, 0.25, seed=0)
+    assert ((known == -1).sum((1, 2)) == 64).all() and not torch.equal(known[0], known[1])
+    assert (known[known >= 0] == codes.expand(3, -1, -1)[known >= 0]).all()
+    _, _, steps = parts(
+        models, Request("red", "guided", DrawConfig(strength=0.0), FEW, picture=picture)
+    )
+    assert torch.equal(steps[0].indices, codes)
+
+
+def test_a_picture_fills_a_white_square_unstretched():
+    page = np.asarray(to_image(on_white(Image.new("RGB", (40, 20), "red"), 32)))
+    red = (page == (255, 0, 0)).all(2)
+    assert red.sum() == 32 * 16 and red[8:24].all() and (page[:8] == 255).all()
+
+
+def test_a_picture_as_prompt_needs_no_text(models, vqgan):
+    blue = Image.new("RGB", (8, 8), (0, 0, 255))
+    _, _, steps = parts(models, Request(" ", "guided", THREE, FEW, image_prompt=blue))
+    assert len(steps) == 3
+    with pytest.raises(ValueError, match="empty"):
+        run(models, Request(" ", "guided"))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"candidates": 0}, "candidates is 0"),
+        ({"candidates": 65}, "candidates is 65"),
+        ({"strength": 1.5}, "strength"),
+        ({"cfg_scale": float("nan")}, "cfg_scale"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DrawConfig(**values)
+
+
+def test_unknown_modes_are_refused():
+    with pytest.raises(ValueError, match="choose both, prior, guided"):
+        Request("red", "magic")
+
+
+def test_the_png_gives_back_the_request(tmp_path):
+    request = Request("红苹果 | text:-1", "guided", THREE, FEW)
+    codes = torch.arange(4).view(1, 2, 2)
+    made = record.settings(request, bundle="tiny", score=0.5)
+    record.write(tmp_path / "a.png", Image.new("RGB", (4, 4)), made, codes)
+    again, found = record.read(tmp_path / "a.png")
+    assert again == request and found == made
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["codes"] == "[[[0, 1], [2, 3]]]"
+
+
+def test_files_that_say_nothing_are_answered_with_a_sentence(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("no picture")
+    wrong = record.settings(Request("red"), kind="other")
+    record.write(tmp_path / "wrong.png", Image.new("RGB", (4, 4)), wrong, torch.zeros(1, 1, 1))
+    bad = record.settings(Request("red")) | {"steps": -1}
+    record.write(tmp_path / "bad.png", Image.new("RGB", (4, 4)), bad, torch.zeros(1, 1, 1))
+    for name in ("plain", "text", "wrong", "bad", "none"):
+        with pytest.raises(ValueError, match="does not say how it was made"):
+            record.read(tmp_path / f"{name}.png")
