@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from checkpoints.bundle import CARD, WEIGHTS, pack, read_card, save, tokenizer_id, write
-from training.checkpoint import load
+from training.checkpoint import commands, load
 from training.flags import fail
 from vqgan import dataset
 from vqgan.model import VQGAN, VQGANConfig
@@ -73,10 +73,10 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
 
 
 def _training(states: list[dict], raw: bool) -> dict:
-    """The card's "training": totals, and one entry a run."""
+    """The card's "training": totals, and one entry a run, with every command that it was run by."""
     runs = [
         {
-            "command": without_folders(s["config"].get("command", "")),
+            "commands": [without_folders(c) for c in commands(s["config"])],
             "steps": s["step"],
             "hours": round(s["seconds"] / 3600, 3),
             "train": s["config"]["train"],
@@ -87,7 +87,7 @@ def _training(states: list[dict], raw: bool) -> dict:
     return {
         "steps": sum(r["steps"] for r in runs),
         "hours": round(sum(r["hours"] for r in runs), 3),
-        "command": runs[-1]["command"],
+        "command": runs[-1]["commands"][-1],
         "weights": "last" if raw else "average",
         "data_sha256": states[-1]["config"]["data"]["sha256"],
         "torch": torch.__version__,

@@ -15,7 +15,7 @@ import checkpoints
 from checkpoints.bundle import write
 from checkpoints.export import without_folders
 from prior.model import GPT, PriorConfig
-from training.checkpoint import load
+from training.checkpoint import commands, load
 from training.flags import fail
 
 FIGURES = ("val_bits", "val_free_bits", "unigram_bits")
@@ -40,6 +40,7 @@ def export(run: Path, bundle: str | Path) -> Path:
         )
     training = {
         "command": without_folders(config["command"]),
+        "commands": [without_folders(c) for c in commands(config)],
         "steps": state["step"],
         "hours": round(state["seconds"] / 3600, 3),
         "train": config["train"],

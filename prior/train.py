@@ -20,6 +20,7 @@ from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.task import Preview, PriorTask, TrainConfig
 from training import distributed, flags
+from training.checkpoint import commands
 from training.checkpoint import load as load_checkpoint
 from training.loop import LoopConfig, NotFinite, run
 from training.memory import keep_pages
@@ -136,11 +137,13 @@ def main(argv: list[str] | None = None) -> None:
         )
     except (ValueError, OSError) as error:
         flags.fail(error)
+    earlier = commands(load_checkpoint(args.out / "last.pt")["config"]) if args.resume else []
     config = {
         **{name: asdict(part) for name, part in zip(PARTS, configs, strict=True)},
         "tokenizer_id": found.tokenizer_id,
         "data": found.data,
         "command": "python -m prior.train " + " ".join(sys.argv[1:] if argv is None else argv),
+        "earlier_commands": earlier,
     }
     try:
         run(task, configs[2], args.out, json.loads(json.dumps(config)), args.resume)

@@ -37,3 +37,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
+
+
+def commands(config: dict[str, Any]) -> list[str]:
+    """The command lines that have trained a run so far, first to last, from its stored config."""
+    return [*config.get("earlier_commands", []), config["command"]]

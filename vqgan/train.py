@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from training import distributed, flags
+from training.checkpoint import commands
 from training.checkpoint import load as load_checkpoint
 from training.loop import LoopConfig, NotFinite, run
 from training.memory import keep_pages
@@ -52,12 +53,6 @@ def initial_weights(source: str) -> tuple[dict, dict]:
     return vqgan.state_dict(), vqgan.config.to_dict()
 
 
-def previous_commands(out: Path) -> list[str]:
-    """The command lines that have trained a run so far, first to last."""
-    stored = load_checkpoint(out / "last.pt")["config"]
-    return [*stored.get("earlier_commands", []), stored["command"]]
-
-
 def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopConfig, dict | None]:
     """The three configs and, with --init, the weights to start from."""
     chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
@@ -93,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
             task.init_from(weights)
     except (ValueError, FileNotFoundError) as error:
         flags.fail(error)
-    earlier = previous_commands(out) if args.resume else []
+    earlier = commands(load_checkpoint(out / "last.pt")["config"]) if args.resume else []
     config = {
         "model": model_cfg.to_dict(),
         "train": asdict(train_cfg),

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -72,6 +73,16 @@ def test_the_card_tells_how_it_was_trained(runs, tmp_path):
         rows = list(csv.DictReader(file))
     assert [(r["run"], r["step"]) for r in rows] == [(r, s) for r in "12" for s in "012"]
     assert all(float(r["total"]) > 0 for r in rows)
+
+
+def test_the_card_names_every_command_of_a_run(runs, tmp_path):
+    more = ["--data", str(runs / "data"), "--out", str(tmp_path / "r"), "--resume", "--steps", "4"]
+    shutil.copytree(runs / "first", tmp_path / "r")
+    train(more)
+    t = checkpoints.load(export(tmp_path / "r", tmp_path / "b")).card["training"]
+    ((first, second),) = [r["commands"] for r in t["runs"]]
+    assert "--out first" in first and second.endswith("--resume --steps 4") and t["steps"] == 4
+    assert t["command"] == second and str(tmp_path) not in first + second
 
 
 def test_what_a_new_export_keeps(runs, tmp_path):

@@ -129,6 +129,17 @@ def test_resuming_is_exact(world, trained):
             assert torch.equal(value, flat_b[name]), f"{part} {name}"
 
 
+def test_the_card_names_every_command(world, tmp_path):
+    run(world, f"--out {tmp_path / 'r'}", "6", "--minutes", "1e-9")
+    train.main(words(world, f"--tokens tokens.npy --out {tmp_path / 'r'} --resume --steps 2"))
+    shutil.copytree(world / "bundle", tmp_path / "b")
+    export.main([str(tmp_path / "r"), str(tmp_path / "b")])
+    told = checkpoints.load(tmp_path / "b").card["prior"]["training"]
+    first, second = told["commands"]
+    assert "--minutes 1e-9" in first and "--resume --steps 2" in second == told["command"]
+    assert str(tmp_path) not in first + second
+
+
 def tensors(value, where="") -> dict[str, torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return {where: value}
