@@ -1,13 +1,16 @@
 """Writing pictures with the prior, and a step of training it, beside `transformers`' GPT-2.
 
 Same weights, same machine, in turn: `generate` with its key-value cache, in its default float32
-and in the number format that ours uses here.
+and in the number format that ours uses here; training steps as they are and with torch.compile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import checkpoints
 from bench import Row, compare
@@ -23,10 +26,20 @@ def bundled() -> GPT:
     """The shipped prior, or a random one of the default shape where none is shipped."""
     if checkpoints.DEFAULT in checkpoints.names():
         prior = checkpoints.load().prior
-        if prior is not None and prior.config.condition in ("start", "first", "class"):
-            return prior
+        if prior is not None:
+            return unconditional(prior)
     torch.manual_seed(0)
     return GPT(PriorConfig()).eval().requires_grad_(False)
+
+
+def unconditional(prior: GPT) -> GPT:
+    """The same weights without the projection of embeddings: GPT2LMHeadModel has none."""
+    if prior.config.condition != "embedding":
+        return prior
+    model = GPT(replace(prior.config, condition="start", embedding_size=0))
+    state = {k: v for k, v in prior.state_dict().items() if not k.startswith("condition_proj.")}
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False)
 
 
 def transformers_model(prior: GPT) -> nn.Module:
@@ -56,26 +69,38 @@ def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
     return Row(what, f"transformers' generate, {str(dtype).removeprefix('torch.')}", *seconds)
 
 
-def training(prior: GPT, batch: int, repeats: int) -> Row:
-    """Loss and gradients of one batch, both in bfloat16 autocast."""
+def training(prior: GPT, batch: int, repeats: int, *, compiled: bool) -> Row:
+    """One step of AdamW on one batch, both in bfloat16 autocast, both compiled or neither."""
     cfg = prior.config
     ours = GPT(cfg)
     theirs = transformers_model(ours)
     tokens = torch.randint(cfg.codebook_size, (batch, cfg.tokens))
+    if compiled:
+        ours.compile()
+        theirs.compile()
+    seconds = compare(
+        step(ours, lambda: token_nats(ours(tokens), tokens).mean()),
+        step(theirs, lambda: theirs(tokens, labels=tokens).loss),
+        repeats=repeats,
+    )
+    way = "compiled" if compiled else "not compiled"
+    rate = f"{batch / seconds[0]:.1f} and {batch / seconds[1]:.1f} pictures a second"
+    what = f"training step on {batch} pictures of {cfg.tokens} codes, bfloat16, {way}, {rate}"
+    return Row(what, "transformers' GPT2LMHeadModel", *seconds)
 
-    def step(model: nn.Module, loss) -> None:
-        model.zero_grad()
+
+def step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """A function that takes one training step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def take() -> None:
+        optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             value = loss()
         value.backward()
+        optimizer.step()
 
-    seconds = compare(
-        lambda: step(ours, lambda: token_nats(ours(tokens), tokens).mean()),
-        lambda: step(theirs, lambda: theirs(tokens, labels=tokens).loss),
-        repeats=repeats,
-    )
-    what = f"gradients of {batch} pictures of {cfg.tokens} codes, bfloat16"
-    return Row(what, "transformers' GPT2LMHeadModel", *seconds)
+    return take
 
 
 def run(
@@ -83,9 +108,10 @@ def run(
     batches: tuple[int, ...] = BATCHES,
     training_batch: int = TRAINING_BATCH,
     repeats: int = 2,
+    compiled: tuple[bool, ...] = (False, True),
 ) -> list[Row]:
-    """Two rows a batch size, and one for training."""
+    """Two rows a batch size, and two for training."""
     prior = prior or bundled()
     dtypes = dict.fromkeys([torch.float32, native_dtype(prior.wte.weight.device)])
     rows = [writing(prior, dtype, batch, repeats) for batch in batches for dtype in dtypes]
-    return [*rows, training(prior, training_batch, repeats)]
+    return rows + [training(prior, training_batch, repeats, compiled=c) for c in compiled]

@@ -1,5 +1,7 @@
 """The prior's speed rows compare equal work."""
 
+from dataclasses import replace
+
 import torch
 
 from bench import prior_speed
@@ -23,11 +25,25 @@ def test_both_ways_write_as_many_codes(monkeypatch):
 
 
 def test_rows_are_measured():
-    rows = prior_speed.run(GPT(SMALL).eval(), batches=(2,), training_batch=2, repeats=1)
+    rows = prior_speed.run(
+        GPT(SMALL).eval(), batches=(2,), training_batch=2, repeats=1, compiled=(False,)
+    )
     kinds = {torch.float32, native_dtype(torch.device("cpu"))}
     assert len(rows) == len(kinds) + 1
     assert all(row.ours > 0 and row.theirs > 0 for row in rows)
     assert rows[0].beside == "transformers' generate, float32"
+
+
+def test_a_conditioned_prior_is_measured_without_its_condition():
+    torch.manual_seed(0)
+    prior = GPT(replace(SMALL, condition="embedding", embedding_size=5)).eval()
+    plain = prior_speed.unconditional(prior)
+    tokens = torch.randint(32, (2, 12))
+    assert plain.config == SMALL and torch.equal(plain(tokens), prior(tokens))
+    theirs = prior_speed.transformers_model(plain)
+    start = torch.full((2, 1), 32)
+    logits = theirs(torch.cat([start, tokens[:, :-1]], 1)).logits[..., :32]
+    torch.testing.assert_close(logits, plain(tokens), atol=1e-4, rtol=0)
 
 
 def test_a_prior_of_the_default_shape_stands_in(monkeypatch):
