@@ -1,32 +1,23 @@
 """The command `python -m prior.sample`: write grids with a bundle's prior, decode them, one PNG.
 
-The file carries its settings and codes as text (PNG keys "settings" and "codes", both JSON).
+The file carries its settings, codes and likelihoods as text: see prior/sheet.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 from tqdm import tqdm
 
 import checkpoints
 from prior.sample import Progress, Settings, sample
+from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from training import flags
 from training.memory import keep_pages
-from vqgan.model import VQGAN
-
-GAP = 2  # white pixels between pictures
-DECODED = 8  # pictures decoded at a time
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,28 +44,6 @@ def grid_size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-@torch.inference_mode()
-def decode(vqgan: VQGAN, grids: Tensor) -> np.ndarray:
-    """(B, h, w) int64 -> uint8 (B, H, W, 3)."""
-    device = next(vqgan.parameters()).device
-    parts = [vqgan.decode_indices(part.to(device)).cpu() for part in grids.split(DECODED)]
-    pixels = torch.cat(parts).clamp(-1, 1).add(1).mul(127.5).round().byte()
-    return pixels.permute(0, 2, 3, 1).numpy()
-
-
-def sheet(pictures: np.ndarray) -> Image.Image:
-    """uint8 (B, H, W, 3) -> one picture, in about as many rows as columns."""
-    count, height, width, _ = pictures.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = -(-count // columns)
-    shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
-    canvas = np.full(shape, 255, np.uint8)
-    for i, picture in enumerate(pictures):
-        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
-        canvas[top : top + height, left : left + width] = picture
-    return Image.fromarray(canvas)
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
@@ -89,22 +58,21 @@ def main(argv: list[str] | None = None) -> None:
             bundle.prior, args.n, seed=args.seed, size=grid_size(args.size), **asdict(settings)
         )
         last = shown(steps)
-        info = PngInfo()
-        info.add_text("settings", json.dumps(record(args, settings, bundle)))
-        info.add_text("codes", json.dumps(last.grid.tolist()))
+        bits = bits_per_code(last.log_likelihood, last.total)
+        kept = Record(record(args, settings, bundle), last.grid.numpy(), tuple(bits))
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        sheet(decode(bundle.vqgan, last.grid)).save(args.out, "PNG", pnginfo=info)
+        sheet(decode(bundle.vqgan, last.grid)).save(args.out, "PNG", pnginfo=kept.info())
     except (ValueError, OSError) as error:
         flags.fail(error)
-    bits = -last.log_likelihood / math.log(2) / last.total
     print(f"{args.out}: {args.n} pictures, {last.tokens_per_second:.0f} codes a second")
-    print(f"bits per code: {bits.mean():.2f}, from {bits.min():.2f} to {bits.max():.2f}")
+    print(f"bits per code: {np.mean(bits):.2f}, from {min(bits):.2f} to {max(bits):.2f}")
 
 
 def record(args: argparse.Namespace, settings: Settings, bundle: checkpoints.Bundle) -> dict:
     """What it takes to write the same pictures again."""
     drawing = {f.name: getattr(settings, f.name) for f in fields(Settings)}
-    return {"bundle": bundle.name, "n": args.n, "seed": args.seed, "size": args.size, **drawing}
+    made = {"bundle": bundle.name, "prior": weights_id(bundle.card)}
+    return {**made, "n": args.n, "seed": args.seed, "size": args.size, **drawing}
 
 
 def shown(steps) -> Progress:

@@ -14,10 +14,10 @@ import torch
 
 import checkpoints
 from prior import tokens
-from prior.draw import decode, sheet
 from prior.encode import encode_folder
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
+from prior.sheet import decode, sheet
 from prior.task import Preview, PriorTask, TrainConfig
 from training import distributed, flags
 from training.checkpoint import commands

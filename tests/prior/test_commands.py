@@ -11,9 +11,10 @@ from PIL import Image
 
 import checkpoints
 from prior import encode, export, train
-from prior.draw import grid_size, sheet
+from prior.draw import grid_size
 from prior.draw import main as draw
 from prior.sample import finish, sample
+from prior.sheet import sheet
 from prior.tokens import load
 from training.checkpoint import load as load_checkpoint
 from vqgan.model import VQGAN, VQGANConfig

@@ -1,0 +1,161 @@
+"""The training picture nearest to a new one: has the prior made something up, or remembered it?
+
+Nearest means: the smallest root mean squared difference between the two as pictures of 16 x 16
+pixels, RGB, on white, mirror images included (the prior trains on those too). So position, shape
+and colour count, and fine lines do not. `python -m prior.nearest --data DIR --bundle B` writes the
+index beside a model: thumbnails of 32 pixels in one sheet, and each one's name and set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vqgan import dataset
+
+FILE = "training.npz"  # in a bundle's folder
+SIDE = 32  # pixels of a thumbnail
+COARSE = 16  # pixels of what is compared
+COLUMNS = 128  # of the sheet
+FORMAT, QUALITY = "AVIF", 45
+CHUNK = 4096  # pictures compared at a time
+
+
+@dataclass(frozen=True)
+class Found:
+    """One training picture that is near another one."""
+
+    name: str
+    set: str
+    distance: float  # root mean squared difference, grey levels of 255
+    mirrored: bool  # whether its mirror image is the near one
+    thumbnail: np.ndarray  # (SIDE, SIDE, 3) uint8, mirrored where that is nearer
+
+
+@dataclass(frozen=True)
+class Training:
+    """Thumbnails of the training pictures, with names and sets."""
+
+    thumbnails: np.ndarray  # (P, SIDE, SIDE, 3) uint8
+    names: tuple[str, ...]
+    sets: tuple[str, ...]
+    scale: tuple[float, float] | None = None  # see `measure`
+
+    @cached_property
+    def coarse(self) -> tuple[np.ndarray, np.ndarray]:
+        """(P, COARSE * COARSE * 3) float32 pixels, and their squared lengths (P,)."""
+        flat = reduce(self.thumbnails, COARSE).reshape(len(self.thumbnails), -1)
+        return flat, np.einsum("ij,ij->i", flat, flat)
+
+    def nearest(self, picture: np.ndarray, count: int = 1) -> list[Found]:
+        """The `count` training pictures nearest to one (H, W, 3) uint8, nearest first."""
+        small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)
+        query = reduce(np.asarray(small)[None], COARSE)[0]
+        both = np.stack([query, query[:, ::-1]]).reshape(2, -1)  # (2, D): as it is, mirrored
+        pixels, squares = self.coarse
+        squared = squares[:, None] - 2 * pixels @ both.T + (both**2).sum(1)  # (P, 2)
+        mirrored = squared.argmin(1)
+        best = squared.min(1)
+        order = np.argsort(best, kind="stable")[:count]
+        return [
+            Found(
+                self.names[i],
+                self.sets[i],
+                float(np.sqrt(max(best[i], 0) / both.shape[1])),
+                bool(mirrored[i]),
+                self.thumbnails[i][:, ::-1] if mirrored[i] else self.thumbnails[i],
+            )
+            for i in order.tolist()
+        ]
+
+    def save(self, path: str | os.PathLike) -> int:
+        """Write the index -> its bytes."""
+        count = len(self.thumbnails)
+        rows = -(-count // COLUMNS)
+        grid = np.full((rows * COLUMNS, SIDE, SIDE, 3), 255, np.uint8)
+        grid[:count] = self.thumbnails
+        grid = grid.reshape(rows, COLUMNS, SIDE, SIDE, 3).swapaxes(1, 2)
+        buffer = io.BytesIO()
+        image = Image.fromarray(grid.reshape(rows * SIDE, COLUMNS * SIDE, 3))
+        image.save(buffer, FORMAT, quality=QUALITY, speed=6)
+        text = json.dumps([self.names, self.sets], ensure_ascii=False).encode()
+        sheet, names = (
+            np.frombuffer(x, np.uint8) for x in (buffer.getvalue(), zlib.compress(text, 9))
+        )
+        scale = np.array(self.scale or (), np.float64)
+        with open(path, "wb") as file:
+            np.savez(file, sheet=sheet, names=names, scale=scale)
+        return Path(path).stat().st_size
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Training:
+        """Read an index. ValueError if it is none."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                sheet, text = arrays["sheet"].tobytes(), arrays["names"].tobytes()
+                scale = tuple(arrays["scale"].tolist())
+            names, sets = json.loads(zlib.decompress(text))
+            with Image.open(io.BytesIO(sheet), formats=[FORMAT]) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            rows = pixels.shape[0] // SIDE
+            grid = pixels.reshape(rows, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2)
+            thumbnails = np.ascontiguousarray(grid.reshape(-1, SIDE, SIDE, 3)[: len(names)])
+        except (OSError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no index of training pictures: {error}") from error
+        if not len(names) == len(sets) == len(thumbnails):
+            raise ValueError(f"{path} is no index of training pictures: its names do not fit")
+        return cls(thumbnails, tuple(names), tuple(sets), scale if len(scale) == 2 else None)
+
+
+def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (P, S, S, 3) -> float32 (P, side, side, 3): means of blocks; side divides S."""
+    block = pixels.shape[1] // side
+    out = np.empty((len(pixels), side, side, 3), np.float32)
+    for start in range(0, len(pixels), CHUNK):
+        part = pixels[start : start + CHUNK].astype(np.float32)
+        out[start : start + CHUNK] = part.reshape(-1, side, block, side, block, 3).mean((2, 4))
+    return out
+
+
+def gather(pictures: Iterable[dataset.Picture]) -> Training:
+    """Thumbnails of the training split; held-out pictures are left out."""
+    thumbnails, names, sets = [], [], []
+    for picture in pictures:
+        if picture.split != "train":
+            continue
+        whole = Image.fromarray(dataset.whole(picture, 4 * SIDE))
+        thumbnails.append(np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX)))
+        row = picture.row or {}
+        names.append(str(row.get("name") or picture.path.stem))
+        sets.append(str(row.get("set") or picture.path.parent.name))
+    if not names:
+        raise ValueError("the data folder has no training picture: all are held out")
+    return Training(np.stack(thumbnails), tuple(names), tuple(sets))
+
+
+def measure(
+    index: Training, own: Sequence[np.ndarray], held_out: Sequence[np.ndarray]
+) -> tuple[float, float]:
+    """What a distance means: two medians, to be shown beside it.
+
+    own       training pictures, encoded and decoded again: how far off a remembered one would be
+    held_out  pictures that were not trained on, likewise: how far off the nearest one usually is
+    """
+    found = [[index.nearest(p)[0].distance for p in pictures] for pictures in (own, held_out)]
+    return float(np.median(found[0])), float(np.median(found[1]))
+
+
+if __name__ == "__main__":
+    from prior.index import main
+
+    main()
