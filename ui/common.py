@@ -40,12 +40,22 @@ class TabHandles:
     `selected_code`: int or None; its `.change` fires when a visitor picks another code.
     `session`: the visitor's picture and grid (`ui.session.Session`).
     `code_actions`: a container below the picked code, for buttons that lead to other tabs.
+    `inbox`: set it to a `Sent`, and the Reconstruct tab opens those codes.
     """
 
     tab: gr.Tab
     selected_code: gr.State | None = None
     session: gr.State | None = None
     code_actions: gr.Row | None = None
+    inbox: gr.State | None = None
+
+
+@dataclass(frozen=True, eq=False)  # two sendings are never the same, even of the same codes
+class Sent:
+    """Codes on their way from one tab to the Reconstruct tab."""
+
+    indices: np.ndarray  # (h, w) int64
+    name: str  # of the picture, for downloads
 
 
 def _as_error(error: Exception) -> gr.Error | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import codebook, reconstruct, theme
+from ui import codebook, reconstruct, sample, theme
 from ui.studio import Studio
 from ui.text import both, t, translations
 
@@ -27,6 +27,7 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Tabs() as tabs:
             reading = reconstruct.build(studio)
             codebook.build(studio, reading, tabs)
+            sample.build(studio, reading, tabs)
     return page.queue(max_size=QUEUE)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -15,7 +13,8 @@ import numpy as np
 
 from ui import between, code_grid, examples, panels
 from ui import session as sessions
-from ui.common import HEAVY, LATEX, Sentence, TabHandles, friendly
+from ui.common import HEAVY, LATEX, Sent, Sentence, TabHandles, friendly
+from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
 from ui.studio import Studio
@@ -34,7 +33,6 @@ element.addEventListener('click', (event) => {
   window.dispatchEvent(new CustomEvent('studio:code', { detail: Number(chip.dataset.code) }));
 });
 """
-KEPT_DOWNLOADS = 64  # files of the last answers; Gradio copies each one at once
 
 add(
     {
@@ -70,25 +68,18 @@ add(
 )
 
 
-class Downloads:
-    """Files for the download buttons: a folder of the process, the oldest ones dropped."""
-
-    def __init__(self) -> None:
-        self._root = tempfile.TemporaryDirectory(prefix="vqgan-studio-")
-        self._kept: deque[tempfile.TemporaryDirectory] = deque()
+class Downloads(Folders):
+    """The picture now shown, as files."""
 
     def write(self, studio: Studio, session: Session) -> tuple[str, str]:
         """The picture as PNG and its codes as NPZ -> two paths."""
-        if len(self._kept) == KEPT_DOWNLOADS:
-            self._kept.popleft().cleanup()
-        folder = tempfile.TemporaryDirectory(dir=self._root.name)
-        self._kept.append(folder)
-        picture = Path(folder.name) / f"{session.name}-vqgan.png"
+        folder = self.new()
+        picture = folder / f"{session.name}-vqgan.png"
         session.result.save(picture)
         file = IndexFile(
             session.indices, session.size, studio.codebook_size, studio.bundle.tokenizer_id
         )
-        return str(picture), str(file.save(Path(folder.name) / f"{session.name}-codes.npz"))
+        return str(picture), str(file.save(folder / f"{session.name}-codes.npz"))
 
 
 def _answer(studio: Studio, downloads: Downloads, session: Session, picked: int) -> list[Any]:
@@ -157,6 +148,7 @@ class Sources:
     thumbnails: gr.HTML
     side: gr.Radio
     codes: gr.UploadButton
+    inbox: gr.State
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,8 @@ def build(studio: Studio) -> TabHandles:
     first = sessions.open_picture(studio, EXAMPLES[0].path, "128")
     example, downloads = _telling_code(first, studio.f), Downloads()
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
-        session, picked = gr.State(first), gr.State(example)
+        # Inside the tab: a State among the tabs would be counted as one of them.
+        session, picked, inbox = gr.State(first), gr.State(example), gr.State(None)
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
                 upload, thumbnails, side = _tray()
@@ -223,7 +216,7 @@ def build(studio: Studio) -> TabHandles:
 
     board = Board(session, slider, grid, figures, card, error, save_picture, save_codes)
     answer = partial(_answer, studio, downloads)
-    sources = Sources(upload, thumbnails, side, codes)
+    sources = Sources(upload, thumbnails, side, codes, inbox)
     for opened in _connect_sources(studio, answer, board, sources, picked):
         compared = opened.success(
             partial(_rival, studio),
@@ -235,7 +228,7 @@ def build(studio: Studio) -> TabHandles:
         )
         renew_between(compared)
     _connect_grid(studio, answer, board, picked)
-    return TabHandles(tab, picked, session, code_actions)
+    return TabHandles(tab, picked, session, code_actions, inbox)
 
 
 def _telling_code(session: Session, f: int) -> int:
@@ -278,7 +271,7 @@ def _connect_sources(
     sources: Sources,
     picked: gr.State,
 ) -> tuple[gr.events.Dependency, ...]:
-    """A new picture, another size, or a file of codes -> the whole board anew."""
+    """A new picture, another size, a file of codes or those of another tab -> the board anew."""
 
     def show_upload(file: dict | None, side: str, picked: int) -> Any:
         if file is None:  # the visitor cleared the box: what is on the board stays
@@ -301,6 +294,13 @@ def _connect_sources(
         if file.tokenizer_id not in (None, studio.bundle.tokenizer_id):
             gr.Warning(both("rec.other"))
         return [None, *answer(sessions.open_codes(studio, file, Path(path).name), picked)]
+
+    def show_sent(sent: Sent | None, picked: int) -> Any:
+        if sent is None:
+            return gr.skip()
+        rows, columns = sent.indices.shape
+        file = IndexFile(sent.indices, (columns * studio.f, rows * studio.f))
+        return [None, *answer(sessions.open_codes(studio, file, sent.name), picked)]
 
     shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
     busy = {"show_progress_on": board.slider, "show_progress": "minimal", **HEAVY}
@@ -326,6 +326,13 @@ def _connect_sources(
             [sources.codes, picked],
             [sources.upload, *shown],
             api_name="decode",
+            **busy,
+        ),
+        sources.inbox.change(
+            friendly(show_sent),
+            [sources.inbox, picked],
+            [sources.upload, *shown],
+            **hidden,
             **busy,
         ),
     )

@@ -96,7 +96,7 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    sheets = ("studio.css", "codebook.css")
+    sheets = ("studio.css", "codebook.css", "sample.css")
     return "\n".join((STATIC / name).read_text("utf-8") for name in sheets)
 
 

@@ -20,6 +20,11 @@ import torch
 from PIL import Image
 
 import checkpoints
+from prior.draw import main as draw
+from prior.model import GPT, PriorConfig
+from prior.nearest import FILE as TRAINING
+from prior.nearest import gather
+from prior.sheet import FILE as SAMPLES
 from ui.studio import Studio
 from vqgan import dataset
 from vqgan.codebook import FILE
@@ -57,17 +62,38 @@ MEASURED: dict[str, list[float]] = defaultdict(list)
 
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory) -> Path:
-    """The shipped bundle, or the folder that E2E_BUNDLE names, or a tiny random model."""
-    if "E2E_BUNDLE" in os.environ:
-        return Path(os.environ["E2E_BUNDLE"])
-    shipped = checkpoints.bundle.FOLDER / checkpoints.DEFAULT
-    if (shipped / checkpoints.bundle.WEIGHTS).is_file():
-        return shipped
-    torch.manual_seed(0)
+    """The shipped bundle, or the folder that E2E_BUNDLE names, or a tiny random model.
+
+    Always a copy with a tiny random prior: what is drawn does not matter here, and it is quick.
+    """
     folder = tmp_path_factory.mktemp("bundle")
-    checkpoints.save(folder, name="tiny", vqgan=VQGAN(TINY).eval(), card={})
-    _write_statistics(checkpoints.load(folder))
+    shipped = checkpoints.bundle.FOLDER / checkpoints.DEFAULT
+    source = Path(os.environ.get("E2E_BUNDLE", shipped))
+    if (source / checkpoints.bundle.WEIGHTS).is_file():
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        bundle = checkpoints.load(folder)
+    else:
+        torch.manual_seed(0)
+        checkpoints.save(folder, name="tiny", vqgan=VQGAN(TINY).eval(), card={})
+        bundle = checkpoints.load(folder)
+        _write_statistics(bundle)
+    _write_prior(bundle)
     return folder
+
+
+def _write_prior(bundle: checkpoints.Bundle) -> None:
+    """A prior, the samples its tab opens with, and the fixtures as its training pictures."""
+    torch.manual_seed(0)
+    size = bundle.vqgan.config.codebook_size
+    config = PriorConfig(codebook_size=size, layers=1, heads=2, dim=32, tie_head=False)
+    prior = GPT(config).requires_grad_(False)
+    prior.head.weight.mul_(20)
+    saved = {"name": bundle.name, "vqgan": bundle.vqgan, "card": bundle.card, "prior": prior}
+    checkpoints.save(bundle.path, **saved)
+    line = ["--bundle", str(bundle.path), "--out", str(bundle.path / SAMPLES), "-n", "3"]
+    draw([*line, "--seed", "40"])
+    index = gather(dataset.scan(ROOT / "tests" / "fixtures" / "images"))
+    index.save(bundle.path / TRAINING)
 
 
 def _write_statistics(bundle: checkpoints.Bundle) -> None:
@@ -99,7 +125,8 @@ def studio(bundle_path) -> Studio:
 @pytest.fixture(scope="session")
 def address(bundle_path) -> Iterator[str]:
     """Where `python app.py` answers."""
-    command = [sys.executable, "app.py", "--bundle", str(bundle_path), "--port", "7900"]
+    port = str(7900 + os.getpid() % 1000)  # test runs side by side must not meet
+    command = [sys.executable, "app.py", "--bundle", str(bundle_path), "--port", port]
     start = time.monotonic()
     app = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -160,6 +187,10 @@ class Visit:
         start = time.monotonic()
         yield
         MEASURED[name].append(time.monotonic() - start)
+
+    def measured(self, name: str, seconds: float) -> None:
+        """Report a time that the page itself took."""
+        MEASURED[name].append(seconds)
 
     def after(self, act: Callable[[], object], name: str = "other changes of the grid") -> None:
         """Do something, and wait until the code grid has drawn the answer and the slider too."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import checkpoints
+from prior.model import GPT, PriorConfig
 from ui.studio import Studio
 from vqgan.model import VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
@@ -30,4 +31,21 @@ def studio(tmp_path_factory) -> Studio:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("bundle")
     checkpoints.save(path, name="tiny", vqgan=VQGAN(TINY).eval(), card={})
+    return Studio(checkpoints.load(path), PerceptualLoss("alex"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def writer(studio, tmp_path_factory) -> Studio:
+    """The tiny studio with a tiny prior of 6 x 7 codes beside it."""
+    torch.manual_seed(1)
+    config = PriorConfig(
+        codebook_size=64, height=6, width=7, layers=2, heads=2, dim=16,
+        condition="embedding", embedding_size=4,
+    )  # fmt: skip
+    prior = GPT(config).eval().requires_grad_(False)
+    for p in prior.parameters():
+        if p.ndim == 2:
+            p.mul_(12)
+    path = tmp_path_factory.mktemp("written")
+    checkpoints.save(path, name="tiny", vqgan=studio.vqgan, card={}, prior=prior)
     return Studio(checkpoints.load(path), PerceptualLoss("alex"), "cpu")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ui import between, code_grid, page, panels, reconstruct
 from ui import session as sessions
+from ui.downloads import KEPT
 from ui.examples import EXAMPLES
 from vqgan.grids import IndexFile
 
@@ -178,7 +179,7 @@ def test_the_way_between_two_pictures_starts_and_ends_at_them(studio, opened):
 
 def test_downloads_hold_the_codes_and_old_ones_go(studio, opened):
     downloads = reconstruct.Downloads()
-    paths = [downloads.write(studio, opened) for _ in range(reconstruct.KEPT_DOWNLOADS + 1)]
+    paths = [downloads.write(studio, opened) for _ in range(KEPT + 1)]
     picture, codes = paths[-1]
     assert np.array_equal(np.asarray(Image.open(picture)), np.asarray(opened.result))
     file = IndexFile.read(codes, 64, 8)

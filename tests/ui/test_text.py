@@ -20,9 +20,10 @@ def test_every_sentence_has_both_languages_and_the_same_places():
             assert places[0] == places[1], key
 
 
-def test_what_the_page_shows_is_translated(studio):
+@pytest.mark.parametrize("models", ["studio", "writer"])
+def test_what_the_page_shows_is_translated(models, request):
     """Labels, values, placeholders and choices are markers, or have no words in them."""
-    config = page.build(studio).get_config_file()
+    config = page.build(request.getfixturevalue(models)).get_config_file()
     wordless = re.compile(r"[\d\W_]*")
     for component in config["components"]:
         props = component["props"]

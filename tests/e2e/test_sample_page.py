@@ -1,0 +1,330 @@
+"""The Sample tab in a browser. What is asserted is content: codes, pixels, previews, times."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from prior.sample import finish, sample
+from prior.sheet import FILE, Record, decode
+from ui.complete import from_session
+from ui.examples import EXAMPLES
+from ui.sample import PRESETS, START
+from ui.session import open_picture
+
+ROOT = "document.querySelector('#sample-gallery [data-version]')"
+# Collects every state of the gallery: what it shows, and the pixels of its first tile.
+WATCH = """() => {
+    const root = document.querySelector('#sample-gallery [data-version]');
+    const seen = (window.seen = []);
+    new MutationObserver(() => {
+        const c = document.querySelector('#sample-gallery canvas');
+        seen.push({ state: root.dataset.state, shown: Number(root.dataset.shown),
+            status: document.querySelector('#sample-gallery .sg-status').innerText,
+            pixels: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] });
+    }).observe(root, { attributes: true, attributeFilter: ['data-version'] });
+}"""
+# Presses Stop and says how many milliseconds later the page shows that it has stopped.
+STOP = """() => new Promise((done) => {
+    const root = document.querySelector('#sample-gallery [data-version]');
+    const start = performance.now();
+    new MutationObserver(() => root.dataset.state !== 'live' && done(performance.now() - start))
+        .observe(root, { attributes: true, attributeFilter: ['data-version'] });
+    document.querySelector('#sample-stop').click();
+})"""
+
+
+class Desk:
+    """The Sample tab of a visitor's page."""
+
+    def __init__(self, visited):
+        self.visited, self.page = visited, visited.page
+        self.page.get_by_role("tab", name="Sample").click()
+        self.page.wait_for_selector("#sample-about .sp")
+
+    @property
+    def batch(self) -> str:
+        return self.page.evaluate(f"{ROOT}.dataset.batch")
+
+    def set(self, name: str, value: object) -> None:
+        field = self.page.locator(f"#sample-{name} input[type=number]")
+        field.fill(str(value))
+        field.press("Enter")
+
+    def after(self, act, name: str) -> None:
+        """Do something, and wait until another batch is there and told about."""
+        old = self.batch
+        with self.visited.timed(name):
+            act()
+            self.page.wait_for_function(
+                f"old => {ROOT}.dataset.batch && {ROOT}.dataset.batch !== old", arg=old
+            )
+        self.page.wait_for_function(
+            f"document.querySelector('#sample-about .sp').dataset.batch === {ROOT}.dataset.batch"
+        )
+
+    def write(self, count: int, seed: int) -> None:
+        self.set("count", count)
+        if not self.page.locator("#sample-seed").is_visible():
+            self.page.click("#sample-fine button")
+        self.set("seed", seed)
+        self.after(lambda: self.page.click("#sample-write"), f"write {count} pictures")
+
+    def pick(self, index: int) -> None:
+        with self.visited.timed("click on a written picture"):
+            self.page.click(f"#sample-gallery [data-index='{index}']")
+            self.page.wait_for_selector(f"#sample-about .sp[data-picture='{index}']")
+
+    def codes(self) -> np.ndarray:
+        """The code numbers on the picture that is told about."""
+        texts = self.page.locator("#sample-about svg.codes text").all_text_contents()
+        assert len(texts) == 256
+        return np.array(texts, int).reshape(16, 16)
+
+    def tile(self, index: int) -> np.ndarray:
+        """A tile's pixels: (H, W, 4)."""
+        width, height, data = self.page.evaluate(
+            """i => {
+                const c = document.querySelector(`#sample-gallery [data-index='${i}'] canvas`);
+                const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+                return [c.width, c.height, [...data]];
+            }""",
+            index,
+        )
+        return np.array(data, np.uint8).reshape(height, width, 4)
+
+
+@pytest.fixture
+def desk(visit) -> Desk:
+    return Desk(visit())
+
+
+def expected(studio, count: int, seed: int) -> np.ndarray:
+    """What the prior writes with the settings that the tab starts with."""
+    temperature, top_k, top_p = PRESETS[START]
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return finish(sample(studio.bundle.prior, count, seed=seed, **how)).grid.numpy()
+
+
+def close(shown: np.ndarray, wanted: np.ndarray) -> bool:
+    """Equal up to one grey level: threads may add up in another order."""
+    return np.abs(shown.astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_samples_are_there_before_the_first_click(desk, studio):
+    shipped = Record.read(studio.bundle.path / FILE)
+    assert desk.page.locator("#sample-gallery canvas").count() == len(shipped.codes)
+    assert np.array_equal(desk.codes(), shipped.codes[0])
+    pictures = decode(studio.vqgan, torch.from_numpy(shipped.codes))
+    assert all(close(desk.tile(i)[..., :3], p) for i, p in enumerate(pictures))
+    text = desk.page.inner_text("#sample-gallery .sg-status")
+    assert "Seeds 40 to 42, written beforehand and not picked" in text
+    # Its neighbours are among the indexed pictures, the nearest one first.
+    distances = desk.page.locator("#sample-about .sp-found i").all_inner_texts()
+    assert len(distances) == 3 and distances == sorted(distances, key=float)
+
+
+def test_pictures_are_written_row_by_row(desk, studio):
+    desk.page.evaluate(WATCH)
+    desk.write(4, 7)
+    seen = desk.page.evaluate("window.seen")
+    live = [s for s in seen if s["state"] == "live" and s["shown"]]
+    previews = {json.dumps(s["pixels"]): s for s in live}
+    assert len(previews) >= 3
+    assert [s["shown"] for s in live] == sorted(s["shown"] for s in live)
+    for state in previews.values():
+        tile = np.array(state["pixels"]).reshape(128, 128, 4)
+        edge = state["shown"] // 16 * 8
+        assert (tile[:edge, :, 3] == 255).all()  # written: opaque
+        assert (tile[edge + 1 :, :, 3] < 255).mean() > 0.5  # not yet: blank under a hatching
+    assert any(re.search(r"row \d+ of 16 · [\d,]+ codes a second", s["status"]) for s in live)
+    grids = expected(studio, 4, 7)
+    pictures = decode(studio.vqgan, torch.from_numpy(grids))
+    assert all(close(desk.tile(i)[..., :3], p) for i, p in enumerate(pictures))
+    assert np.array_equal(desk.codes(), grids[0])
+
+
+def test_a_clicked_picture_shows_its_own_codes_and_opens_in_reconstruct(desk, studio, tmp_path):
+    desk.write(3, 20)
+    grids = expected(studio, 3, 20)
+    desk.pick(2)
+    assert np.array_equal(desk.codes(), grids[2])
+    assert desk.page.inner_text("#sample-about [data-tile=seed] b") == "22"
+    picture = desk.tile(2)[..., :3]
+    with desk.page.expect_download() as download:
+        desk.page.click("#sample-png")
+    download.value.save_as(tmp_path / "one.png")
+    assert download.value.suggested_filename == "sample-seed-22.png"
+    assert np.array_equal(Record.read(tmp_path / "one.png").codes[0], grids[2])
+    # Likeliest first: the same pictures in another order.
+    desk.page.click("#sample-gallery [data-order=likely]")
+    tiles = desk.page.locator("#sample-gallery [data-index]")
+    bits = [float(text) for text in tiles.all_inner_texts()]
+    assert bits == sorted(bits)
+    visited, old = desk.visited, desk.visited.sources()
+    visited.after(lambda: desk.page.click("#sample-open"), "open in Reconstruct")
+    assert visited.sources() != old
+    assert close(visited.images()[1], picture)
+    assert visited.code_at(3, 4) == grids[2, 3, 4]
+
+
+def test_stop_keeps_what_is_there(desk):
+    desk.set("count", 48)
+    desk.page.click("#sample-write")
+    desk.page.wait_for_function(f"{ROOT}.dataset.state == 'live' && {ROOT}.dataset.shown >= 16")
+    old = desk.page.evaluate(f"Number({ROOT}.dataset.shown)")
+    milliseconds = desk.page.evaluate(STOP)
+    print(f"Stop, from the click: {milliseconds:.0f} ms")
+    desk.visited.measured("Stop, from the click until it shows", milliseconds / 1000)
+    assert milliseconds <= 500
+    desk.page.wait_for_selector("#sample-about .sp .tiles >> text=of 48 here")
+    shown = desk.page.evaluate(f"Number({ROOT}.dataset.shown)")
+    assert old <= shown < 256
+    tile = desk.tile(0)
+    assert (tile[: shown // 16 * 8, :, 3] == 255).all() and (tile[-8:, :, 3] < 255).any()
+    assert "Stopped at row" in desk.page.inner_text("#sample-gallery .sg-status")
+    assert desk.page.is_enabled("#sample-write") and not desk.page.is_enabled("#sample-stop")
+    assert desk.page.locator("#sample-about svg.codes text").count() == shown
+
+
+def test_rewriting_from_a_row_keeps_the_rows_above(desk):
+    before = desk.codes()
+    box = desk.page.locator("#sample-about svg.codes").bounding_box()
+    desk.page.mouse.click(box["x"] + 50, box["y"] + box["height"] * 11.5 / 16)
+    assert desk.page.inner_text("#sample-about .sp-rewrite") == "Rewrite from row 12"
+    desk.after(lambda: desk.page.click("#sample-about .sp-rewrite"), "rewrite 5 rows, 7 times")
+    assert "original" in desk.page.inner_text("#sample-gallery [data-index='0']")
+    desk.pick(1)
+    first = desk.codes()
+    desk.pick(2)
+    second = desk.codes()
+    for after in (first, second):
+        assert np.array_equal(after[:11], before[:11]) and (after[11:] != before[11:]).any()
+    assert (first != second).any()
+    desk.pick(0)
+    assert np.array_equal(desk.codes(), before)
+
+
+def test_a_picture_is_completed_around_what_is_kept(desk, studio):
+    desk.set("count", 3)
+    desk.page.get_by_role("tab", name="From a picture").click()
+    desk.page.wait_for_selector("#sample-mask [data-free]", state="attached")
+    session = open_picture(studio, EXAMPLES[0].path, "128")
+    source = from_session(studio, session)
+    canvas = desk.page.locator("#sample-mask canvas")
+    box = canvas.bounding_box()
+    desk.page.mouse.click(box["x"] + 9, box["y"] + box["height"] * 12.5 / 16)  # rows from 12 on
+    desk.page.click("#sample-mask [data-tool=erase]")
+    desk.page.mouse.click(box["x"] + box["width"] * 5 / 16, box["y"] + box["height"] * 3 / 16)
+    assert desk.page.get_attribute("#sample-mask [data-free]", "data-free") == str(64 + 4)
+    desk.after(lambda: desk.page.click("#sample-mask [data-act=complete]"), "3 completions")
+    kept = np.ones((16, 16), bool)
+    kept[12:] = kept[2:4, 4:6] = False
+    tiles = desk.page.locator("#sample-gallery [data-index]")
+    bits = [float(text.split()[0]) for text in tiles.all_inner_texts()]
+    assert len(bits) == 4 and bits == sorted(bits)  # likeliest first, the original among them
+    for index in (1, 2):
+        desk.pick(index)
+        codes = desk.codes()
+        assert np.array_equal(codes[kept], source.grid[kept])
+        assert (codes[~kept] != source.grid[~kept]).any()
+    desk.pick(0)
+    assert np.array_equal(desk.codes(), source.grid)
+
+
+def test_bad_settings_are_answered_with_a_sentence(desk):
+    desk.page.click("#sample-fine button")
+    seed = desk.page.locator("#sample-seed input")
+    seed.fill("-5")
+    seed.press("Enter")
+    desk.page.click("#sample-write")
+    assert "Seed must be a whole number" in desk.visited.toast()
+    desk.page.wait_for_function("!document.querySelector('#sample-write').disabled")
+    desk.write(1, 3)  # and all goes on
+
+
+def test_a_phone_and_a_chinese_browser(visit):
+    page = visit(390, 844, has_touch=True, locale="zh-CN").page
+    page.get_by_role("tab", name="采样").click()
+    page.wait_for_selector("#sample-about .sp")
+    text = page.inner_text("body")
+    assert "最接近的训练图片" in text and "每码比特" in text
+    for english in ("Write", "Likelihood", "Stop", "row by row", "Nearest"):
+        assert english not in text
+    page.get_by_role("tab", name="从图片开始").click()
+    page.wait_for_selector("#sample-mask [data-free]", state="attached")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+class Stepper:
+    """The fold-out with one code at a time."""
+
+    def __init__(self, desk: Desk):
+        self.desk, self.page = desk, desk.page
+        self.after(lambda: self.page.click("#steps button"), "open step mode")
+
+    @property
+    def version(self) -> str:
+        root = self.page.locator("#steps-board [data-version]")
+        return root.get_attribute("data-version") if root.count() else "0"
+
+    def after(self, act, name: str) -> list[int]:
+        """Do something -> the codes so far, once the page shows them."""
+        old = self.version
+        with self.desk.visited.timed(name):
+            act()
+            self.page.wait_for_function(
+                "old => (document.querySelector('#steps-board [data-version]')?.dataset.version"
+                " || '0') !== old",
+                arg=old,
+            )
+        codes = self.page.get_attribute("#steps-board [data-codes]", "data-codes")
+        return [int(code) for code in codes.split()]
+
+    def cell(self, row: int, column: int) -> None:
+        box = self.page.locator("#steps-board canvas").bounding_box()
+        x, y = (column + 0.5) / 16, (row + 0.5) / 16
+        self.page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+
+
+def test_one_code_at_a_time(desk, studio):
+    stepper = Stepper(desk)
+    page = desk.page
+    codes = stepper.after(lambda: page.click("[data-draw=row]"), "draw a row")
+    assert codes == expected(studio, 1, 0).ravel()[:16].tolist()
+    assert "Code 17 of 256: row 2, column 1" in page.inner_text(".st-where")
+    third = page.locator("#steps-board [data-code]").nth(2)
+    code, text = int(third.get_attribute("data-code")), third.inner_text()
+    assert str(code) in text and text.count("%") >= 1
+    forced = stepper.after(third.click, "force a code")
+    assert forced == [*codes, code]
+    more = stepper.after(lambda: page.click("[data-draw=row]"), "draw a row")
+    assert len(more) == 32 and more[:17] == forced
+    # Back to the sixth cell, and another way from there: only later cells differ.
+    back = stepper.after(lambda: stepper.cell(0, 5), "go back to a cell")
+    assert back == more[:5]
+    chips = page.locator("#steps-board [data-code]")
+    other = next(c for c in (0, 1) if chips.nth(c).get_attribute("data-code") != str(more[5]))
+    branch = stepper.after(chips.nth(other).click, "force a code")
+    branch = stepper.after(lambda: page.click("[data-draw=row]"), "draw a row")
+    assert branch[:5] == more[:5] and branch[5] != more[5] and len(branch) == 16
+
+
+def test_step_mode_follows_the_settings_and_the_first_code(desk):
+    stepper = Stepper(desk)
+    page = desk.page
+    page.click("#sample-fine button")
+    stepper.after(lambda: desk.set("top_k", 3), "another top-k")
+    assert page.locator("#steps-board [data-code]:not(.out)").count() == 3
+    codes = stepper.after(lambda: page.click("#steps-first label >> text=Random"), "first code")
+    assert len(codes) == 1
+    page.click("#steps-first label >> text=Picked")
+    page.wait_for_selector("#steps-code input")
+    field = page.locator("#steps-code input")
+    field.fill("12")
+    codes = stepper.after(lambda: field.press("Enter"), "first code")
+    assert codes == [12]

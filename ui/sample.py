@@ -1,0 +1,178 @@
+"""The Sample tab: the prior writes grids of codes, and one can watch it, row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui import complete, gallery, masking, steps, writing
+from ui.common import LATEX, TabHandles
+from ui.sample_runs import Board, Completing, Sampler, Settings, connect, connect_board
+from ui.studio import Studio
+from ui.text import add, both, explanation, t
+
+STATIC = Path(__file__).parent / "static"
+COUNT = 16
+# temperature, top-k, top-p
+PRESETS = {"safe": (0.9, 100, 0.9), "balanced": (1.0, 0, 0.95), "wild": (1.1, 0, 1.0)}
+START = "balanced"
+
+add(
+    {
+        "sample.tab": ("Sample", "采样"),
+        "sample.lead": (
+            "A GPT-2 that learned from pictures as grids of codes writes new ones: one code after "
+            "the other, row by row, each drawn given all those before it.",
+            "一个从码网格学习图片的 GPT-2 写出新的图片:一个码接一个码,逐行书写,"
+            "每个码都根据前面所有的码抽取。",
+        ),
+        "sample.lead.counted": (
+            "A GPT-2 that learned from {count} pictures as grids of codes writes new ones: one "
+            "code after the other, row by row, each drawn given all those before it.",
+            "一个从 {count} 张图片的码网格学习的 GPT-2 写出新的图片:一个码接一个码,逐行书写,"
+            "每个码都根据前面所有的码抽取。",
+        ),
+        "sample.none": (
+            "This model bundle ({name}) holds no prior, so there is nothing here that could write "
+            "new pictures; python -m prior.train makes one.",
+            "该模型包({name})不含先验模型,因此这里无法写出新图片;"
+            "可用 python -m prior.train 训练一个。",
+        ),
+        "sample.preset": ("How daring", "大胆程度"),
+        "sample.safe": ("Safe", "稳妥"),
+        "sample.balanced": ("Balanced", "均衡"),
+        "sample.wild": ("Wild", "狂野"),
+        "sample.count": ("How many", "数量"),
+        "sample.write": ("Write", "书写"),
+        "sample.stop": ("Stop", "停止"),
+        "sample.nothing": ("From nothing", "从零开始"),
+        "sample.picture": ("From a picture", "从图片开始"),
+        "sample.fine": ("Fine settings", "细节设置"),
+        "sample.temperature": ("Temperature", "温度"),
+        "sample.temperature.info": (
+            "Logits are divided by it: lower is surer.",
+            "logits 除以它:越低越保守。",
+        ),
+        "sample.top_k": ("Top-k", "Top-k"),
+        "sample.top_k.info": (
+            "Only the k likeliest codes; 0: all.",
+            "只取最可能的 k 个码;0:全部。",
+        ),
+        "sample.top_p": ("Top-p", "Top-p"),
+        "sample.top_p.info": (
+            "Only the likeliest codes that together reach this share.",
+            "只取合计达到该概率的最可能的码。",
+        ),
+        "sample.seed": ("Seed", "种子"),
+        "sample.seed.info": ("Picture i uses seed + i.", "第 i 张使用 种子 + i。"),
+        "sample.size": ("Rows × columns of codes", "码的行数 × 列数"),
+        "sample.size.info": (
+            "Beyond the size it was trained on, the prior looks through a sliding window.",
+            "超出训练尺寸时,先验模型通过滑动窗口书写。",
+        ),
+        "sample.open": ("Open in Reconstruct", "在重建中打开"),
+        "sample.download": ("Picture with codes and settings (PNG)", "含码和设置的图片(PNG)"),
+    }
+)
+
+
+def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
+    """The tab; `reading` is the Reconstruct tab, where a written picture can be opened."""
+    with gr.Tab(t("sample.tab"), id="sample") as tab:
+        if studio.bundle.prior is None:
+            sentence = both("sample.none", name=studio.bundle.name)
+            gr.HTML(f'<p class="cb-lead" id="no-prior">{sentence}</p>', apply_default_css=False)
+            return TabHandles(tab)
+        sampler = Sampler.of(studio)
+        gr.HTML(f'<p class="cb-lead">{_lead(studio)}</p>', apply_default_css=False)
+        batch, picked = gr.State(None), gr.State(0)
+        with gr.Row(elem_classes="desk sample-desk"):
+            with gr.Column(min_width=260, elem_classes="tray"):
+                go, completing = _sources()
+                halt = gr.Button(
+                    t("sample.stop"), interactive=False, size="sm", elem_id="sample-stop"
+                )
+                settings = _settings(studio)
+            with gr.Column(min_width=300, elem_classes="board"):
+                size = writing.sizes(studio.bundle.prior)[settings.size.value]
+                pictures = gallery.build("sample-gallery", gallery.empty(COUNT, size))
+        about = gr.HTML(
+            "",
+            apply_default_css=False,
+            js_on_load=(STATIC / "sample_panel.js").read_text("utf-8"),
+            elem_id="sample-about",
+        )
+        with gr.Row(elem_classes="sample-actions"):
+            send = gr.Button(t("sample.open"), size="sm", interactive=False, elem_id="sample-open")
+            save = gr.DownloadButton(
+                t("sample.download"), size="sm", interactive=False, elem_id="sample-png"
+            )
+        steps.build(studio, settings, reading.selected_code)
+        with gr.Accordion(t("app.how"), open=False, elem_id="how-sample") as how:
+            gr.Markdown(explanation("sample"), latex_delimiters=LATEX)
+            masking.build(studio, how, reading.session)
+    board = Board(batch, picked, pictures, about, save, send, go, halt)
+    connect(sampler, board, settings, completing, reading)
+    connect_board(sampler, board, tab, reading, tabs)
+    return TabHandles(tab)
+
+
+def _lead(studio: Studio) -> str:
+    """What the tab is, in a sentence, with the number of pictures if the card tells it."""
+    count = studio.bundle.card.get("training", {}).get("pictures")
+    if isinstance(count, int):
+        return both("sample.lead.counted", count=f"{count:,}")
+    return both("sample.lead")
+
+
+def _sources() -> tuple[gr.Button, Completing]:
+    """The thing to do first: write from nothing, or complete a picture."""
+    with gr.Tabs(elem_classes="sample-modes"):
+        with gr.Tab(t("sample.nothing"), id="nothing"):
+            go = gr.Button(t("sample.write"), variant="primary", elem_id="sample-write")
+        with gr.Tab(t("sample.picture"), id="picture") as tab:
+            source = gr.State(None)
+            mask = complete.build()
+            with gr.Row():
+                own = gr.UploadButton(
+                    t("complete.own"), file_types=["image"], size="sm", elem_id="complete-own"
+                )
+                session = gr.Button(t("complete.session"), size="sm", elem_id="complete-session")
+    return go, Completing(tab, source, mask, own, session)
+
+
+def _settings(studio: Studio) -> Settings:
+    """How many, and how they are drawn."""
+    temperature, top_k, top_p = PRESETS[START]
+    preset = gr.Radio(
+        [(t(f"sample.{name}"), name) for name in PRESETS],
+        value=START,
+        label=t("sample.preset"),
+        elem_id="sample-preset",
+    )
+    count = gr.Slider(
+        1, writing.MOST, COUNT, step=1, label=t("sample.count"), elem_id="sample-count"
+    )
+    with gr.Accordion(t("sample.fine"), open=False, elem_id="sample-fine"):
+        fine = [
+            gr.Slider(*low_high, value, step=step, elem_id=f"sample-{name}", **_named(name))
+            for name, low_high, value, step in (
+                ("temperature", (0, 2), temperature, 0.05),
+                ("top_k", (0, studio.codebook_size), top_k, 1),
+                ("top_p", (0.05, 1), top_p, 0.01),
+            )
+        ]
+        seed = gr.Number(0, precision=0, elem_id="sample-seed", **_named("seed"))
+        offered = list(writing.sizes(studio.bundle.prior))
+        size = gr.Radio(offered, value=offered[0], elem_id="sample-size", **_named("size"))
+    common = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    preset.input(lambda name: PRESETS[name], preset, fine, **common)
+    for slider in fine:
+        slider.input(lambda: None, None, preset, **common)
+    return Settings(count, *fine, seed, size)
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"label": t(f"sample.{name}"), "info": t(f"sample.{name}.info")}

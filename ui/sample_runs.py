@@ -1,0 +1,383 @@
+"""The Sample tab at work: runs that are started, watched and stopped, pictures that are picked."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from prior.nearest import FILE as TRAINING
+from prior.nearest import Training
+from ui import complete, gallery, writing
+from ui import sample_panel as panel
+from ui.common import HEAVY, Sent, Sentence, TabHandles, friendly
+from ui.complete import Source
+from ui.downloads import Folders
+from ui.runs import Runs
+from ui.session import Session
+from ui.studio import Studio
+from ui.text import add
+from ui.writing import Batch, Example, Request, Step
+
+log = logging.getLogger(__name__)
+ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
+NEIGHBOURS = 3
+QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+LIGHT: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": 4,
+}
+# Values reach `writing.request` as the browser sent them, so that each has its own sentence.
+RUN: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "preprocess": False,
+    **HEAVY,
+}
+
+add(
+    {
+        "sample.gone": (
+            "That picture is no longer there: click one of those shown.",
+            "那张图片已不在:请点击现在显示的图片。",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What this tab knows; shared by all visitors."""
+
+    studio: Studio
+    runs: Runs
+    example: Example
+    downloads: Folders
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def of(cls, studio: Studio) -> Sampler:
+        return cls(studio, Runs(), Example(studio), Folders())
+
+    @property
+    def training(self) -> Training | None:
+        """Thumbnails of the training pictures, read when they are first wanted."""
+        with self._lock:
+            return self._training
+
+    @cached_property
+    def _training(self) -> Training | None:
+        path = Path(self.studio.bundle.path) / TRAINING
+        if not path.is_file():
+            return None
+        try:
+            return Training.load(path)
+        except ValueError as error:
+            log.warning("nearest training pictures are left out: %s", error)
+            return None
+
+    def page(self, batch: Batch, index: int) -> str:
+        """All about one picture."""
+        training, found, scale = self.training, None, None
+        if training is not None:
+            scale, found = training.scale, training.nearest(batch.pictures[index], NEIGHBOURS)
+        command = f"python -m prior.nearest --bundle {self.studio.bundle.name} --data DIR"
+        return panel.page(batch, index, panel.near(found, scale, command))
+
+    def file(self, batch: Batch, index: int) -> str:
+        """One picture as a PNG that carries its settings and codes -> its path."""
+        seed = batch.seeds[index]
+        name = f"original-{batch.number}" if seed is None else f"sample-seed-{seed}"
+        path = self.downloads.new() / f"{name}.png"
+        info = batch.record(index).info()
+        Image.fromarray(batch.pictures[index]).save(path, "PNG", pnginfo=info)
+        return str(path)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The inputs of `writing.request`, in its order."""
+
+    count: gr.Slider
+    temperature: gr.Slider
+    top_k: gr.Slider
+    top_p: gr.Slider
+    seed: gr.Number
+    size: gr.Radio
+
+    @property
+    def all(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a run fills."""
+
+    batch: gr.State
+    picked: gr.State
+    pictures: gr.HTML
+    about: gr.HTML
+    save: gr.DownloadButton
+    open: gr.Button
+    go: gr.Button
+    halt: gr.Button
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+    def change(self, **values: Any) -> list[Any]:
+        """New values for some of `shown`; the others stay."""
+        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
+
+
+Outcome = Callable[[Batch], Batch]
+
+
+def show(sampler: Sampler, board: Board, batch: Batch, picked: int) -> Iterator[list[Any]]:
+    """A batch, then what there is to say about one of its pictures."""
+    yield board.change(
+        batch=batch, picked=picked, pictures=gallery.finished(batch, picked), go=_ready(True),
+        halt=_ready(False),
+    )  # fmt: skip
+    yield board.change(**tell(sampler, batch, picked))
+
+
+def tell(sampler: Sampler, batch: Batch, picked: int) -> dict[str, Any]:
+    """All about one picture, and what can be done with it."""
+    return {
+        "about": sampler.page(batch, picked),
+        "save": gr.DownloadButton(value=sampler.file(batch, picked), interactive=True),
+        "open": _ready(bool((batch.grids[picked] >= 0).all())),
+    }
+
+
+def _ready(interactive: bool) -> gr.Button:
+    return gr.Button(interactive=interactive)
+
+
+def follow(
+    sampler: Sampler,
+    board: Board,
+    ask: Request,
+    stop: threading.Event,
+    *,
+    known: np.ndarray | None = None,
+    origin: str = "sampled",
+    outcome: Outcome = lambda batch: batch,
+) -> Iterator[list[Any]]:
+    """Write what was asked for, showing it on the board all the while."""
+    kept = None if known is None else known >= 0
+    painted, image = None, None
+    for step in writing.write(sampler.studio, ask, stop, known=known, origin=origin):
+        if isinstance(step, Step):
+            if step.pictures is not painted:
+                painted, image = step.pictures, gallery.lossy(step.pictures)
+            off = {"go": _ready(True), "halt": _ready(False)} if step.stopped else {}
+            yield board.change(pictures=gallery.live(ask, step, image, kept), **off)
+        else:
+            batch = outcome(step)
+            written = [i for i in batch.order.tolist() if batch.seeds[i] is not None]
+            first = written[0] if origin == "completed" else min(written)
+            yield from show(sampler, board, batch, first)
+
+
+@dataclass(frozen=True)
+class Completing:
+    """Where a picture to complete comes from, and what of it is kept."""
+
+    tab: gr.Tab
+    source: gr.State
+    mask: gr.HTML
+    own: gr.UploadButton
+    session: gr.Button
+
+
+def connect(
+    sampler: Sampler,
+    board: Board,
+    settings: Settings,
+    completing: Completing,
+    reading: TabHandles,
+) -> None:
+    """Clicks that start or stop a run, and where pictures to complete come from."""
+    start = Starter(sampler, board)
+    write = partial(_write, sampler, board)
+    start.by(board.go.click, None, write, settings.all, api_name="sample", api_visibility="public")
+    start.by(
+        board.about.rewrite,
+        "row",
+        partial(_rewrite, sampler, board),
+        [board.batch, board.picked, *settings.all],
+    )
+    start.by(
+        completing.mask.complete,
+        "free",
+        partial(_complete, sampler, board),
+        [completing.source, *settings.all],
+    )
+
+    def stop(request: gr.Request) -> None:
+        sampler.runs.stop(request.session_hash)
+
+    board.halt.click(stop, None, None, **QUICK)
+    _connect_sources(sampler.studio, completing, reading)
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Makes an event start a run: Stop works from the click on, even while the run waits."""
+
+    sampler: Sampler
+    board: Board
+
+    def by(
+        self,
+        event: Callable,
+        name: str | None,
+        handler: Callable,
+        inputs: list[Any],
+        **options: Any,
+    ) -> None:
+        """`handler(stop, what the event says under `name`, *inputs)` is a generator of changes."""
+        runs, switches = self.sampler.runs, [self.board.go, self.board.halt]
+        said = gr.State(None)
+
+        def armed(event: gr.EventData, request: gr.Request) -> list[Any]:
+            runs.arm(request.session_hash)
+            data = event._data if isinstance(event._data, dict) else {}
+            return [data.get(name), _ready(False), _ready(True)]
+
+        def run(request: gr.Request, said: Any, *values: Any) -> Iterator[list[Any]]:
+            yield from handler(runs.stop_of(request.session_hash), said, *values)
+
+        armed_ = event(armed, None, [said, *switches], **QUICK)
+        ran = armed_.then(friendly(run), [said, *inputs], self.board.shown, **{**RUN, **options})
+        ran.failure(lambda: [_ready(True), _ready(False)], None, switches, **QUICK)
+
+
+def _write(
+    sampler: Sampler, board: Board, stop: threading.Event, said: Any, *values: Any
+) -> Iterator[list[Any]]:
+    yield from follow(sampler, board, writing.request(sampler.studio, *values), stop)
+
+
+def _rewrite(
+    sampler: Sampler,
+    board: Board,
+    stop: threading.Event,
+    row: Any,
+    batch: Batch | None,
+    picked: int,
+    *values: Any,
+) -> Iterator[list[Any]]:
+    """Other endings of a picture, beside the one that it has."""
+    grid = _grid(batch, picked)
+    ask = writing.request(sampler.studio, *values)
+    fresh = 1 + max(seed for seed in (-1, *batch.seeds) if seed is not None)
+    ask = dataclasses.replace(ask, count=ENDINGS, seed=fresh, size=grid.shape)
+    known = grid.copy()
+    known[min(max(int(row or 1), 1), len(grid) - 1) :] = -1
+
+    def outcome(new: Batch) -> Batch:
+        nats = float(batch.nats[picked])
+        return writing.with_original(new, grid, batch.pictures[picked], nats)
+
+    how = {"known": known, "origin": "rewritten", "outcome": outcome}
+    yield from follow(sampler, board, ask, stop, **how)
+
+
+def _complete(
+    sampler: Sampler,
+    board: Board,
+    stop: threading.Event,
+    free: Any,
+    source: Source | None,
+    *values: Any,
+) -> Iterator[list[Any]]:
+    """What the prior makes of the erased part, likeliest first, beside the picture itself."""
+    ask = writing.request(sampler.studio, *values)
+    if source is None:
+        raise Sentence("complete.mask")
+    known = complete.known(source, free)
+    ask = dataclasses.replace(ask, size=source.grid.shape)
+
+    def outcome(new: Batch) -> Batch:
+        nats = writing.likelihood(sampler.studio, source.grid)
+        return writing.with_original(new, source.grid, source.picture, nats)
+
+    how = {"known": known, "origin": "completed", "outcome": outcome}
+    yield from follow(sampler, board, ask, stop, **how)
+
+
+def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles) -> None:
+    """A file, or the picture open in Reconstruct -> the canvas."""
+
+    def show(source: Source) -> tuple[Source, dict]:
+        return source, complete.value(source)
+
+    def from_session(session: Session) -> tuple[Source, dict]:
+        return show(complete.from_session(studio, session))
+
+    def opened(source: Source | None, session: Session) -> Any:
+        if source is not None and source.own:
+            return gr.skip()
+        return from_session(session)
+
+    def from_file(path: str) -> tuple[Source, dict]:
+        return show(complete.from_file(studio, path))
+
+    shown, quiet = [completing.source, completing.mask], {**LIGHT, **HEAVY}
+    completing.tab.select(friendly(opened), [completing.source, reading.session], shown, **quiet)
+    completing.session.click(friendly(from_session), reading.session, shown, **quiet)
+    completing.own.upload(friendly(from_file), completing.own, shown, **quiet)
+
+
+def _grid(batch: Batch | None, picked: int) -> np.ndarray:
+    """The codes of a picture that must still be there."""
+    if batch is None or not 0 <= picked < len(batch.grids):
+        raise Sentence("sample.gone")
+    return batch.grids[picked]
+
+
+def connect_board(
+    sampler: Sampler, board: Board, tab: gr.Tab, reading: TabHandles, tabs: gr.Tabs
+) -> None:
+    """Clicks on pictures, and the example that the tab opens with."""
+
+    def pick(event: gr.EventData, batch: Batch | None) -> list[Any]:
+        data = event._data or {}
+        index = int(data.get("index", -1))
+        _grid(batch, index)
+        if data.get("batch") != batch.number:
+            raise Sentence("sample.gone")
+        return board.change(picked=index, **tell(sampler, batch, index))
+
+    def opened(batch: Batch | None) -> Any:
+        example = sampler.example.batch
+        if batch is not None or example is None:
+            yield gr.skip()
+            return
+        yield from show(sampler, board, example, 0)
+
+    def send(batch: Batch | None, picked: int) -> tuple[Any, Sent]:
+        grid, seed = _grid(batch, picked), batch.seeds[picked]
+        name = "original" if seed is None else f"sample-seed-{seed}"
+        return gr.Tabs(selected="reconstruct"), Sent(grid, name)
+
+    board.pictures.pick(
+        friendly(pick), board.batch, board.shown, trigger_mode="always_last", **LIGHT
+    )
+    tab.select(friendly(opened), board.batch, board.shown, **LIGHT)
+    board.open.click(friendly(send), [board.batch, board.picked], [tabs, reading.inbox], **LIGHT)

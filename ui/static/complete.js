@@ -1,0 +1,89 @@
+// A picture of which some cells are kept and the others (hatched) are to be written anew.
+const $ = (query) => element.querySelector(query);
+const canvas = $('canvas');
+let data = null, picture = null, free = [], tool = 'rows', drawing = false;
+
+function receive() {
+  const next = props.value;
+  if (!next || !next.image) return;
+  const image = new Image();
+  image.onload = () => {
+    const same = data && data.rows === next.rows && data.columns === next.columns;
+    data = next;
+    picture = image;
+    if (!same) fromRow(data.rows / 2);
+    draw();
+    element.dataset.version = (Number(element.dataset.version) || 0) + 1;
+  };
+  image.src = next.image;
+}
+
+function fromRow(row) {
+  free = Array.from({ length: data.rows * data.columns }, (_, i) => Math.floor(i / data.columns) >= Math.floor(row));
+}
+
+function draw() {
+  if (!data) return;
+  const scale = Math.max(1, Math.round(384 / picture.width));
+  canvas.width = picture.width * scale;
+  canvas.height = picture.height * scale;
+  const ctx = canvas.getContext('2d'), w = canvas.width / data.columns, h = canvas.height / data.rows;
+  const style = getComputedStyle(element);
+  ctx.imageSmoothingEnabled = false;
+  ctx.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  ctx.save();
+  ctx.beginPath();
+  free.forEach((is, i) => is && ctx.rect((i % data.columns) * w, Math.floor(i / data.columns) * h, w, h));
+  ctx.clip();
+  ctx.globalAlpha = 0.82;
+  ctx.fillStyle = style.getPropertyValue('--background-fill-primary');
+  ctx.fillRect(0, 0, canvas.width, canvas.height);
+  ctx.globalAlpha = 1;
+  ctx.strokeStyle = style.getPropertyValue('--sg-hatch').trim() || '#bbb';
+  ctx.lineWidth = scale;
+  ctx.beginPath();
+  for (let k = -canvas.height; k < canvas.width; k += 8 * scale) {
+    ctx.moveTo(k, 0);
+    ctx.lineTo(k + canvas.height, canvas.height);
+  }
+  ctx.stroke();
+  ctx.restore();
+  element.dataset.free = free.filter(Boolean).length;
+}
+
+// A brush of 2 x 2 cells: single cells are hard to hit.
+function use(event) {
+  const box = canvas.getBoundingClientRect();
+  const r = ((event.clientY - box.top) / box.height) * data.rows, c = ((event.clientX - box.left) / box.width) * data.columns;
+  if (tool === 'rows') fromRow(Math.min(Math.max(r, 0), data.rows - 1));
+  else {
+    for (const y of [Math.round(r) - 1, Math.round(r)]) for (const x of [Math.round(c) - 1, Math.round(c)]) {
+      if (y >= 0 && x >= 0 && y < data.rows && x < data.columns) free[y * data.columns + x] = tool === 'erase';
+    }
+  }
+  draw();
+}
+
+canvas.addEventListener('pointerdown', (event) => {
+  if (!data || event.button) return;
+  drawing = true;
+  canvas.setPointerCapture(event.pointerId);
+  use(event);
+});
+canvas.addEventListener('pointermove', (event) => drawing && use(event));
+canvas.addEventListener('pointerup', () => (drawing = false));
+canvas.addEventListener('pointercancel', () => (drawing = false));
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button || !data) return;
+  if (button.dataset.tool) {
+    tool = button.dataset.tool;
+    for (const b of element.querySelectorAll('[data-tool]')) b.setAttribute('aria-pressed', b === button);
+  }
+  if (button.dataset.act === 'half') fromRow(data.rows / 2);
+  if (button.dataset.act === 'all') free.fill(false);
+  if (button.dataset.act === 'complete') trigger('complete', { free: free.map((is) => (is ? '1' : '0')).join('') });
+  draw();
+});
+watch('value', receive);
+receive();

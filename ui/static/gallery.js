@@ -1,0 +1,117 @@
+// The pictures being written. One canvas a picture; what is not written yet is hatched.
+const $ = (query) => element.querySelector(query);
+const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
+let data = null, sheet = null, order = 'written', picked = null;
+
+function receive() {
+  const next = props.value;
+  if (!next || !next.count) return;
+  const arrived = () => {
+    const fresh = !data || next.number !== data.number;
+    data = next;
+    if (fresh && data.number) {
+      picked = data.picked;
+      if (data.ranked) order = 'likely';
+    }
+    status.innerHTML = data.status;
+    lay();
+    draw();
+    element.dataset.state = data.live ? 'live' : data.image ? 'done' : 'empty';
+    element.dataset.shown = data.shown;
+    element.dataset.batch = data.number || '';
+    element.dataset.version = (Number(element.dataset.version) || 0) + 1;
+  };
+  if (!next.image) {
+    sheet = null;
+    return arrived();
+  }
+  const image = new Image();
+  image.onload = () => {
+    if (props.value !== next) return; // a newer one is on its way
+    sheet = image;
+    arrived();
+  };
+  image.src = next.image;
+}
+
+// One button a picture, in the order asked for.
+function lay() {
+  const sorted = order === 'likely' && data.order ? data.order : [...Array(data.count).keys()];
+  tiles.className = `sg-tiles ${data.count < 3 ? 'few' : data.count < 8 ? 'some' : ''}`;
+  while (tiles.children.length > data.count) tiles.lastChild.remove();
+  while (tiles.children.length < data.count) {
+    const tile = document.createElement('button');
+    tile.type = 'button';
+    tile.innerHTML = '<canvas></canvas><span></span>';
+    tiles.append(tile);
+  }
+  sorted.forEach((index, place) => {
+    const tile = tiles.children[place], bits = data.bits && data.bits[index];
+    tile.dataset.index = index;
+    tile.disabled = !data.bits;
+    tile.setAttribute('aria-pressed', index === picked && Boolean(data.bits));
+    tile.setAttribute('aria-label', String(index + 1));
+    tile.lastChild.innerHTML = (bits === null || bits === undefined ? '' : bits.toFixed(2)) + (data.original && index === 0 ? ' ' + original : '');
+  });
+  for (const b of element.querySelectorAll('[data-order]')) {
+    b.setAttribute('aria-pressed', b.dataset.order === order);
+    b.disabled = !data.bits;
+  }
+  $('.sg-note').style.visibility = data.bits ? 'visible' : 'hidden';
+}
+
+function draw() {
+  if (!data) return;
+  const { rows, columns, across, count } = data;
+  const down = Math.ceil(count / across);
+  const width = sheet ? sheet.width / across : columns * 8, height = sheet ? sheet.height / down : rows * 8;
+  const line = getComputedStyle(element).getPropertyValue('--sg-hatch').trim() || '#bbb';
+  for (const tile of tiles.children) {
+    const canvas = tile.firstChild, index = Number(tile.dataset.index);
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const ctx = canvas.getContext('2d');
+    ctx.clearRect(0, 0, width, height);
+    if (sheet) ctx.drawImage(sheet, (index % across) * width, Math.floor(index / across) * height, width, height, 0, 0, width, height);
+    blank(ctx, width / columns, height / rows, data.original && index === 0, line);
+  }
+}
+
+// Clear and hatch the cells that nothing is written in.
+function blank(ctx, w, h, whole, line) {
+  const { rows, columns, shown, kept } = data;
+  if (whole || shown >= rows * columns) return;
+  ctx.save();
+  ctx.beginPath();
+  for (let i = shown; i < rows * columns; i++) {
+    if (kept && kept[i] && sheet) continue;
+    const r = Math.floor(i / columns), c = i % columns;
+    ctx.rect(c * w, r * h, w, h);
+  }
+  ctx.clip();
+  ctx.clearRect(0, 0, columns * w, rows * h);
+  ctx.strokeStyle = line;
+  ctx.lineWidth = 1;
+  const side = Math.max(columns * w, rows * h);
+  ctx.beginPath();
+  for (let k = -side; k < 2 * side; k += 8) {
+    ctx.moveTo(k, 0);
+    ctx.lineTo(k + side, side);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+element.addEventListener('click', (event) => {
+  const sorter = event.target.closest('[data-order]'), tile = event.target.closest('[data-index]');
+  if (sorter && data.bits) {
+    order = sorter.dataset.order;
+    lay();
+    draw();
+  } else if (tile && data.bits) {
+    picked = Number(tile.dataset.index);
+    lay();
+    trigger('pick', { index: picked, batch: data.number });
+  }
+});
+watch('value', receive);
+receive();
