@@ -1,0 +1,132 @@
+"""Made pictures that are copies of training pictures: `python -m bench.copies --data DIR`.
+
+A picture counts as a copy when its nearest training picture (`prior.nearest`, mirror images
+included) is nearer than all but PERCENT of the held-out pictures are to theirs, both seen through
+the codes, as every made picture is. That distance is fixed by this command before any made picture
+is looked at, and kept in the judge's card, together with the share of training pictures that it
+does find when they come back from their own codes: a counter that misses copies would be no use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+import checkpoints
+from bench.judge import CARD, FILES
+from checkpoints.bundle import write
+from training import flags
+from vqgan import dataset
+from vqgan.images import to_image
+from vqgan.model import VQGAN, reconstruct
+
+PERCENT = 1.0
+INDEX = "training.npz"  # of prior.nearest, in the bundle's folder
+MEASURED = 400  # training pictures that say how many copies are found
+
+
+class Near(Protocol):
+    """A training picture near another one, as `prior.nearest` gives it."""
+
+    name: str
+    distance: float
+    thumbnail: np.ndarray
+
+
+class Index(Protocol):
+    def nearest(self, picture: np.ndarray, count: int = 1) -> list[Near]: ...
+
+
+class Twin(NamedTuple):
+    """A picture, what it is called, and the training picture nearest to it."""
+
+    title: str
+    picture: Image.Image
+    near: Near
+
+
+def load_index(bundle: checkpoints.Bundle) -> Index | None:
+    """The bundle's training pictures, if it has them."""
+    path = bundle.path / INDEX
+    if not path.is_file():
+        return None
+    from prior.nearest import Training
+
+    return Training.load(path)
+
+
+def twins(index: Index, pictures: Iterable[tuple[str, Image.Image]]) -> list[Twin]:
+    """Each picture beside its nearest training picture, nearest pair first."""
+    found = [Twin(title, image, index.nearest(np.array(image))[0]) for title, image in pictures]
+    return sorted(found, key=lambda twin: twin.near.distance)
+
+
+def rebuilt(vqgan: VQGAN, pictures: list[dataset.Picture]) -> list[tuple[str, Image.Image]]:
+    """What comes back of pictures from their codes."""
+    found = []
+    for picture in tqdm(pictures, unit="picture", mininterval=5):
+        x = dataset.to_tensor(dataset.whole(picture, vqgan.config.resolution).copy())[None]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            output = reconstruct(vqgan, x)[0]
+        found.append((picture.path.stem, to_image(output.float())))
+    return found
+
+
+def spread(pictures: list[dataset.Picture], count: int) -> list[dataset.Picture]:
+    """`count` of them, evenly."""
+    picks = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
+    return [pictures[i] for i in picks]
+
+
+def calibrate(vqgan: VQGAN, index: Index, pictures: list[dataset.Picture]) -> dict:
+    """The distance below which a picture is a copy, and how many true copies it finds."""
+    icons = [p for p in pictures if p.row and p.row["kind"] == "icon"]
+    held_out = [p for p in icons if p.split == "val"]
+    if not held_out:
+        raise ValueError("there are no held-out icons: give a folder made by data.build")
+    known = spread([p for p in icons if p.split == "train"], MEASURED)
+    new, old = (
+        [t.near.distance for t in twins(index, rebuilt(vqgan, some))] for some in (held_out, known)
+    )
+    limit = float(np.percentile(new, PERCENT))
+    return {
+        "distance": round(limit, 4),
+        "percent_of_held_out": PERCENT,
+        "held_out": {"pictures": len(new), "median": round(float(np.median(new)), 4)},
+        "training": {
+            "pictures": len(old),
+            "median": round(float(np.median(old)), 4),
+            "found": round(float(np.mean([d < limit for d in old])), 4),
+        },
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="python -m bench.copies", description=__doc__)
+    p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
+    p.add_argument("--judge", type=Path, default=FILES, help="whose card to write (%(default)s)")
+    args = p.parse_args(argv)
+    try:
+        bundle, card = checkpoints.load(args.bundle), args.judge / CARD
+        index = load_index(bundle)
+        if index is None:
+            raise ValueError(f"{bundle.path} has no {INDEX}: python -m prior.nearest makes it")
+        content = json.loads(card.read_text(encoding="utf-8"))
+        content["copies"] = calibrate(bundle.vqgan, index, dataset.scan(args.data))
+        write(card, (json.dumps(content, indent=1) + "\n").encode())
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    print(json.dumps(content["copies"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""How well text to image does: `python -m bench.text_to_image --json F --sheet S.webp`.
+
+The 60 prompts of bench/prompts.json, 4 seeds each, in every mode, with the settings that a visitor
+starts with. `bench.judge` says how it judges, `bench.copies` what counts as a copy. The judge's
+top-5 on real held-out pictures comes first; a mode's own top-5 is also given as a share of that,
+and beside it what the same pictures get under another prompt's words: what guessing would bring.
+Pictures are kept in `--pictures`, and a second run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from PIL import Image, PngImagePlugin
+from tqdm import tqdm
+
+import checkpoints
+from bench import judge as judges
+from bench.copies import Twin, load_index, twins
+from bench.judge import Judge, shares
+from bench.sheets import grid
+from clip_guidance.generate import last, together
+from clip_guidance.guide import GuidanceConfig
+from clip_guidance.modes import MODES, DrawConfig, Request, run
+from training import flags
+from training.memory import keep_pages
+from vqgan.images import to_tensor
+
+PROMPTS = Path(__file__).parent / "prompts.json"
+NOTE = "bench"  # text chunk of a kept picture
+COLUMNS, TITLE, TWINS = 10, 18, 20
+Generate = Callable[[str, str, int], Image.Image]  # prompt, mode, seed
+
+
+class Wanted(NamedTuple):
+    """One picture to make and judge."""
+
+    prompt: str
+    english: str
+    category: str
+    language: str
+    mode: str
+    seed: int
+
+
+class Made(NamedTuple):
+    """It, and the seconds it took."""
+
+    wanted: Wanted
+    image: Image.Image
+    seconds: float
+
+
+def wanted(modes: list[str], limit: int | None = None, seeds: int | None = None) -> list[Wanted]:
+    """Every picture of the bench: modes x prompts x seeds, `limit` prompts spread evenly."""
+    content = json.loads(PROMPTS.read_text(encoding="utf-8"))
+    prompts, numbers = content["prompts"], content["seeds"][:seeds]
+    for name, value in (("--limit", limit), ("--seeds", seeds)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: it must be at least 1")
+    if limit is not None and limit < len(prompts):
+        prompts = [prompts[round(i * len(prompts) / limit)] for i in range(limit)]
+    keys = ("prompt", "english", "category", "language")
+    return [
+        Wanted(*(p[k] for k in keys), mode, seed)
+        for mode in modes
+        for seed in numbers
+        for p in prompts
+    ]
+
+
+def generator(bundle: checkpoints.Bundle) -> Generate:
+    """What the app does with a prompt, its settings left as they are."""
+    models = together(bundle, None, "cpu")
+
+    def generate(prompt: str, mode: str, seed: int) -> Image.Image:
+        request = Request(prompt, mode, guidance=GuidanceConfig(seed=seed))
+        return last(run(models, request), request)[0]
+
+    return generate
+
+
+def make(todo: list[Wanted], generate: Generate, folder: Path | None, about: str) -> list[Made]:
+    """Make the pictures, or read those in `folder` that the same models and settings made."""
+    found = []
+    for item in tqdm(todo, unit="picture"):
+        name = hashlib.sha256(json.dumps([about, *item]).encode()).hexdigest()[:16]
+        path = None if folder is None else folder / f"{name}.png"
+        if path is not None and path.is_file():
+            with Image.open(path) as image:
+                seconds = json.loads(image.text[NOTE])["seconds"]
+                found.append(Made(item, image.convert("RGB"), seconds))
+            continue
+        began = time.perf_counter()
+        image = generate(item.prompt, item.mode, item.seed)
+        made = Made(item, image, round(time.perf_counter() - began, 3))
+        if path is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            note = PngImagePlugin.PngInfo()
+            note.add_text(NOTE, json.dumps({**item._asdict(), "seconds": made.seconds}))
+            image.save(path, pnginfo=note)
+        found.append(made)
+    return found
+
+
+def ranks(judge: Judge, made: list[Made], shift: int = 0, batch: int = 16) -> list[int]:
+    """Each picture's rank under its own prompt, or under that of the `shift`-th picture after."""
+    texts = [made[(i + shift) % len(made)].wanted.english for i in range(len(made))]
+    parts = [
+        judge.embed(torch.cat([to_tensor(m.image) for m in made[i : i + batch]]))
+        for i in range(0, len(made), batch)
+    ]
+    return judge.ranks(torch.cat(parts), texts)
+
+
+def figures(judge: Judge, made: list[Made]) -> dict:
+    """Top-1, top-5, share of the real pictures' top-5, by language and category; seconds."""
+    found = ranks(judge, made)
+    prompts = [m.wanted.prompt for m in made]
+    real = judge.card["real_pictures"]["held_out_plain"]["top5"]
+    result = shares(found, prompts)
+    result["of_real"] = round(result["top5"] / real, 4)
+    if len(set(prompts)) > 1:
+        step = 7 if len(made) % 7 else 1
+        result["guessing"] = shares(ranks(judge, made, step), prompts)["top5"]
+    result["seconds"] = {
+        "median": median(m.seconds for m in made),
+        "most": max(m.seconds for m in made),
+    }
+    for key in ("language", "category"):
+        groups = sorted({getattr(m.wanted, key) for m in made})
+        result[key] = {}
+        for group in groups:
+            chosen = [i for i, m in enumerate(made) if getattr(m.wanted, key) == group]
+            top = shares([found[i] for i in chosen], [prompts[i] for i in chosen])
+            result[key][group] = top["top5"]
+    return result
+
+
+def copies(judge: Judge, near: list[Twin]) -> dict:
+    """How many pictures are copies of training pictures; `near` as `twins` gives it."""
+    limit = judge.card["copies"]["distance"]
+    return {
+        "copies": sum(t.near.distance < limit for t in near),
+        "nearest": [
+            {"title": t.title, "training": t.near.name, "distance": round(t.near.distance, 2)}
+            for t in near[:TWINS]
+        ],
+    }
+
+
+def contact_sheet(made: list[Made], path: Path) -> None:
+    """All pictures of the first mode and seed, under their prompts."""
+    first = made[0].wanted
+    chosen = [m for m in made if (m.wanted.mode, m.wanted.seed) == (first.mode, first.seed)]
+    titles = [m.wanted.english.removeprefix("a ").removeprefix("an ")[:TITLE] for m in chosen]
+    grid([m.image for m in chosen], COLUMNS, titles).save(path, quality=82, method=6)
+
+
+def twin_sheet(near: list[Twin], path: Path) -> None:
+    """The pictures nearest to a training picture, each beside it."""
+    cells, titles = [], []
+    for twin in near[:TWINS]:
+        other = Image.fromarray(twin.near.thumbnail).resize(twin.picture.size)
+        cells += [twin.picture, other]
+        titles += [twin.title[:TITLE], f"{twin.near.name[:12]} {twin.near.distance:.1f}"]
+    grid(cells, COLUMNS, titles).save(path, quality=82, method=6)
+
+
+def table(result: dict) -> str:
+    """The figures as a few lines."""
+    real = result["real_pictures"]
+    lines = [f"{'':28} top-1   top-5"]
+    for name in ("held_out_plain", "held_out_rebuilt", "known_concepts_plain"):
+        if name in real:
+            lines.append(f"real, {name:22} {real[name]['top1']:.1%}   {real[name]['top5']:.1%}")
+    for mode, f in result["modes"].items():
+        more = f"{f['of_real']:.0%} of real; guessing {f.get('guessing', 0):.1%}; "
+        more += f"median {f['seconds']['median']:.1f} s"
+        if "copies" in f:
+            more += f"; {f['copies']} copies of {f['pictures']}"
+        lines.append(f"mode {mode:23} {f['top1']:.1%}   {f['top5']:.1%}   {more}")
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m bench.text_to_image", description=__doc__)
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
+    p.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: all")
+    p.add_argument("--limit", type=int, metavar="N", help="only N prompts, spread evenly")
+    p.add_argument("--seeds", type=int, metavar="N", help="only the first N seeds")
+    p.add_argument("--pictures", type=Path, metavar="DIR", help="keep the pictures here")
+    p.add_argument("--json", type=Path, metavar="F", help="write all figures")
+    p.add_argument("--sheet", type=Path, metavar="S.webp", help="the first mode's, first seed")
+    p.add_argument("--twins", type=Path, metavar="T.webp", help="those nearest to training")
+    return p
+
+
+def judged(args: argparse.Namespace, generate: Generate | None = None) -> dict:
+    """Everything the command does but print; `generate` takes the models' place in tests."""
+    todo = wanted(args.modes, args.limit, args.seeds)
+    judge, bundle = judges.load(), checkpoints.load(args.bundle)
+    about = json.dumps([bundle.card.get("sha256"), repr(GuidanceConfig()), repr(DrawConfig())])
+    made = make(todo, generate or generator(bundle), args.pictures, about)
+    index = load_index(bundle) if "copies" in judge.card else None
+    result = {"bundle": bundle.name, "pool": judges.POOL, "modes": {}}
+    result["real_pictures"] = judge.card["real_pictures"]
+    near: list[Twin] = []
+    for mode in args.modes:
+        own = [m for m in made if m.wanted.mode == mode]
+        result["modes"][mode] = figures(judge, own)
+        if index is not None:
+            some = twins(index, ((m.wanted.english, m.image) for m in own))
+            result["modes"][mode] |= copies(judge, some)
+            near += some
+    if args.sheet:
+        contact_sheet(made, args.sheet)
+    if args.twins and near:
+        twin_sheet(sorted(near, key=lambda t: t.near.distance), args.twins)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    keep_pages()
+    try:
+        print(table(judged(args)))
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+
+
+if __name__ == "__main__":
+    main()
