@@ -1,0 +1,95 @@
+"""What each code of a grid costs under the prior, in bits: where a picture surprises it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prior.decode import packed
+from prior.model import BITS, GPT
+from prior.sample import MAX_CELLS, Reader, token_log_probs, windows
+
+ROWS = 16  # windows read at once
+
+
+def bits_per_cell(
+    prior: GPT,
+    grids: Tensor,
+    condition: Tensor | None = None,
+    *,
+    stride: int = 1,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """-log2 p(code | codes before it in raster order, condition), the exponent of the article's
+    p(s) = prod_i p(s_i | s_<i) (section 3.2), cell by cell.
+
+    grids      (B, h, w) int64 in [0, K), at least as large as the prior's own
+    condition  embeddings (B, E), class ids (B,), or None
+    stride     larger grids are read through the article's sliding window (section 3.3), which moves
+               this many cells at a time; 1 is the article's, 4 takes a quarter of the time
+    dtype      of the weights; None: bfloat16 where the processor has it, else float32
+
+    -> (B, h, w) float32, >= 0, on the CPU. Their sum is minus the `log_likelihood` that
+    `prior.sample` gives for the same grids, in bits. ValueError for grids that do not fit.
+    """
+    check_grids(prior, grids)
+    prior.check_condition(condition, len(grids))
+    if stride < 1:
+        raise ValueError(f"stride is {stride}: it must be at least 1")
+    cfg, (height, width) = prior.config, grids.shape[1:]
+    weights = packed(prior, dtype)
+    grids = grids.to(weights.device)
+    condition = None if condition is None else condition.to(weights.device)
+    cells: dict[tuple[int, int], list[tuple[int, int]]] = {}  # window -> its (cell, place)
+    for cell, (top, left, place) in enumerate(
+        windows((height, width), (cfg.height, cfg.width), stride)
+    ):
+        cells.setdefault((top, left), []).append((cell, place))
+    bits = torch.empty(len(grids), height * width)
+    corners = list(cells)
+    at_once = max(1, ROWS // len(grids))
+    for start in range(0, len(corners), at_once):
+        some = corners[start : start + at_once]
+        parts = [grids[:, i : i + cfg.height, j : j + cfg.width].flatten(1) for i, j in some]
+        length = 1 + max(place for corner in some for _, place in cells[corner])
+        nats = -_log_probs(prior, weights, torch.cat(parts)[:, :length], condition, len(some))
+        for corner, part in zip(some, nats.cpu().split(len(grids)), strict=True):
+            numbers, places = zip(*cells[corner], strict=True)
+            bits[:, list(numbers)] = part[:, list(places)] * BITS
+    return bits.view(len(grids), height, width)
+
+
+@torch.no_grad()
+def _log_probs(
+    prior: GPT, weights, tokens: Tensor, condition: Tensor | None, repeats: int
+) -> Tensor:
+    """Natural log p of each of `tokens` (repeats * B, S) given those before it: same shape."""
+    if condition is not None:
+        condition = condition.repeat(repeats, *[1] * (condition.ndim - 1))
+    reader = Reader(prior, weights, len(tokens), condition, 1.0)
+    logits = [reader.restart(tokens[:, :0])[1]]
+    if tokens.shape[1] > 1:
+        logits.append(reader.feed(tokens[:, :-1])[1])
+    return token_log_probs(torch.cat(logits, 1), tokens)
+
+
+def check_grids(prior: GPT, grids: Tensor) -> None:
+    """ValueError, with what would be right, unless this prior can read these grids (B, h, w)."""
+    cfg = prior.config
+    if grids.dtype != torch.int64 or grids.ndim != 3 or not len(grids):
+        raise ValueError(
+            f"the grids are {grids.dtype} of shape {tuple(grids.shape)}: expected int64 (B, h, w)"
+        )
+    height, width = grids.shape[1:]
+    if height < cfg.height or width < cfg.width:
+        raise ValueError(
+            f"the grid has {height} x {width} codes: this prior reads {cfg.height} x {cfg.width} "
+            "or more"
+        )
+    if height * width > MAX_CELLS:
+        raise ValueError(f"the grid has {height} x {width} codes: {MAX_CELLS} are the most")
+    low, high = int(grids.min()), int(grids.max())
+    if low < 0 or high >= cfg.codebook_size:
+        raise ValueError(
+            f"the codes run from {low} to {high}: this prior knows 0 to {cfg.codebook_size - 1}"
+        )
