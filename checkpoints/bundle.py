@@ -27,8 +27,10 @@ FORMAT = 1
 DEFAULT = "emoji-128"
 FOLDER = Path(__file__).parent
 WEIGHTS, PRIOR, CARD = "vqgan.safetensors", "prior.safetensors", "config.json"
+DECODERS = "decoders"  # folder of those trained with one loss off
 METRIC = FOLDER / "perceptual" / "alex.safetensors"
 TOKENIZER = ("encoder.", "quant_conv.", "quantize.")
+DECODER = ("post_quant_conv.", "decoder.")
 
 
 @dataclass
@@ -49,6 +51,15 @@ class Bundle:
         `load` has checked its files by then.
         """
         return clip_model.load(self.path, self.device) if "clip" in self.card else None
+
+    @cached_property
+    def decoders(self) -> dict[str, VQGAN]:
+        """Decoders trained with one loss off, by name; they share encoder and codebook.
+
+        Built at first use; `load` has checked their files by then. See checkpoints/decoders.py.
+        Strict: ValueError if one does not fit or belongs to another tokenizer.
+        """
+        return {name: _load_decoder(self, name) for name in self.card.get("decoders", {})}
 
     @cached_property
     def tokenizer_id(self) -> str:
@@ -84,6 +95,9 @@ def load(name_or_path: str | os.PathLike = DEFAULT, device: str | torch.device =
     if "clip" in card:
         for file in (clip_model.CONFIG, clip_model.WEIGHTS):
             checked(path / file, card.get("sha256", {}).get(file))
+    for name in card.get("decoders", {}):
+        file = f"{DECODERS}/{name}.safetensors"
+        checked(path / file, card.get("sha256", {}).get(file))
     for model in filter(None, (bundle.vqgan, bundle.prior)):
         model.requires_grad_(False).eval().to(device)
     return bundle
@@ -99,6 +113,31 @@ def _load_prior(bundle: Bundle) -> GPT:
             "this bundle's (python -m prior.train)"
         )
     return prior
+
+
+def _load_decoder(bundle: Bundle, name: str) -> VQGAN:
+    """The bundle's encoder and codebook (shared, not copied) with another decoder."""
+    file = f"{DECODERS}/{name}.safetensors"
+    path, vqgan = bundle.path / file, bundle.vqgan
+    if bundle.card["decoders"][name].get("tokenizer_id") != bundle.tokenizer_id:
+        raise ValueError(
+            f"{path} was trained on codes of another tokenizer: train one on this bundle's "
+            "(python -m vqgan.train --init BUNDLE --freeze-encoder)"
+        )
+    state = parse_safetensors(checked(path, bundle.card.get("sha256", {}).get(file)))
+    strange = [key for key in state if not key.startswith(DECODER)]
+    if strange:
+        raise ValueError(f"{path} does not fit the model: {strange[0]} is not the decoder's")
+    model = VQGAN(vqgan.config)
+    model.encoder, model.quant_conv = vqgan.encoder, vqgan.quant_conv
+    model.quantize = vqgan.quantize
+    own = {k: v for k, v in vqgan.state_dict().items() if not k.startswith(DECODER)}
+    try:
+        model.load_state_dict({**own, **state})
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[:2])
+        raise ValueError(f"{path} does not fit the model: {first}") from error
+    return model.requires_grad_(False).eval().to(bundle.device)
 
 
 def find(name_or_path: str | os.PathLike) -> Path:

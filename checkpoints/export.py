@@ -72,18 +72,20 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
     return {k: v for k, v in old.items() if same or k != "metrics"}
 
 
+def described(state: dict) -> dict:
+    """What a card says of one run, with every command that it was run by."""
+    return {
+        "commands": [without_folders(c) for c in commands(state["config"])],
+        "steps": state["step"],
+        "hours": round(state["seconds"] / 3600, 3),
+        "train": state["config"]["train"],
+        "loop": state["config"]["loop"],
+    }
+
+
 def _training(states: list[dict], raw: bool) -> dict:
-    """The card's "training": totals, and one entry a run, with every command that it was run by."""
-    runs = [
-        {
-            "commands": [without_folders(c) for c in commands(s["config"])],
-            "steps": s["step"],
-            "hours": round(s["seconds"] / 3600, 3),
-            "train": s["config"]["train"],
-            "loop": s["config"]["loop"],
-        }
-        for s in states
-    ]
+    """The card's "training": totals, and one entry a run."""
+    runs = [described(s) for s in states]
     return {
         "steps": sum(r["steps"] for r in runs),
         "hours": round(sum(r["hours"] for r in runs), 3),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ui import codebook_panel as panel
 from ui import timelapse
-from ui.common import LATEX, TabHandles, data_url, friendly
+from ui.common import LATEX, QUICK, TabHandles, data_url, friendly
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
@@ -250,11 +250,7 @@ def _connect(
     def open_(code: int, session: Session) -> tuple:
         return gr.Tabs(selected="codebook"), code, *show(code, session)
 
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "concurrency_limit": 4,
-        "api_visibility": "private",
-    }
+    quiet: dict[str, Any] = {"show_progress": "hidden", **QUICK}
     atlas.pick(
         friendly(pick), reading.session, [handles.selected_code, page],
         trigger_mode="always_last", **quiet,

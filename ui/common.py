@@ -20,6 +20,8 @@ from ui.text import both
 # One picture at a time goes through the models, whichever tab asks: two at once on two cores
 # would only make both late. Every event that computes passes these on.
 HEAVY: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+# Look-ups of a millisecond answer at once: no queue, no stream of events to open for them.
+QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},

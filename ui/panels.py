@@ -8,16 +8,16 @@ import numpy as np
 from PIL import Image
 
 from ui.common import data_url
-from ui.session import Closeness, Session
+from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
 from vqgan.codebook import SIDE, nearest_codes
-from vqgan.rebuild import NATIVE_LIMIT
+from vqgan.rebuild import NATIVE_LIMIT, Closeness
 
 NEAREST = 8  # codes offered on the card of a code
 ERROR_TOP = 64  # grey levels off at which the error map is brightest
 # Dark to bright in steps of about equal lightness, readable without telling red from green.
-ERROR_COLOURS = np.array(
+COLOURS = np.array(
     [[12, 10, 38], [74, 21, 92], [150, 41, 96], [219, 83, 68], [249, 156, 52], [252, 240, 164]]
 )
 
@@ -94,9 +94,9 @@ def _tile(key: str, value: str, **note: object) -> str:
     )
 
 
-def tiles(session: Session) -> str:
-    """The figures of the picture now shown."""
-    near, html = session.closeness, []
+def tiles(session: Session, near: Closeness | None) -> str:
+    """The figures of the picture now shown; `near` is how close it is to its original."""
+    html = []
     if near is not None:
         psnr = "∞" if math.isinf(near.psnr) else f"{near.psnr:.1f}"
         html += [
@@ -148,7 +148,9 @@ def _figure(name: str, picture: Image.Image, note: str, extra: str = "") -> str:
     )
 
 
-def webp(session: Session, rival: Image.Image, used: int, theirs: Closeness) -> str:
+def webp(
+    session: Session, mine: Closeness, rival: Image.Image, used: int, theirs: Closeness
+) -> str:
     """The same picture as WebP, in as many bytes as its codes take."""
     key = "webp.over" if used > session.bytes else "webp.note"
     note = both(
@@ -156,7 +158,7 @@ def webp(session: Session, rival: Image.Image, used: int, theirs: Closeness) -> 
         bytes=byte_count(used),
         ours=byte_count(session.bytes),
         theirs=f"{theirs.distance:.3f}",
-        mine=f"{session.closeness.distance:.3f}",
+        mine=f"{mine.distance:.3f}",
     )
     return _figure("webp", rival, note)
 
@@ -164,15 +166,23 @@ def webp(session: Session, rival: Image.Image, used: int, theirs: Closeness) -> 
 def error_map(session: Session) -> str:
     """Mean absolute error of each pixel, on a fixed scale."""
     a, b = (np.asarray(i, np.float32) for i in (session.original, session.result))
-    off = np.abs(a - b).mean(2) / ERROR_TOP  # (H, W)
-    at = off.clip(0, 1) * (len(ERROR_COLOURS) - 1)
-    low = np.minimum(at.astype(int), len(ERROR_COLOURS) - 2)
-    share = (at - low)[..., None]
-    colours = ERROR_COLOURS[low] * (1 - share) + ERROR_COLOURS[low + 1] * share
-    stops = ",".join(f"rgb({r} {g} {b})" for r, g, b in ERROR_COLOURS)
+    picture = Image.fromarray(colours(np.abs(a - b).mean(2) / ERROR_TOP))
     legend = (
-        f'<div class="legend"><span>0</span><i style="background:linear-gradient(90deg,{stops})">'
-        f"</i><span>{ERROR_TOP}</span></div>"
+        f'<div class="legend"><span>0</span><i style="background:{gradient()}"></i>'
+        f"<span>{ERROR_TOP}</span></div>"
     )
-    picture = Image.fromarray(colours.round().astype(np.uint8))
     return _figure("error", picture, both("error.note", top=ERROR_TOP), legend)
+
+
+def colours(amount: np.ndarray) -> np.ndarray:
+    """(H, W) in 0 to 1, clipped beyond -> (H, W, 3) uint8 from dark to bright."""
+    at = amount.clip(0, 1) * (len(COLOURS) - 1)
+    low = np.minimum(at.astype(int), len(COLOURS) - 2)
+    share = (at - low)[..., None]
+    return (COLOURS[low] * (1 - share) + COLOURS[low + 1] * share).round().astype(np.uint8)
+
+
+def gradient() -> str:
+    """The same scale for a legend, as CSS."""
+    stops = ",".join(f"rgb({r} {g} {b})" for r, g, b in COLOURS)
+    return f"linear-gradient(90deg,{stops})"

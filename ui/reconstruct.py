@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import between, code_grid, examples, panels
+from ui import between, code_grid, examples, one_loss_off, panels, surprise
 from ui import session as sessions
-from ui.common import HEAVY, LATEX, Sent, Sentence, TabHandles, friendly
+from ui.common import HEAVY, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
@@ -21,7 +21,7 @@ from ui.studio import Studio
 from ui.text import add, both, explanation, t
 from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
 from vqgan.metrics import webp_at_bytes
-from vqgan.rebuild import NATIVE_LIMIT
+from vqgan.rebuild import NATIVE_LIMIT, measure
 
 Edit = Callable[[Session, dict], Session]
 
@@ -33,6 +33,7 @@ element.addEventListener('click', (event) => {
   window.dispatchEvent(new CustomEvent('studio:code', { detail: Number(chip.dataset.code) }));
 });
 """
+PRIVATE: dict[str, Any] = {"api_visibility": "private", **HEAVY}
 
 add(
     {
@@ -82,25 +83,29 @@ class Downloads(Folders):
         return str(picture), str(file.save(folder / f"{session.name}-codes.npz"))
 
 
-def _answer(studio: Studio, downloads: Downloads, session: Session, picked: int) -> list[Any]:
-    """New values for `Board.shown`: all that follows from the session at once."""
+def _answer(studio: Studio, downloads: Downloads, session: Session) -> list[Any]:
+    """New values for `Board.shown`: the picture and its codes, as soon as they are there."""
     return [
         session,
         (session.original or session.result, session.result),
         code_grid.value(studio, session),
-        panels.tiles(session),
-        panels.code_card(studio, session, picked),
-        "" if session.original is None else panels.error_map(session),
         *downloads.write(studio, session),
     ]
 
 
+def _figures(studio: Studio, session: Session) -> tuple[str, str]:
+    """Tiles and error map. After the picture: measuring takes as long as decoding."""
+    error = "" if session.original is None else panels.error_map(session)
+    return panels.tiles(session, sessions.closeness(studio, session)), error
+
+
 def _rival(studio: Studio, session: Session) -> str:
-    """The WebP comparison. Apart, since it takes about as long as the rest together."""
+    """The WebP comparison. Last, since it takes about as long as the rest together."""
     if session.original is None:
         return ""
     rival, used = webp_at_bytes(session.original, session.bytes)
-    return panels.webp(session, rival, used, sessions.measure(studio, session.original, rival))
+    theirs = measure(studio.metric, session.original, rival)
+    return panels.webp(session, sessions.closeness(studio, session), rival, used, theirs)
 
 
 def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:
@@ -153,20 +158,22 @@ class Sources:
 
 @dataclass(frozen=True)
 class Board:
-    """What one picture shows, in the order of `_answer`."""
+    """What one picture shows."""
 
     session: gr.State
+    picked: gr.State
     slider: gr.ImageSlider
     grid: gr.HTML
+    save_picture: gr.DownloadButton
+    save_codes: gr.DownloadButton
     figures: gr.HTML
     card: gr.HTML
     error: gr.HTML
-    save_picture: gr.DownloadButton
-    save_codes: gr.DownloadButton
 
     @property
     def shown(self) -> list[gr.components.Component]:
-        return [getattr(self, field.name) for field in fields(self)]
+        """In the order of `_answer`."""
+        return [self.session, self.slider, self.grid, self.save_picture, self.save_codes]
 
 
 def build(studio: Studio) -> TabHandles:
@@ -188,15 +195,7 @@ def build(studio: Studio) -> TabHandles:
                     )
             with gr.Column(min_width=300, elem_classes="board"):
                 gr.HTML(f'<div class="caption">{both("rec.slider")}</div>', apply_default_css=False)
-                slider = gr.ImageSlider(
-                    (first.original, first.result),
-                    format="png",
-                    label=t("rec.slider"),
-                    show_label=False,
-                    interactive=False,
-                    buttons=["fullscreen"],
-                    elem_id="slider",
-                )
+                slider = _slider(first)
             with gr.Column(min_width=300, elem_classes="board"):
                 grid = code_grid.build(studio, first, example)
         card = gr.HTML(
@@ -206,29 +205,51 @@ def build(studio: Studio) -> TabHandles:
             elem_id="code-card",
         )
         code_actions = gr.Row(elem_classes="code-actions")
-        figures = gr.HTML(panels.tiles(first), apply_default_css=False, elem_id="figures")
+        tiles = panels.tiles(first, sessions.closeness(studio, first))
+        figures = gr.HTML(tiles, apply_default_css=False, elem_id="figures")
         with gr.Row(elem_classes="compare"):
             error = gr.HTML(panels.error_map(first), apply_default_css=False, elem_id="error")
+            renew_surprise = surprise.build(studio, session)
             rival = gr.HTML(_rival(studio, first), apply_default_css=False, elem_id="rival")
         renew_between = between.build(studio, session)
-        with gr.Accordion(t("app.how"), open=False, elem_id="how-reconstruct"):
+        with gr.Accordion(t("app.how"), open=False, elem_id="how-reconstruct") as fold:
             gr.Markdown(explanation("reconstruct"), latex_delimiters=LATEX)
+            renew_experiment = one_loss_off.build(studio, session, fold)
 
-    board = Board(session, slider, grid, figures, card, error, save_picture, save_codes)
+    board = Board(session, picked, slider, grid, save_picture, save_codes, figures, card, error)
     answer = partial(_answer, studio, downloads)
     sources = Sources(upload, thumbnails, side, codes, inbox)
-    for opened in _connect_sources(studio, answer, board, sources, picked):
-        compared = opened.success(
-            partial(_rival, studio),
-            session,
-            rival,
-            show_progress="hidden",
-            api_visibility="private",
-            **HEAVY,
+    measured = [_measure(studio, board, e) for e in _connect_grid(studio, answer, board)]
+    for opened in _connect_sources(studio, answer, board, sources):
+        compared = _measure(studio, board, opened).success(
+            partial(_rival, studio), session, rival, show_progress="hidden", **PRIVATE
         )
         renew_between(compared)
-    _connect_grid(studio, answer, board, picked)
+        measured.append(compared)
+    for event in measured:
+        renew_surprise(event)
+        renew_experiment(event)
     return TabHandles(tab, picked, session, code_actions, inbox)
+
+
+def _measure(studio: Studio, board: Board, event: gr.events.Dependency) -> gr.events.Dependency:
+    """Let card and figures follow an event that changes the picture."""
+    event.success(
+        partial(panels.code_card, studio),
+        [board.session, board.picked],
+        board.card,
+        show_progress="hidden",
+        **QUICK,
+    )
+    return event.success(
+        partial(_figures, studio),
+        board.session,
+        [board.figures, board.error],
+        show_progress="minimal",  # studio.css dims old figures, but only if new ones are slow
+        show_progress_on=[board.figures, board.error],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
 
 
 def _telling_code(session: Session, f: int) -> int:
@@ -240,6 +261,19 @@ def _telling_code(session: Session, f: int) -> int:
     codes, which, counts = np.unique(session.indices, return_inverse=True, return_counts=True)
     colour = np.bincount(which.ravel(), spread.ravel()) / counts
     return int(codes[np.where((counts > 1) & (counts < 9), colour, colour - 256).argmax()])
+
+
+def _slider(first: Session) -> gr.ImageSlider:
+    """Your picture and what came back, one behind the other."""
+    return gr.ImageSlider(
+        (first.original, first.result),
+        format="png",
+        label=t("rec.slider"),
+        show_label=False,
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_id="slider",
+    )
 
 
 def _tray() -> tuple[gr.Image, gr.HTML, gr.Radio]:
@@ -266,41 +300,39 @@ def _tray() -> tuple[gr.Image, gr.HTML, gr.Radio]:
 
 def _connect_sources(
     studio: Studio,
-    answer: Callable[[Session, int], list[Any]],
+    answer: Callable[[Session], list[Any]],
     board: Board,
     sources: Sources,
-    picked: gr.State,
 ) -> tuple[gr.events.Dependency, ...]:
     """A new picture, another size, a file of codes or those of another tab -> the board anew."""
 
-    def show_upload(file: dict | None, side: str, picked: int) -> Any:
+    def show_upload(file: dict | None, side: str) -> Any:
         if file is None:  # the visitor cleared the box: what is on the board stays
             return gr.skip()
         name = file.get("orig_name") or "picture"
-        return answer(sessions.open_picture(studio, file["path"], side, name), picked)
+        return answer(sessions.open_picture(studio, file["path"], side, name))
 
-    def show_example(event: gr.EventData, side: str, picked: int) -> Any:
+    def show_example(event: gr.EventData, side: str) -> Any:
         path = EXAMPLES[int(event.index) % len(EXAMPLES)].path
-        return [None, *answer(sessions.open_picture(studio, path, side), picked)]
+        return [None, *answer(sessions.open_picture(studio, path, side))]
 
-    def show_size(session: Session, side: str, picked: int) -> Any:
+    def show_size(session: Session, side: str) -> Any:
         if session.source is None:
             return gr.skip()
-        reopened = sessions.open_picture(studio, session.source, side, session.name)
-        return answer(reopened, picked)
+        return answer(sessions.open_picture(studio, session.source, side, session.name))
 
-    def show_codes(path: str, picked: int) -> Any:
+    def show_codes(path: str) -> Any:
         file = IndexFile.read(path, studio.codebook_size, studio.f)
         if file.tokenizer_id not in (None, studio.bundle.tokenizer_id):
             gr.Warning(both("rec.other"))
-        return [None, *answer(sessions.open_codes(studio, file, Path(path).name), picked)]
+        return [None, *answer(sessions.open_codes(studio, file, Path(path).name))]
 
-    def show_sent(sent: Sent | None, picked: int) -> Any:
+    def show_sent(sent: Sent | None) -> Any:
         if sent is None:
             return gr.skip()
         rows, columns = sent.indices.shape
         file = IndexFile(sent.indices, (columns * studio.f, rows * studio.f))
-        return [None, *answer(sessions.open_codes(studio, file, sent.name), picked)]
+        return [None, *answer(sessions.open_codes(studio, file, sent.name))]
 
     shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
     busy = {"show_progress_on": board.slider, "show_progress": "minimal", **HEAVY}
@@ -309,68 +341,62 @@ def _connect_sources(
         # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
         sources.upload.input(
             friendly(show_upload),
-            [sources.upload, side, picked],
+            [sources.upload, side],
             shown,
             preprocess=False,
             api_name="reconstruct",
             **busy,
         ),
         sources.thumbnails.pick(
-            friendly(show_example), [side, picked], [sources.upload, *shown], **hidden, **busy
+            friendly(show_example), side, [sources.upload, *shown], **hidden, **busy
         ),
-        side.input(
-            friendly(show_size), [board.session, side, picked], shown, api_name="resize", **busy
-        ),
+        side.input(friendly(show_size), [board.session, side], shown, api_name="resize", **busy),
         sources.codes.upload(
             friendly(show_codes),
-            [sources.codes, picked],
+            sources.codes,
             [sources.upload, *shown],
             api_name="decode",
             **busy,
         ),
         sources.inbox.change(
-            friendly(show_sent),
-            [sources.inbox, picked],
-            [sources.upload, *shown],
-            **hidden,
-            **busy,
+            friendly(show_sent), sources.inbox, [sources.upload, *shown], **hidden, **busy
         ),
     )
 
 
 def _connect_grid(
     studio: Studio,
-    answer: Callable[[Session, int], list[Any]],
+    answer: Callable[[Session], list[Any]],
     board: Board,
-    picked: gr.State,
-) -> None:
-    """Clicks and strokes on the code grid."""
+) -> tuple[gr.events.Dependency, ...]:
+    """Clicks and strokes on the code grid -> the events that change the picture."""
 
     def pick(event: gr.EventData, session: Session) -> tuple[int, str]:
         code = check_code(event._data.get("code"), studio.codebook_size)
         return code, panels.code_card(studio, session, code)
 
     def handler(edit: Edit) -> Callable:
-        def change(event: gr.EventData, session: Session, picked: int) -> Any:
-            return answer(edit(session, event._data or {}), picked)
+        def change(event: gr.EventData, session: Session) -> Any:
+            return answer(edit(session, event._data or {}))
 
         return friendly(change)
 
     board.grid.look(
         friendly(pick),
         board.session,
-        [picked, board.card],
+        [board.picked, board.card],
         show_progress="hidden",
         trigger_mode="always_last",
-        api_visibility="private",
+        **QUICK,
     )
-    for name, edit in edits(studio).items():
+    return tuple(
         getattr(board.grid, name)(
             handler(edit),
-            [board.session, picked],
+            board.session,
             board.shown,
             show_progress="hidden",
-            api_visibility="private",
             trigger_mode="multiple",  # each stroke counts, however fast they follow
-            **HEAVY,
+            **PRIVATE,
         )
+        for name, edit in edits(studio).items()
+    )

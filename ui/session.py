@@ -16,22 +16,13 @@ import torch
 from PIL import Image
 
 from ui.studio import Studio
-from vqgan.grids import Grid, IndexFile, decode_grid
+from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
-from vqgan.metrics import bits_per_pixel, code_bytes, psnr, ssim
-from vqgan.rebuild import perceptual_distance, rebuild
+from vqgan.metrics import bits_per_pixel, code_bytes
+from vqgan.rebuild import Closeness, at_size, measure, through
 
 SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
 UNDO_STEPS = 100
-
-
-@dataclass(frozen=True)
-class Closeness:
-    """How near the picture now shown is to the original."""
-
-    psnr: float  # dB, inf where equal
-    ssim: float
-    distance: float  # shift-tolerant LPIPS
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,6 @@ class Session:
     result: Image.Image  # the decode of `indices`
     codebook_size: int
     original: Image.Image | None = None  # scaled to the working size
-    closeness: Closeness | None = None
     source: str | None = None  # the visitor's file, to open again at another size
     name: str = "picture"
     file_bytes: int | None = None
@@ -81,19 +71,18 @@ def open_picture(
     """Encode and decode a file at working size `side` (a key of SIDES)."""
     if side not in SIDES:
         raise ValueError(f"the working size is {side!r}: choose {', '.join(SIDES)}")
-    found = rebuild(studio.vqgan, studio.metric, open_image(source), SIDES[side])
-    indices = found.indices.numpy()
+    original, capped = at_size(open_image(source), SIDES[side])
+    result, indices = through(studio.vqgan, original)
     return Session(
-        indices=indices,
-        encoded=indices,
-        result=found.image,
+        indices=indices.numpy(),
+        encoded=indices.numpy(),
+        result=result,
         codebook_size=studio.codebook_size,
-        original=found.original,
-        closeness=Closeness(found.psnr, found.ssim, found.distance),
+        original=original,
         source=str(source),
         name=file_stem(name or source),
         file_bytes=Path(source).stat().st_size,
-        capped=found.capped,
+        capped=capped,
     )
 
 
@@ -102,7 +91,7 @@ def open_codes(studio: Studio, file: IndexFile, name: str) -> Session:
     return Session(
         indices=file.indices,
         encoded=file.indices,
-        result=decode_grid(studio.vqgan, file.indices, file.size),
+        result=studio.decode(file.indices, file.size),
         codebook_size=studio.codebook_size,
         name=file_stem(name),
     )
@@ -115,7 +104,7 @@ def file_stem(name: str | os.PathLike) -> str:
 
 
 def redraw(studio: Studio, session: Session, indices: Grid) -> Session:
-    """The session with other codes, decoded and measured, and the old ones kept for `undo`."""
+    """The session with other codes, decoded, and the old ones kept for `undo`."""
     if np.array_equal(indices, session.indices):
         return session
     history = (*session.history, session.indices)[-UNDO_STEPS:]
@@ -131,17 +120,14 @@ def undo(studio: Studio, session: Session) -> Session:
 
 
 def _shown(studio: Studio, session: Session) -> Session:
-    result = decode_grid(studio.vqgan, session.indices, session.size)
-    closeness = None if session.original is None else measure(studio, session.original, result)
-    return replace(session, result=result, closeness=closeness)
+    return replace(session, result=studio.decode(session.indices, session.size))
 
 
-def measure(studio: Studio, original: Image.Image, result: Image.Image) -> Closeness:
-    """How near two RGB pictures of one size are."""
-    with torch.inference_mode():
-        x, x_hat = (to_tensor(image).to(studio.device) for image in (original, result))
-        distance = perceptual_distance(studio.metric, x, x_hat)
-        return Closeness(float(psnr(x, x_hat)), float(ssim(x, x_hat)), distance)
+def closeness(studio: Studio, session: Session) -> Closeness | None:
+    """How near the picture now shown is to the original; None without one. As slow as decoding."""
+    if session.original is None:
+        return None
+    return measure(studio.metric, session.original, session.result)
 
 
 def latents(studio: Studio, image: Image.Image) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
+from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
 from vqgan.perceptual import PerceptualLoss
+
+KEPT, KEPT_PIXELS = 200, 256 * 256  # decoded pictures kept, each of at most so many: 40 MB in all
 
 
 class Bundle(Protocol):
@@ -22,6 +27,7 @@ class Bundle(Protocol):
     name: str
     vqgan: VQGAN
     prior: Any
+    decoders: dict[str, VQGAN]
     card: dict
     path: Path
     tokenizer_id: str
@@ -29,12 +35,13 @@ class Bundle(Protocol):
 
 @dataclass(frozen=True)
 class Studio:
-    """The models of one running app. Nothing in here changes after it is built."""
+    """The models of one running app. They never change; `decode` remembers what it gave."""
 
     bundle: Bundle
     metric: PerceptualLoss
     device: str = "cpu"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _decoded: OrderedDict = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @property
     def vqgan(self) -> VQGAN:
@@ -48,6 +55,20 @@ class Studio:
     @property
     def codebook_size(self) -> int:
         return self.vqgan.config.codebook_size
+
+    def decode(self, grid: Grid, size: tuple[int, int]) -> Image.Image:
+        """The picture of a grid. The last small ones are kept: undo and "start over" come back."""
+        if size[0] * size[1] > KEPT_PIXELS:
+            return decode_grid(self.vqgan, grid, size)
+        key = (size, grid.shape, grid.tobytes())
+        with self._lock:
+            known = self._decoded.pop(key, None)
+        picture = known or decode_grid(self.vqgan, grid, size)
+        with self._lock:
+            self._decoded[key] = picture  # now the newest
+            if len(self._decoded) > KEPT:
+                self._decoded.popitem(last=False)
+        return picture
 
     @cached_property
     def blank_code(self) -> int:

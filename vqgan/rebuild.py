@@ -5,6 +5,7 @@ What the app's Reconstruct tab and `python -m vqgan.reconstruct` share.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,15 @@ from vqgan.model import VQGAN, reconstruct
 from vqgan.perceptual import MINIMUM_SIDE, PerceptualLoss
 
 NATIVE_LIMIT = 768  # longest side of a "native" reconstruction: memory grows with the pixels
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How near one picture is to another."""
+
+    psnr: float  # dB, inf where equal
+    ssim: float
+    distance: float  # shift-tolerant LPIPS
 
 
 @dataclass(frozen=True)
@@ -44,29 +54,49 @@ def rebuild(
     padded to a multiple of f with its own edge, and the result cropped back. Figures are those of
     the 8-bit pictures returned. Model and metric must be on one device, in eval mode.
     """
+    original, capped = at_size(image, side)
+    result, indices = through(vqgan, original)
+    near = measure(metric, original, result)
+    return Reconstruction(
+        original=original,
+        image=result,
+        indices=indices,
+        psnr=near.psnr,
+        ssim=near.ssim,
+        distance=near.distance,
+        distinct_codes=int(indices.unique().numel()),
+        bits_per_pixel=bits_per_pixel(
+            indices.numel(), vqgan.config.codebook_size, math.prod(original.size)
+        ),
+        capped=capped,
+    )
+
+
+def at_size(image: Image.Image, side: int | None) -> tuple[Image.Image, bool]:
+    """(RGB picture, its longest side `side` pixels; whether a "native" one had to be capped)."""
     capped = side is None and max(image.size) > NATIVE_LIMIT
+    image = image.convert("RGB")
     if capped:
-        side = NATIVE_LIMIT
-    original = image.convert("RGB") if side is None else fit(image.convert("RGB"), side)
+        return fit(image, NATIVE_LIMIT), True
+    return (image if side is None else fit(image, side)), False
+
+
+def through(vqgan: VQGAN, original: Image.Image) -> tuple[Image.Image, Tensor]:
+    """An RGB picture through the model -> (the same size, its codes (h, w) int64 on the CPU)."""
     device = next(vqgan.parameters()).device
-    x = to_tensor(original)
-    padded, (height, width) = pad_to_multiple(x, vqgan.config.downsampling)
+    padded, (height, width) = pad_to_multiple(to_tensor(original), vqgan.config.downsampling)
     with torch.inference_mode():
         output, indices = reconstruct(vqgan, padded.to(device))
-        result = to_image(output[..., :height, :width])
-        x, x_hat = x.to(device), to_tensor(result).to(device)
-        codebook_size = vqgan.config.codebook_size
-        return Reconstruction(
-            original=original,
-            image=result,
-            indices=indices[0].cpu(),
-            psnr=float(psnr(x, x_hat)),
-            ssim=float(ssim(x, x_hat)),
-            distance=perceptual_distance(metric, x, x_hat),
-            distinct_codes=int(indices.unique().numel()),
-            bits_per_pixel=bits_per_pixel(indices.numel(), codebook_size, height * width),
-            capped=capped,
-        )
+        return to_image(output[..., :height, :width]), indices[0].cpu()
+
+
+def measure(metric: PerceptualLoss, original: Image.Image, result: Image.Image) -> Closeness:
+    """How near two RGB pictures of one size are."""
+    device = next(metric.parameters()).device
+    with torch.inference_mode():
+        x, x_hat = (to_tensor(image).to(device) for image in (original, result))
+        distance = perceptual_distance(metric, x, x_hat)
+        return Closeness(float(psnr(x, x_hat)), float(ssim(x, x_hat)), distance)
 
 
 def perceptual_distance(metric: PerceptualLoss, x: Tensor, x_hat: Tensor) -> float:

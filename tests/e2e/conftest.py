@@ -206,6 +206,13 @@ class Visit:
             "old => document.querySelectorAll('#slider img')[1].src != old", arg=sources[1]
         )
 
+    def says(self, selector: str, text: str) -> None:
+        """Wait until an element says this: figures follow their picture a little later."""
+        self.page.wait_for_function(
+            "([query, text]) => document.querySelector(query)?.innerText.includes(text)",
+            arg=[selector, text],
+        )
+
     def sources(self) -> list[str]:
         return self.page.eval_on_selector_all("#slider img", "all => all.map(i => i.src)")
 

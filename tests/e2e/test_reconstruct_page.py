@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 
@@ -12,10 +13,12 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from prior.likelihood import bits_per_cell
 from ui.examples import EXAMPLES
-from vqgan.grids import IndexFile, decode_grid, paint
+from vqgan.grids import IndexFile, decode_grid, paint, shuffle
 from vqgan.images import open_image, to_image, to_tensor
 from vqgan.metrics import code_bytes
+from vqgan.rebuild import measure as closeness
 from vqgan.rebuild import rebuild
 
 
@@ -68,8 +71,9 @@ def test_an_uploaded_picture_comes_back_as_its_decode(visit, studio, tmp_path):
     page.page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalHeight == 80")
     before, after = page.images()
     assert close(before, expected.original) and close(after, expected.image)
-    ratio = page.page.locator("[data-tile=ratio]").inner_text()
-    assert f"{path.stat().st_size / code_bytes(160, studio.codebook_size):.3g}" in ratio
+    ratio = path.stat().st_size / code_bytes(160, studio.codebook_size)
+    page.says("[data-tile=ratio] b", f"{ratio:.3g}")
+    page.says("[data-tile=psnr] b", f"{expected.psnr:.1f}")
     page.page.click("text=Take it with you")
     with page.page.expect_download() as download:
         page.page.click("#png")
@@ -134,9 +138,12 @@ def test_erase_paints_white_and_shuffle_keeps_the_codes(visit, studio, example):
     assert page.code_at(8, 8) == studio.blank_code
     page.after(lambda: page.page.click("#code-grid [data-act=restore]"))
     assert page.code_at(8, 8) == example.indices[8, 8]
-    distinct = page.page.inner_text("[data-tile=codes] b")
+    page.says("[data-tile=codes] b", f"{example.distinct_codes}")
     page.after(lambda: page.page.click("#code-grid [data-act=shuffle]"), "shuffle")
-    assert page.page.inner_text("[data-tile=codes] b") == distinct
+    grid = shuffle(example.indices.numpy(), seed=2)
+    near = closeness(studio.metric, example.original, decode_grid(studio.vqgan, grid))
+    page.says("[data-tile=psnr] b", f"{near.psnr:.1f}")
+    page.says("[data-tile=codes] b", f"{example.distinct_codes}")
     moved = [page.code_at(r, c) != example.indices[r, c] for r in range(0, 16, 3) for c in (2, 9)]
     assert any(moved)
 
@@ -145,7 +152,7 @@ def test_a_larger_working_size_gives_more_codes(visit):
     page = visit()
     page.after(lambda: page.page.click("#side label:has-text('256')"))
     page.page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalWidth == 256")
-    assert "1024" in page.page.inner_text("[data-tile=codes]")  # 32 x 32 cells
+    page.says("[data-tile=codes]", "1024")  # 32 x 32 cells
 
 
 def test_codes_go_out_and_come_back(visit, tmp_path):
@@ -164,7 +171,7 @@ def test_codes_go_out_and_come_back(visit, tmp_path):
     page.page.click("text=Take it with you")
     page.after(lambda: page.choose("#open-codes", path))
     assert np.array_equal(page.images()[1], painted)
-    assert "without their picture" in page.page.inner_text("#figures")
+    page.says("#figures", "without their picture")
 
 
 def test_bad_files_are_answered_with_a_sentence(visit, studio, tmp_path):
@@ -243,3 +250,34 @@ def test_a_phone_scrolls_in_one_direction_only(visit, studio):
         page.page.locator(fold).first.click()
     page.page.wait_for_selector("#how-reconstruct .katex-display")
     assert page.page.evaluate(width) == 390
+
+
+def test_the_surprise_map_tells_bits_and_follows_the_brush(visit, studio, example):
+    page = visit()
+    map_ = page.page.locator("#surprise img")
+    if studio.bundle.prior is None:
+        assert map_.count() == 0
+        return
+    bits = bits_per_cell(studio.bundle.prior, example.indices[None], stride=4)[0]
+    map_.scroll_into_view_if_needed()
+    box = map_.bounding_box()
+    assert abs(box["width"] - box["height"]) < 1  # 16 x 16 cells
+    spot = [box[k] + (n + 0.5) * box[s] / 16 for k, s, n in (("x", "width", 9), ("y", "height", 7))]
+    page.page.mouse.move(*spot)
+    code = int(example.indices[7, 9])
+    told = page.page.inner_text("#surprise .cg-tip")
+    assert abs(float(told.split()[0]) - float(bits[7, 9])) < 0.11
+    assert told.endswith(f"bits · code {code} · row 8, column 10")
+    page.page.mouse.click(*spot)
+    page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+    page.tool("paint")  # the brush took the code
+    other = map_.get_attribute("src")
+    page.after(lambda: page.click(0, 0))
+    page.page.wait_for_function(
+        "old => document.querySelector('#surprise img').src != old", arg=other
+    )
+    cells = json.loads(map_.get_attribute("data-cells"))
+    assert cells["codes"][0][0] == code and cells["codes"][7][9] == code
+    grid = paint(example.indices.numpy(), [(0, 0)], code)
+    bits = bits_per_cell(studio.bundle.prior, torch.from_numpy(grid)[None], stride=4)[0]
+    assert np.allclose(cells["bits"], bits, atol=0.11)

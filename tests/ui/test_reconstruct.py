@@ -107,12 +107,13 @@ def test_the_sheet_of_codes_holds_every_code_once_in_its_place(studio):
     assert np.array_equal(place, studio.cells()[17])
 
 
-def test_the_figures_are_those_of_the_session(opened):
-    html = panels.tiles(opened)
+def test_the_figures_are_those_of_the_session(studio, opened):
+    near = sessions.closeness(studio, opened)
+    html, _ = reconstruct._figures(studio, opened)
     for figure in (
-        f"<b>{opened.closeness.psnr:.1f}<i>dB",
-        f"<b>{opened.closeness.ssim:.3f}<",
-        f"<b>{opened.closeness.distance:.3f}<",
+        f"<b>{near.psnr:.1f}<i>dB",
+        f"<b>{near.ssim:.3f}<",
+        f"<b>{near.distance:.3f}<",
         f"<b>{opened.distinct}<",
         f"<b>{256 * 6 / 128**2:.3f}<",
         f"<b>{opened.file_bytes / 192:.3g}<i>",
@@ -121,20 +122,23 @@ def test_the_figures_are_those_of_the_session(opened):
 
 
 def test_a_picture_that_was_capped_and_codes_without_one_are_said(studio, opened):
-    assert 'data-tile="psnr"' in panels.tiles(opened) and "scaled down" not in panels.tiles(opened)
+    near = sessions.closeness(studio, opened)
+    html = panels.tiles(opened, near)
+    assert 'data-tile="psnr"' in html and "scaled down" not in html
+    assert "scaled down" in panels.tiles(replace(opened, capped=True), near)
     bare = sessions.open_codes(studio, IndexFile(opened.indices, (128, 128)), "x")
-    assert 'data-tile="psnr"' not in panels.tiles(bare)
-    assert "without their picture" in panels.tiles(bare)
+    html, error = reconstruct._figures(studio, bare)
+    assert 'data-tile="psnr"' not in html and "without their picture" in html and not error
 
 
 def test_the_error_map_is_dark_where_equal_and_bright_where_wrong(opened):
     same = replace(opened, result=opened.original)
-    assert (unpack(source(panels.error_map(same))) == panels.ERROR_COLOURS[0]).all()
+    assert (unpack(source(panels.error_map(same))) == panels.COLOURS[0]).all()
     pixels = np.asarray(opened.original).copy()
     pixels[5, 7] ^= 0x80  # off by half the range
     wrong = unpack(source(panels.error_map(replace(opened, result=Image.fromarray(pixels)))))
-    assert (wrong[5, 7] == panels.ERROR_COLOURS[-1]).all()
-    assert (wrong[5, 8] == panels.ERROR_COLOURS[0]).all()
+    assert (wrong[5, 7] == panels.COLOURS[-1]).all()
+    assert (wrong[5, 8] == panels.COLOURS[0]).all()
 
 
 def test_the_card_counts_a_code_and_names_its_neighbours(studio, opened):

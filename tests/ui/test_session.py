@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ui import session as sessions
+from ui import studio as studios
 from vqgan.grids import IndexFile, decode_grid
+from vqgan.images import open_image
 from vqgan.metrics import code_bytes
+from vqgan.rebuild import rebuild
 
 
 @pytest.fixture
@@ -33,9 +37,10 @@ def test_a_picture_keeps_its_aspect_and_is_measured(studio, picture, opened):
     assert opened.bytes == code_bytes(160, 64) == 120
     assert opened.bits_per_pixel == pytest.approx(160 * 6 / (128 * 77))
     assert not opened.edited and not opened.capped
-    near = sessions.measure(studio, opened.original, opened.result)
+    near = sessions.closeness(studio, opened)
+    whole = rebuild(studio.vqgan, studio.metric, open_image(picture), 128)
     assert (near.psnr, near.ssim, near.distance) == pytest.approx(
-        (opened.closeness.psnr, opened.closeness.ssim, opened.closeness.distance), rel=1e-5
+        (whole.psnr, whole.ssim, whole.distance), rel=1e-5
     )
 
 
@@ -56,7 +61,7 @@ def test_redraw_decodes_and_undo_restores_the_bytes(studio, opened):
     assert opened.indices[0, 0] != changed[0, 0]  # the old value is untouched
     expected = decode_grid(studio.vqgan, changed, opened.size)
     assert edited.result.tobytes() == expected.tobytes()
-    assert edited.closeness.psnr != opened.closeness.psnr
+    assert sessions.closeness(studio, edited).psnr != sessions.closeness(studio, opened).psnr
     back = sessions.undo(studio, edited)
     assert back.result.tobytes() == opened.result.tobytes() and not back.history
     assert sessions.undo(studio, back) is back
@@ -77,10 +82,10 @@ def test_undo_forgets_what_lies_far_back(studio, opened, monkeypatch):
 def test_codes_without_a_picture(studio):
     grid = np.arange(12).reshape(3, 4)
     session = sessions.open_codes(studio, IndexFile(grid, (30, 20)), "some.npz")
-    assert session.size == (30, 20) and session.original is None and session.closeness is None
+    assert session.size == (30, 20) and session.original is None
     assert session.name == "some"
     edited = sessions.redraw(studio, session, grid[::-1].copy())
-    assert edited.size == (30, 20) and edited.closeness is None
+    assert edited.size == (30, 20) and sessions.closeness(studio, edited) is None
 
 
 def test_download_names_are_safe():
@@ -91,5 +96,30 @@ def test_download_names_are_safe():
 
 
 def test_equal_pictures_are_infinitely_close(studio, opened):
-    near = sessions.measure(studio, opened.original, opened.original)
+    near = sessions.closeness(studio, replace(opened, result=opened.original))
     assert math.isinf(near.psnr) and near.ssim == pytest.approx(1) and near.distance < 1e-6
+
+
+def test_undo_and_start_over_decode_nothing_again(studio, opened, monkeypatch):
+    grids = [np.full_like(opened.indices, code) for code in (5, 6)]
+    one, two = (sessions.redraw(studio, opened, grid).result.tobytes() for grid in grids)
+    assert one != two
+    decoded = []
+    monkeypatch.setattr(studios, "decode_grid", lambda *of: decoded.append(of) or decode_grid(*of))
+    session = sessions.redraw(studio, sessions.redraw(studio, opened, grids[0]), grids[1])
+    back = sessions.undo(studio, session)
+    assert back.result.tobytes() == one and not decoded
+    # The same codes cropped to another size are another picture.
+    assert studio.decode(grids[0], (100, 70)).size == (100, 70) and len(decoded) == 1
+
+
+def test_the_oldest_of_the_kept_pictures_goes(studio, opened, monkeypatch):
+    monkeypatch.setattr(studios, "KEPT", 3)
+    with studio._lock:
+        studio._decoded.clear()
+    decoded = []
+    monkeypatch.setattr(studios, "decode_grid", lambda *of: decoded.append(of) or decode_grid(*of))
+    for code in (1, 2, 3, 1, 4, 1, 2):  # 4 drives out 2, the one not asked for longest
+        studio.decode(np.full_like(opened.indices, code), opened.size)
+    assert [int(grid[0, 0]) for _, grid, _ in decoded] == [1, 2, 3, 4, 2]
+    assert len(studio._decoded) == 3

@@ -1,0 +1,87 @@
+"""Extra decoders of a bundle, each trained with one loss off: `python -m checkpoints.decoders RUN
+BUNDLE NAME`.
+
+They show what that loss does. RUN must have been trained with `--init BUNDLE --freeze-encoder`, so
+that all decoders read the same codes. The file is BUNDLE/decoders/NAME.safetensors (fp16), its
+entry in config.json says what was off, for how long it was trained, and by which command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+from pathlib import Path
+
+from checkpoints.bundle import (
+    DECODER,
+    DECODERS,
+    find,
+    pack,
+    read_card,
+    tokenizer_id,
+    write,
+    write_card,
+)
+from checkpoints.export import described
+from training.checkpoint import load as load_checkpoint
+from training.flags import fail
+from vqgan.model import VQGAN, VQGANConfig
+
+OFF = {"perceptual": "perceptual_weight", "gan": "gan_weight"}  # what can be off -> its flag
+
+
+def export(run: Path, bundle: Path, name: str) -> dict:
+    """Write BUNDLE/decoders/NAME.safetensors from RUN's averaged weights -> its entry in the card.
+
+    ValueError if the run is another model, moved the tokenizer, or had every loss on.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"NAME is {name!r}: use small letters, digits and hyphens")
+    bundle = find(bundle)
+    card, state = read_card(bundle), load_checkpoint(run / "last.pt")
+    try:
+        if state["config"]["model"] != card["vqgan"]:
+            raise ValueError(f"the model of {run} has another shape than that of {bundle}")
+        model = VQGAN(VQGANConfig(**state["config"]["model"]))
+        model.load_state_dict(state["task"]["ema"]["shadow"])
+        train = state["config"]["train"]
+        off = [loss for loss, weight in OFF.items() if train[weight] == 0]
+        entry = {"off": off, "tokenizer_id": tokenizer_id(model), **described(state)}
+    except (KeyError, TypeError, RuntimeError) as error:
+        first = " ".join(str(error).splitlines()[:2])
+        raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error
+    if entry["tokenizer_id"] != card["tokenizer_id"]:
+        raise ValueError(
+            f"the encoder or codebook of {run} is not that of {bundle}: train with --init {bundle} "
+            "--freeze-encoder"
+        )
+    if not off:
+        flags = " or ".join(f"--{weight.replace('_', '-')} 0" for weight in OFF.values())
+        raise ValueError(f"{run} had every loss on: train with {flags}")
+    data = pack({k: v for k, v in model.state_dict().items() if k.startswith(DECODER)})
+    (bundle / DECODERS).mkdir(exist_ok=True)
+    write(bundle / DECODERS / f"{name}.safetensors", data)
+    card["decoders"] = card.get("decoders", {}) | {name: entry}
+    hashes = {f"{DECODERS}/{name}.safetensors": hashlib.sha256(data).hexdigest()}
+    card["sha256"] = card.get("sha256", {}) | hashes
+    write_card(bundle, card)
+    return entry
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="python -m checkpoints.decoders", description=__doc__)
+    p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
+    p.add_argument("bundle", metavar="BUNDLE", type=Path, help="name or folder of the bundle")
+    p.add_argument("name", metavar="NAME", help="such as no-perceptual")
+    args = p.parse_args(argv)
+    try:
+        entry = export(**vars(args))
+    except (ValueError, OSError) as error:
+        fail(error)
+    print(f"{args.name}: without {' and '.join(entry['off'])}, {entry['steps']:,} steps", end="")
+    print(f", {entry['hours']} hours")
+
+
+if __name__ == "__main__":
+    main()

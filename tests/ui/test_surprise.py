@@ -1,0 +1,102 @@
+"""The surprise map: its pixels and figures are those of the prior, on the picture now shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from prior.likelihood import bits_per_cell
+from prior.model import GPT, PriorConfig
+from ui import page, surprise
+from ui import session as sessions
+from ui.examples import EXAMPLES
+from ui.panels import COLOURS, colours
+from ui.studio import Studio
+
+
+@pytest.fixture(scope="module")
+def reader(studio, tmp_path_factory) -> Studio:
+    """The tiny studio with a prior of 16 x 16 codes that has opinions."""
+    torch.manual_seed(0)
+    prior = GPT(PriorConfig(codebook_size=64, layers=1, heads=2, dim=16)).eval()
+    prior.requires_grad_(False).wte.weight.mul_(40)
+    path = tmp_path_factory.mktemp("read")
+    checkpoints.save(path, name="tiny", vqgan=studio.vqgan, card={}, prior=prior)
+    return Studio(checkpoints.load(path), studio.metric, "cpu")
+
+
+@pytest.fixture(scope="module")
+def opened(reader):
+    return sessions.open_picture(reader, EXAMPLES[0].path, "128")
+
+
+def shown(html: str) -> dict:
+    return json.loads(unescape(re.search(r'data-cells="([^"]+)"', html)[1]))
+
+
+def test_each_cell_has_its_bits_and_its_colour(reader, opened):
+    html = surprise.panel(reader, opened)
+    grid = torch.from_numpy(opened.indices)[None]
+    bits = bits_per_cell(reader.bundle.prior, grid)[0].numpy()
+    assert bits.std() > 0.5  # a map with something to see
+    cells = shown(html)
+    assert cells["codes"] == opened.indices.tolist()
+    assert np.allclose(cells["bits"], bits, atol=0.06)
+    url = re.search(r'src="data:image/png;base64,([^"]+)"', html)[1]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(url))))
+    assert np.array_equal(pixels, colours(bits / (1.5 * math.log2(64))))
+    for figure in (
+        f"{bits.sum():,.0f} bits in all",
+        f"{bits.mean():.1f} a code",
+        "each would cost 6",
+    ):
+        assert figure in html
+
+
+def test_a_painted_code_is_a_surprise_of_its_own(reader, opened):
+    bits = np.array(shown(surprise.panel(reader, opened))["bits"])
+    code = int((opened.indices[4, 4] + 1) % 64)
+    painted = opened.indices.copy()
+    painted[4, 4] = code
+    after = shown(surprise.panel(reader, replace(opened, indices=painted)))
+    assert after["codes"][4][4] == code
+    changed = np.array(after["bits"]) != bits
+    assert changed[4, 4] and not changed.ravel()[: 4 * 16 + 4].any()  # those before it do not know
+
+
+def test_the_scale_ends_are_the_darkest_and_the_brightest():
+    pixels = colours(np.array([[-1.0, 0.0, 1.0, 7.0]]))
+    assert np.array_equal(pixels[0], COLOURS[[0, 0, -1, -1]])
+
+
+def test_grids_of_another_size_are_said(reader, opened):
+    small = surprise.panel(reader, replace(opened, indices=opened.indices[:10]))
+    assert "this picture has 10 × 16" in small and "data-cells" not in small
+    large = sessions.open_picture(reader, EXAMPLES[0].path, "256")
+    offer = surprise.panel(reader, large)
+    assert "32 × 32 codes" in offer and "data-measure" in offer and "data-cells" not in offer
+    asked = shown(surprise.panel(reader, large, asked=True))
+    grid = torch.from_numpy(large.indices)[None]
+    bits = bits_per_cell(reader.bundle.prior, grid, stride=surprise.STRIDE)[0].numpy()
+    assert np.allclose(asked["bits"], bits, atol=0.06)
+    huge = replace(opened, indices=np.zeros((200, 100), np.int64))
+    assert "16384 are the most" in surprise.panel(reader, huge)
+
+
+def components(studio: Studio) -> list[str]:
+    return [c["props"].get("elem_id") for c in page.build(studio).get_config_file()["components"]]
+
+
+def test_there_is_no_map_without_a_prior(studio, reader):
+    assert "surprise" in components(reader) and "surprise" not in components(studio)
