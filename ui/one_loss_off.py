@@ -31,7 +31,7 @@ add(
             "你的图片的同一组码,由不同的解码器画出。训练它们时编码器和码本保持不变,"
             "因此只有解码器不同。",
         ),
-        "off.full": ("All losses", "全部损失"),
+        "off.full": ("As shipped", "附带的解码器"),
         "off.perceptual": ("Perceptual loss off", "去掉感知损失"),
         "off.gan": ("GAN off (λ = 0)", "去掉 GAN(λ = 0)"),
         "off.perceptual-gan": ("Pixels only", "仅像素损失"),
