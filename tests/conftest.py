@@ -1,5 +1,7 @@
 """Tiny models that every test can afford, and where the fixture pictures lie."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,10 @@ import torch
 from vqgan.model import VQGAN, VQGANConfig
 
 torch.set_num_threads(2)
+
+# Uploads lie under the hash of their content: another app that ends would take equal ones along.
+UPLOADS = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")
+os.environ.setdefault("GRADIO_TEMP_DIR", UPLOADS.name)
 
 TINY = VQGANConfig(
     resolution=32,

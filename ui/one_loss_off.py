@@ -46,8 +46,8 @@ add(
         ),
         "off.original": ("Your picture", "你的图片"),
         "off.near": (
-            "PSNR {psnr} dB, perceptual distance {distance}",
-            "峰值信噪比 {psnr} dB,感知距离 {distance}",
+            "PSNR {psnr} dB, perceptual distance {distance}.",
+            "峰值信噪比 {psnr} dB,感知距离 {distance}。",
         ),
     }
 )
@@ -100,7 +100,7 @@ def _near(studio: Studio, session: Session, picture: Image.Image) -> str:
     if session.original is None:
         return ""
     near = measure(studio.metric, session.original, picture)
-    return both("off.near", psnr=f"{near.psnr:.1f}", distance=f"{near.distance:.3f}") + "."
+    return both("off.near", psnr=f"{near.psnr:.1f}", distance=f"{near.distance:.3f}")
 
 
 def _figure(marks: str, title: str, picture: Image.Image, note: str) -> str:

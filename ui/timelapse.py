@@ -26,9 +26,9 @@ add(
     {
         "timelapse.title": ("How it learned", "它是怎样学会的"),
         "timelapse.note": (
-            "Held-out pictures, each above what came back of it, and beside them every code, decoded "
-            "as the model then stood (blank while there were no codes yet). Drag from the first "
-            "minutes to the last hour.",
+            "Held-out pictures, each above what came back of it, and beside them every code, "
+            "decoded as the model then stood (blank while there were no codes yet). Drag from the "
+            "first minutes to the last hour.",
             "每张未参与训练的图片下方是它的重建结果,右边是当时的模型解码出的全部码"
             "(尚无码本时为空白)。拖动滑块,从最初几分钟到最后一小时。",
         ),
