@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,26 +23,14 @@ from tqdm import tqdm
 import checkpoints
 from bench.judge import CARD, FILES
 from checkpoints.bundle import write
+from prior.nearest import FILE, Found, Training
 from training import flags
 from vqgan import dataset
 from vqgan.images import to_image
 from vqgan.model import VQGAN, reconstruct
 
 PERCENT = 1.0
-INDEX = "training.npz"  # of prior.nearest, in the bundle's folder
 MEASURED = 400  # training pictures that say how many copies are found
-
-
-class Near(Protocol):
-    """A training picture near another one, as `prior.nearest` gives it."""
-
-    name: str
-    distance: float
-    thumbnail: np.ndarray
-
-
-class Index(Protocol):
-    def nearest(self, picture: np.ndarray, count: int = 1) -> list[Near]: ...
 
 
 class Twin(NamedTuple):
@@ -50,20 +38,16 @@ class Twin(NamedTuple):
 
     title: str
     picture: Image.Image
-    near: Near
+    near: Found
 
 
-def load_index(bundle: checkpoints.Bundle) -> Index | None:
+def load_index(bundle: checkpoints.Bundle) -> Training | None:
     """The bundle's training pictures, if it has them."""
-    path = bundle.path / INDEX
-    if not path.is_file():
-        return None
-    from prior.nearest import Training
-
-    return Training.load(path)
+    path = bundle.path / FILE
+    return Training.load(path) if path.is_file() else None
 
 
-def twins(index: Index, pictures: Iterable[tuple[str, Image.Image]]) -> list[Twin]:
+def twins(index: Training, pictures: Iterable[tuple[str, Image.Image]]) -> list[Twin]:
     """Each picture beside its nearest training picture, nearest pair first."""
     found = [Twin(title, image, index.nearest(np.array(image))[0]) for title, image in pictures]
     return sorted(found, key=lambda twin: twin.near.distance)
@@ -86,7 +70,7 @@ def spread(pictures: list[dataset.Picture], count: int) -> list[dataset.Picture]
     return [pictures[i] for i in picks]
 
 
-def calibrate(vqgan: VQGAN, index: Index, pictures: list[dataset.Picture]) -> dict:
+def calibrate(vqgan: VQGAN, index: Training, pictures: list[dataset.Picture]) -> dict:
     """The distance below which a picture is a copy, and how many true copies it finds."""
     icons = [p for p in pictures if p.row and p.row["kind"] == "icon"]
     held_out = [p for p in icons if p.split == "val"]
@@ -119,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         bundle, card = checkpoints.load(args.bundle), args.judge / CARD
         index = load_index(bundle)
         if index is None:
-            raise ValueError(f"{bundle.path} has no {INDEX}: python -m prior.nearest makes it")
+            raise ValueError(f"{bundle.path} has no {FILE}: python -m prior.nearest makes it")
         content = json.loads(card.read_text(encoding="utf-8"))
         content["copies"] = calibrate(bundle.vqgan, index, dataset.scan(args.data))
         write(card, (json.dumps(content, indent=1) + "\n").encode())
