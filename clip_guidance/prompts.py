@@ -28,6 +28,14 @@ DASHES = str.maketrans({"−": "-", "–": "-", "—": "-"})
 EXAMPLE = "write what the picture should show, such as: a red apple"
 
 
+class PromptError(ValueError):
+    """A prompt that says nothing; `reason` and `values` let a page say it in another language."""
+
+    def __init__(self, reason: str, message: str, **values: object):
+        super().__init__(message)
+        self.reason, self.values = reason, values
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One thing to go towards, or away from (negative weight)."""
@@ -38,11 +46,15 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.image is None and not any(c.isalnum() for c in self.text):
-            raise ValueError(f"{self.text[:40]!r} has no words: {EXAMPLE}")
+            part = self.text[:40]
+            raise PromptError("words", f"{part!r} has no words: {EXAMPLE}", part=part)
         if not math.isfinite(self.weight) or abs(self.weight) > MAX_WEIGHT:
-            raise ValueError(
-                f"the weight of {self.text[:40]!r} is {self.weight:g}: it must lie in "
-                f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+            part, most = self.text[:40], f"{MAX_WEIGHT:g}"
+            raise PromptError(
+                "range",
+                f"the weight of {part!r} is {self.weight:g}: it must lie in -{most} to {most}",
+                part=part,
+                most=most,
             )
 
 
@@ -74,15 +86,16 @@ def parse(text: str) -> tuple[Prompt, ...]:
     that no number follows stays in the text. Parts of weight 0 are left out.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(
-            f"the prompt has {len(text):,} characters: {MAX_CHARACTERS:,} are the most"
-        )
+        count, most = f"{len(text):,}", f"{MAX_CHARACTERS:,}"
+        message = f"the prompt has {count} characters: {most} are the most"
+        raise PromptError("long", message, count=count, most=most)
     parts = [part.strip() for part in spoken(text).split("|")]
     parts = [part for part in parts if part]
     if not parts:
-        raise ValueError(f"the prompt is empty: {EXAMPLE}")
+        raise PromptError("empty", f"the prompt is empty: {EXAMPLE}")
     if len(parts) > MAX_PARTS:
-        raise ValueError(f"the prompt has {len(parts)} parts: {MAX_PARTS} are the most")
+        message = f"the prompt has {len(parts)} parts: {MAX_PARTS} are the most"
+        raise PromptError("parts", message, count=len(parts), most=MAX_PARTS)
     prompts = tuple(prompt for prompt in map(_part, parts) if prompt.weight)
     check(prompts)
     return prompts
@@ -91,9 +104,10 @@ def parse(text: str) -> tuple[Prompt, ...]:
 def check(prompts: Sequence[Prompt]) -> None:
     """ValueError unless something has a positive weight."""
     if not any(prompt.weight > 0 for prompt in prompts):
-        raise ValueError(
+        raise PromptError(
+            "negative",
             "every weight is 0 or negative: at least one part must say what the picture should "
-            "show, with a weight above 0"
+            "show, with a weight above 0",
         )
 
 
@@ -103,7 +117,8 @@ def _part(part: str) -> Prompt:
     if not found and not BARE.fullmatch(plain):
         return Prompt(part)
     if not found or not found["text"]:
-        raise ValueError(f"{part[:40]!r} is a weight without a text: {EXAMPLE}")
+        message = f"{part[:40]!r} is a weight without a text: {EXAMPLE}"
+        raise PromptError("weight", message, part=part[:40])
     weight = found["weight"].replace(",", ".").replace(" ", "")
     return Prompt(part[: len(found["text"])], float(weight))
 
@@ -135,5 +150,6 @@ def targets(clip: Clip, prompts: Sequence[Prompt]) -> Targets:
     weights = torch.tensor([prompt.weight for prompt in prompts])
     found = Targets(torch.stack(rows).float(), (weights / weights.abs().sum()).to(rows[0].device))
     if found.direction.norm() < 1e-4:
-        raise ValueError("the parts of the prompt cancel each other: give them unequal weights")
+        message = "the parts of the prompt cancel each other: give them unequal weights"
+        raise PromptError("cancel", message)
     return found

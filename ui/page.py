@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import codebook, reconstruct, sample, theme
+from ui import codebook, reconstruct, sample, text_to_image, theme
 from ui.studio import Studio
 from ui.text import both, t, translations
 
@@ -28,6 +28,7 @@ def build(studio: Studio) -> gr.Blocks:
             reading = reconstruct.build(studio)
             codebook.build(studio, reading, tabs)
             sample.build(studio, reading, tabs)
+            text_to_image.build(studio)
     return page.queue(max_size=QUEUE)
 
 

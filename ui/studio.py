@@ -28,6 +28,7 @@ class Bundle(Protocol):
     vqgan: VQGAN
     prior: Any
     decoders: dict[str, VQGAN]
+    clip: Any  # built when it is first asked for
     card: dict
     path: Path
     tokenizer_id: str

@@ -96,7 +96,7 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    sheets = ("studio.css", "codebook.css", "sample.css")
+    sheets = ("studio.css", "codebook.css", "sample.css", "text_to_image.css")
     return "\n".join((STATIC / name).read_text("utf-8") for name in sheets)
 
 

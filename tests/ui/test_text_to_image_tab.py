@@ -1,0 +1,259 @@
+"""What the Text-to-image tab does, without a browser."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import fields
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client
+from PIL import Image
+
+from clip_guidance import record
+from clip_guidance.guide import GuidanceConfig
+from clip_guidance.modes import DrawConfig, Models, Request
+from prior.model import GPT, PriorConfig
+from tests.fakes import ColourClip
+from ui import drawing, drawing_inputs, page, text_to_image
+from ui import drawing_panel as panel
+from ui.common import Sentence
+from ui.drawing import OWN, Clips, Drawn, View
+from ui.drawing_inputs import Inputs
+from ui.studio import Studio
+
+FEW = GuidanceConfig(steps=4, cutouts=2)
+
+
+@pytest.fixture(scope="module")
+def able(studio) -> Studio:
+    """The tiny studio with a CLIP that knows colours, and a prior that takes its embeddings."""
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=64,
+        height=4,
+        width=4,
+        layers=1,
+        heads=2,
+        dim=16,
+        condition="embedding",
+        embedding_size=ColourClip.embedding_size,
+    )
+    bundle = SimpleNamespace(
+        name="tiny",
+        vqgan=studio.vqgan,
+        prior=GPT(config).eval().requires_grad_(False),
+        clip=ColourClip(),
+        card={**studio.bundle.card, "clip": {}},
+        path=studio.bundle.path,
+        tokenizer_id=studio.bundle.tokenizer_id,
+    )
+    return Studio(bundle, studio.metric, "cpu")
+
+
+@pytest.fixture(scope="module")
+def models(able) -> Models:
+    return Clips(able).models(OWN)
+
+
+def ask(mode: str = "both", prompt: str = "red", steps: int = 4) -> Request:
+    guidance = GuidanceConfig(steps=steps, cutouts=2)
+    return Request(prompt, mode, DrawConfig(candidates=3), guidance)
+
+
+def drawn(able, models, request: Request, stop_at: int | None = None) -> tuple[list[View], Drawn]:
+    stop, views = threading.Event(), []
+    for step in drawing.draw(able, models, request, OWN, stop):
+        if isinstance(step, View):
+            views.append(step)
+            if stop_at is not None and step.phase == "steps" and step.done >= stop_at:
+                stop.set()
+    return views, step
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_shown(monkeypatch):
+    monkeypatch.setattr(drawing, "SHOWN", 0.0)
+    monkeypatch.setattr(drawing, "PAINTED", 0.0)
+
+
+def test_a_run_shows_codes_then_the_best_candidate_then_steps(able, models):
+    views, result = drawn(able, models, ask())
+    phases = [v.phase for v in views]
+    assert phases == ["writing"] * phases.count("writing") + ["steps"] * 5
+    assert [v.done for v in views[-5:]] == [0, 1, 2, 3, 4] and len(views[-1].curve) == 4
+    pictures = [np.asarray(v.image) for v in views]
+    assert not np.array_equal(pictures[0], pictures[-6]), "previews of the writing differ"
+    off = np.abs(pictures[-5].astype(int) - pictures[-4]).mean()
+    assert off < 2, "the first step shows the best candidate"  # bfloat16, another batch size
+    assert result.stopped is None and result.picked == result.ranking.best
+    assert result.score == views[-1].score and len(result.frames) == 5
+
+
+def test_stop_ends_within_a_step_and_keeps_the_picture(able, models):
+    views, result = drawn(able, models, ask(steps=50), stop_at=3)
+    assert views[-1].done == 3 and result.stopped == 3 and result.state.step == 3
+    assert np.array_equal(np.asarray(result.image), np.asarray(views[-1].image))
+
+
+def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
+    stop = threading.Event()
+    stop.set()
+    *_, result = drawing.draw(able, models, ask(), OWN, stop)
+    assert result.state is None and result.stopped == 0
+    codes = result.codes.flatten().tolist()
+    assert codes[1:] == [able.blank_code] * 15  # one code was written
+
+
+def test_continue_after_stop_equals_not_having_stopped(able, models):
+    _, whole = drawn(able, models, ask(steps=6))
+    _, half = drawn(able, models, ask(steps=6), stop_at=3)
+    *views, rest = drawing.go_on(able, models, half, "red", threading.Event())
+    assert [v.done for v in views] == [4, 5, 6] and rest.stopped is None
+    assert np.array_equal(np.asarray(rest.image), np.asarray(whole.image))
+    assert rest.curve == whole.curve
+    *_, longer = drawing.go_on(able, models, rest, "red", threading.Event())
+    assert longer.state.step == 12 and longer.request.guidance.steps == 12
+
+
+def test_a_result_of_the_prior_goes_on_with_guided_steps(able, models):
+    _, result = drawn(able, models, ask("prior"))
+    assert result.state is None and result.stopped is None
+    other = (result.picked + 1) % 3
+    picked = drawing.chosen(result, other)
+    assert torch.equal(picked.codes[0], result.ranking.grids[other])
+    first, *_, end = drawing.go_on(able, models, picked, "red", threading.Event())
+    assert np.array_equal(np.asarray(first.image), np.asarray(picked.image))
+    assert end.state.step == 4 and end.picked == other
+
+
+def test_same_seed_same_picture(able, models):
+    first, again = (np.asarray(drawn(able, models, ask())[1].image) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("", "提示词为空"),
+        ("x" * 10_000, "10,000 个字符"),
+        (":1", "只有权重没有文字"),
+        ("a:-1", "都是 0 或负数"),
+        ("a:999", "权重过大"),
+        ("|".join("abcdefghijklmnopq"), "17 个部分"),
+        ("?!", "没有文字"),
+        ("red | red:-1", "互相抵消"),
+    ],
+)
+def test_a_bad_prompt_is_a_sentence_in_both_languages(able, models, prompt, sentence):
+    with pytest.raises(Sentence) as caught:
+        drawn(able, models, ask(prompt=prompt))
+    assert sentence in str(caught.value) and '<span lang="en">' in str(caught.value)
+
+
+def test_a_clip_that_cannot_be_had_is_a_sentence(able, studio):
+    with pytest.raises(Sentence, match=r"NoSuchModel.*can't be used"):
+        Clips(able).get("NoSuchModel")
+    with pytest.raises(Sentence, match="holds no CLIP"):
+        Clips(studio).get(OWN)
+
+
+def test_the_panel_shows_scores_curves_and_candidates(able, models):
+    views, result = drawn(able, models, ask())
+    live = panel.live(views[-1])
+    assert "Step 4 of 4" in live and f"{views[-1].score:.3f}" in live
+    assert live.count('data-points="4"') == 2
+    assert "Done" in panel.finished(result) and 'data-step="4"' in panel.finished(result)
+    found = panel.found(result)
+    order = [int(part.split('"')[0]) for part in found.split('data-candidate="')[1:]]
+    assert order == result.ranking.order
+    assert f'data-candidate="{result.picked}" aria-pressed="true"' in found
+    html = panel.history([result], result.number)
+    assert f'data-number="{result.number}"' in html and "red" in html
+
+
+def test_a_prompt_cannot_become_markup(able, models):
+    _, result = drawn(able, models, ask("guided", '<script>"red"'))
+    assert "<script>" not in panel.history([result], None)
+    assert "<script>" not in panel.finished(result)
+
+
+def test_the_files_remember_and_move(able, models):
+    _, result = drawn(able, models, ask(prompt="red / 红"))
+    desk = text_to_image.Desk(able, Clips(able))
+    png, gif = desk.files(result)
+    assert png.endswith("red _ 红.png")
+    request, made = record.read(png)
+    assert request == result.request and made["clip"] == OWN and "stopped" not in made
+    with Image.open(gif) as way:
+        assert way.n_frames >= 2 and way.size == (64, 64)
+    assert drawing.animation((), result.image) is None
+    still = Image.open(io.BytesIO(drawing.animation(result.frames[:1], result.image)))
+    assert still.n_frames == 2
+
+
+def values(able) -> dict:
+    """What the browser sends when nothing was changed."""
+    with gr.Blocks():
+        tab = drawing_inputs.settings(able, Clips(able))
+    return {"prompt": "red", "mode": "both", **{k: v.value for k, v in tab.items()}}
+
+
+def test_untouched_settings_are_the_defaults(able):
+    request, clip = drawing_inputs.asked(values(able))
+    assert request == Request("red") and clip == OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("seed", None, "whole number"),
+        ("seed", -1, "whole number"),
+        ("steps", 0, "steps is 0"),
+        ("steps", 2.5, "whole number"),
+        ("cutouts", float("nan"), "whole number"),
+        ("mode", "magic", "choose both"),
+        ("optimizer", "magic", "choose adam"),
+        ("prompt", None, "empty"),
+    ],
+)
+def test_nonsense_from_a_browser_is_a_sentence(able, name, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        drawing_inputs.asked(values(able) | {name: value})
+
+
+def test_a_start_picture_that_is_none_is_a_sentence(able, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="not a picture"):
+        drawing_inputs.asked(values(able) | {"picture": {"path": tmp_path / "text.png"}})
+
+
+def test_without_prior_or_clip_the_tab_says_so_and_offers_what_works(studio):
+    with gr.Blocks() as blocks:
+        text_to_image.build(studio)
+    components = blocks.get_config_file()["components"]
+    by_id = {c["props"].get("elem_id"): c["props"] for c in components}
+    assert [value for _, value in by_id["draw-mode"]["choices"]] == ["guided"]
+    assert [v for _, v in by_id["draw-clip"]["choices"]] == list(drawing.PUBLISHED)
+    shown = " ".join(str(c["props"].get("value")) for c in components)
+    assert "holds no CLIP" in shown and "has no prior" in shown
+
+
+def test_the_page_draws_continues_and_restores(able, tmp_path):
+    app = page.build(able)
+    _, url, _ = app.launch(prevent_thread_lock=True, **page.launch_options())
+    try:
+        client = Client(url, verbose=False)
+        given = values(able) | {"steps": 3, "cutouts": 2, "candidates": 2}
+        job = client.submit(*(given[f.name] for f in fields(Inputs)), api_name="/text_to_image")
+        job.result(60)
+        stages = [str(output[0]) for output in job.outputs()]
+        assert any("Step 3 of 3" in s for s in stages) and "Done" in str(job.outputs()[-2])
+        pictures = {s.split('src="')[1].split('"')[0] for s in stages if 'src="' in s}
+        assert len(pictures) > 2, "previews differ"
+    finally:
+        app.close()

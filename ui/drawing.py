@@ -1,0 +1,368 @@
+"""Pictures drawn from a text for a visitor: what was asked for, how it goes, what came out.
+
+Nothing here knows of Gradio. `draw` and `go_on` are generators that look at their `stop` event
+after every code and every step, so that a visitor who presses Stop never waits for long.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clip_guidance.guide import State, Step, decode, guide
+from clip_guidance.model import Clip, load
+from clip_guidance.modes import Models, Request, prompts, run
+from clip_guidance.prompts import PromptError, parse, targets
+from clip_guidance.rerank import Ranking, rank
+from prior.sample import Progress
+from ui.common import Sentence
+from ui.studio import Studio
+from ui.text import add
+from vqgan.images import to_image
+
+SHOWN = 0.12  # seconds between two previews of guided steps
+PAINTED = 0.35  # seconds between two previews of a grid that is being written
+FRAMES = 80  # of the way that are kept; beyond, every second one goes
+PUBLISHED = ("ViT-B-32", "ViT-B-16", "RN50")  # offered by name; any of open_clip's can be typed
+OWN = "own"
+
+add(
+    {
+        "draw.prompt.empty": (
+            "The prompt is empty: write what the picture should show, such as: a red apple.",
+            "提示词为空:请写出想看到的内容,例如:红苹果。",
+        ),
+        "draw.prompt.long": (
+            "The prompt has {count} characters: {most} are the most.",
+            "提示词有 {count} 个字符:最多 {most} 个。",
+        ),
+        "draw.prompt.parts": (
+            "The prompt has {count} parts: {most} are the most.",
+            "提示词有 {count} 个部分:最多 {most} 个。",
+        ),
+        "draw.prompt.words": (
+            "“{part}” has no words: write what the picture should show.",
+            "“{part}”中没有文字:请写出想看到的内容。",
+        ),
+        "draw.prompt.weight": (
+            "“{part}” is a weight without a text: write the text before its colon.",
+            "“{part}”只有权重没有文字:请在冒号前写上文字。",
+        ),
+        "draw.prompt.range": (
+            "The weight of “{part}” is too large: it must lie in -{most} to {most}.",
+            "“{part}”的权重过大:必须在 -{most} 到 {most} 之间。",
+        ),
+        "draw.prompt.negative": (
+            "Every weight is 0 or negative: at least one part must say what the picture should "
+            "show.",
+            "所有权重都是 0 或负数:至少要有一部分写出想看到的内容。",
+        ),
+        "draw.prompt.cancel": (
+            "The parts of the prompt cancel each other: give them unequal weights.",
+            "提示词的各部分互相抵消:请给它们不同的权重。",
+        ),
+        "draw.clip.failed": (
+            "The CLIP “{name}” can't be used: it is downloaded at first use, and that failed "
+            "({reason}). The shipped one works without a network.",
+            "无法使用 CLIP“{name}”:它需要在首次使用时下载,但下载失败({reason})。"
+            "自带的 CLIP 无需网络。",
+        ),
+        "draw.clip.none": (
+            "This model bundle ({name}) holds no CLIP: choose a published one in the settings.",
+            "该模型包({name})不含 CLIP:请在设置中选择一个公开发布的 CLIP。",
+        ),
+    }
+)
+
+
+class Clips:
+    """The bundle's own CLIP, and the published one that was asked for last."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._lock = studio, threading.Lock()
+        self._published: tuple[str, Clip] | None = None
+
+    @property
+    def shipped(self) -> bool:
+        return "clip" in self._studio.bundle.card
+
+    @property
+    def own(self) -> Clip | None:
+        """Built when it is first wanted, which takes seconds."""
+        with self._lock:
+            return self._studio.bundle.clip if self.shipped else None
+
+    def warm(self) -> None:
+        """Begin to build the own one, in the background."""
+        threading.Thread(target=lambda: self.own, daemon=True).start()
+
+    def get(self, name: str) -> Clip:
+        """The own one, or a published one by name."""
+        if name == OWN:
+            if not self.shipped:
+                raise Sentence("draw.clip.none", name=self._studio.bundle.name)
+            return self.own
+        with self._lock:
+            if self._published is None or self._published[0] != name:
+                try:
+                    self._published = name, load(name, self._studio.device)
+                except ValueError as error:
+                    reason = str(error).removesuffix(".")
+                    raise Sentence("draw.clip.failed", name=name, reason=reason) from error
+            return self._published[1]
+
+    def models(self, name: str) -> Models:
+        """All that drawing needs."""
+        bundle = self._studio.bundle
+        return Models(bundle.vqgan, self.get(name), bundle.prior, self.own)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a run stands."""
+
+    phase: str  # writing | steps
+    done: int
+    total: int
+    image: Image.Image | None
+    rate: float  # codes or steps a second
+    score: float | None = None
+    curve: tuple[tuple[float, float], ...] = ()  # (distance, score) of every step
+    ranking: Ranking | None = None  # when it has just been made
+
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture that was drawn, and all it takes to draw it again or to go on."""
+
+    request: Request
+    clip: str  # OWN or a published one's name
+    image: Image.Image
+    codes: Tensor  # (1, h, w) int64
+    score: float
+    state: State | None = None  # after guided steps
+    curve: tuple[tuple[float, float], ...] = ()
+    frames: tuple[bytes, ...] = field(default=(), repr=False)  # the way, WebP
+    ranking: Ranking | None = field(default=None, repr=False)
+    picked: int | None = None  # the candidate it comes from
+    stopped: int | None = None  # at which step
+    number: int = field(default_factory=lambda: next(_numbers))
+
+
+def checked(request: Request) -> Request:
+    """The request, if its prompt says something; else a sentence in both languages."""
+    try:
+        if request.image_prompt is None or request.prompt.strip():
+            parse(request.prompt)
+    except PromptError as error:
+        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
+    return request
+
+
+def draw(
+    studio: Studio, models: Models, request: Request, clip: str, stop: threading.Event
+) -> Iterator[View | Drawn]:
+    """Some Views, then what was drawn."""
+    try:
+        steps = run(models, checked(request))
+    except PromptError as error:
+        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
+    yield from _follow(_Way(studio, models, request, clip, stop), steps)
+
+
+def go_on(
+    studio: Studio, models: Models, drawn: Drawn, prompt: str, stop: threading.Event
+) -> Iterator[View | Drawn]:
+    """Guided steps from a picture: those that Stop left out, else as many again.
+
+    The prompt may be another one by now; all else stays as it was.
+    """
+    old, state = drawn.request, drawn.state
+    done = 0 if state is None else state.step
+    planned = old.guidance.steps
+    total = planned if done < planned else done + planned
+    request = replace(old, prompt=prompt, guidance=replace(old.guidance, steps=total))
+    wanted = targets(models.clip, prompts(checked(request), models.side))
+    start = drawn.codes if state is None else state
+    steps = guide(models.vqgan, models.clip, wanted, request.guidance, start=start)
+    way = _Way(studio, models, request, drawn.clip, stop)
+    way.curve, way.frames = list(drawn.curve), list(drawn.frames)
+    way.found = (drawn.image, drawn.codes, drawn.score, state)
+    way.ranking, way.picked = drawn.ranking, drawn.picked
+    yield from _follow(way, steps)
+
+
+def chosen(drawn: Drawn, index: int) -> Drawn:
+    """Another candidate of the prior instead of the best one."""
+    ranking = drawn.ranking
+    return Drawn(
+        drawn.request,
+        drawn.clip,
+        to_image(ranking.images[index]),
+        ranking.grids[index][None],
+        float(ranking.scores[index]),
+        ranking=ranking,
+        picked=index,
+    )
+
+
+class _Way:
+    """What a run gathers while it goes."""
+
+    def __init__(
+        self, studio: Studio, models: Models, request: Request, clip: str, stop: threading.Event
+    ):
+        self.studio, self.models, self.request = studio, models, request
+        self.clip, self.stop = clip, stop
+        self.curve: list[tuple[float, float]] = []
+        self.frames: list[bytes] = []
+        self.found: tuple[Image.Image, Tensor, float, State | None] | None = None
+        self.ranking: Ranking | None = None
+        self.picked: int | None = None
+        self.began, self.told, self.painted = time.monotonic(), 0.0, None
+
+    def written(self, progress: Progress) -> View | None:
+        """The first grid as far as it is written, now and then; the rest is white paper."""
+        if time.monotonic() - self.told < PAINTED:
+            return None
+        picture = self.paper(progress.grid[:1])
+        self.painted = to_image(_decoded(self.models, picture))
+        self.told = time.monotonic()
+        return View(
+            "writing", progress.done, progress.total, self.painted, progress.tokens_per_second
+        )
+
+    def paper(self, grid: Tensor) -> Tensor:
+        """Unwritten cells as white ones."""
+        return torch.where(grid < 0, self.studio.blank_code, grid)
+
+    def ranked(self, ranking: Ranking) -> View:
+        best = ranking.best
+        image, score = to_image(ranking.images[best]), float(ranking.scores[best])
+        self.found = (image, ranking.grids[best][None], score, None)
+        self.ranking, self.picked, self.began = ranking, best, time.monotonic()
+        self.frames.append(_webp(image))
+        total = self.request.guidance.steps
+        return View("steps", 0, total, image, 0.0, score, ranking=ranking)
+
+    def stepped(self, step: Step, first: int) -> View | None:
+        self.curve.append((step.losses["distance"], step.score))
+        now, total = time.monotonic(), self.request.guidance.steps
+        self.found = (step.image, step.indices, step.score, step.state)
+        if now - self.told < SHOWN and step.step < total:
+            return None
+        image, self.told = to_image(step.image), now
+        self.frames.append(_webp(image))
+        if len(self.frames) > FRAMES:
+            self.frames = self.frames[::2]
+        rate = (step.step - first) / max(now - self.began, 1e-6)
+        return View("steps", step.step, total, image, rate, step.score, tuple(self.curve))
+
+    def end(self) -> Drawn:
+        image, codes, score, state = self.found
+        picture = to_image(image) if isinstance(image, Tensor) else image
+        stopped = None
+        if self.request.mode != "prior" or state is not None:
+            done = 0 if state is None else state.step
+            stopped = done if done < self.request.guidance.steps else None
+        return Drawn(
+            self.request,
+            self.clip,
+            picture,
+            codes.cpu(),
+            score,
+            state,
+            tuple(self.curve),
+            tuple(self.frames),
+            self.ranking,
+            self.picked,
+            stopped,
+        )
+
+
+def _follow(way: _Way, steps: Iterator[Progress | Ranking | Step]) -> Iterator[View | Drawn]:
+    progress, first = None, None
+    for step in steps:
+        if isinstance(step, Progress):
+            progress, view = step, way.written(step)
+        elif isinstance(step, Ranking):
+            view = way.ranked(step)
+        else:
+            first = step.step - 1 if first is None else first
+            view = way.stepped(step, first)
+        if view is not None:
+            yield view
+        if way.stop.is_set():
+            break
+    if way.found is None:  # stopped while the prior was writing: the first grid, as far as it went
+        wanted = targets(way.models.clip, prompts(way.request, way.models.side))
+        way.ranked(rank(way.models.vqgan, way.models.clip, way.paper(progress.grid[:1]), wanted))
+    yield way.end()
+
+
+@torch.no_grad()
+def _decoded(models: Models, grid: Tensor) -> Tensor:
+    device = next(models.vqgan.parameters()).device
+    return decode(models.vqgan, models.vqgan.quantize.lookup(grid.to(device)))
+
+
+def _webp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90, method=0)
+    return buffer.getvalue()
+
+
+def animation(frames: tuple[bytes, ...], last: Image.Image) -> bytes | None:
+    """The way as a GIF, twice as large, the last picture for longer; None if there is none."""
+    if not frames:
+        return None
+    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in frames] + [last]
+    size = (2 * last.width, 2 * last.height)
+    pictures = [p.resize(size, Image.Resampling.NEAREST).quantize(128) for p in pictures]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[90] * (len(pictures) - 1) + [1500],
+        loop=0,
+        disposal=2,
+    )
+    return buffer.getvalue()
+
+
+class Runs:
+    """Which visitor's run to stop. A run is armed by the click, before it waits for its turn."""
+
+    def __init__(self) -> None:
+        self._stops: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def arm(self, visitor: str | None) -> None:
+        """A new run of this visitor is on its way."""
+        with self._lock:
+            self._stops[str(visitor)] = threading.Event()
+
+    def stop_of(self, visitor: str | None) -> threading.Event:
+        """The event that ends this visitor's run."""
+        with self._lock:
+            return self._stops.setdefault(str(visitor), threading.Event())
+
+    def forget(self, visitor: str | None) -> None:
+        """The visitor has left: end the run and keep nothing."""
+        with self._lock:
+            stop = self._stops.pop(str(visitor), None)
+        if stop is not None:
+            stop.set()

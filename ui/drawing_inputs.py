@@ -1,0 +1,245 @@
+"""What a visitor can set on the Text-to-image tab, and the request that it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
+from clip_guidance.modes import DrawConfig, Request
+from ui import drawing
+from ui.common import Sentence
+from ui.drawing import OWN, PUBLISHED, Clips
+from ui.studio import Studio
+from ui.text import add, both, t
+from vqgan.images import open_image
+
+EXAMPLES = ("a red apple", "a smiling yellow face", "a blue fish", "红苹果", "一只黑猫", "🐱")
+# A click on a button of our own HTML -> an event `pick` with that button's data.
+PICK = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (button) trigger('pick', { ...button.dataset });
+});
+"""
+
+add(
+    {
+        "draw.prompt": ("What should it show?", "画什么?"),
+        "draw.prompt.info": (
+            "Parts between | count together; a number after a colon is a weight, negative: away.",
+            "用 | 分隔多个部分;冒号后的数字是权重,负数表示远离。",
+        ),
+        "draw.examples": ("or try one of these", "或试试这些"),
+        "draw.mode": ("How", "方式"),
+        "draw.mode.both": ("Both", "两者结合"),
+        "draw.mode.prior": ("Prior only", "仅先验"),
+        "draw.mode.guided": ("Guided only", "仅引导"),
+        "draw.go": ("Draw", "开始画"),
+        "draw.stop": ("Stop", "停止"),
+        "draw.more": ("Continue", "继续"),
+        "draw.start.title": ("Start from a picture", "从图片开始"),
+        "draw.picture": ("Start picture", "起始图片"),
+        "draw.strength": ("Strength", "强度"),
+        "draw.strength.info": (
+            "The share that is drawn anew: 0 keeps the picture, 1 forgets it.",
+            "重画的比例:0 保留原图,1 完全重画。",
+        ),
+        "draw.fine": ("Fine settings", "细节设置"),
+        "draw.steps.label": ("Guided steps", "引导步数"),
+        "draw.cutouts": ("Cutouts", "裁剪数"),
+        "draw.cutouts.info": (
+            "Views of the picture that CLIP sees at each step.",
+            "每一步 CLIP 看到的裁剪图数量。",
+        ),
+        "draw.seed": ("Seed", "种子"),
+        "draw.seed.info": ("Same seed, same picture.", "相同种子,相同图片。"),
+        "draw.count": ("Candidates", "候选数"),
+        "draw.cfg_scale": ("Pull of the prompt", "提示词的牵引"),
+        "draw.cfg_scale.info": (
+            "Classifier-free guidance of the prior; 1: none.",
+            "先验模型的无分类器引导;1:不使用。",
+        ),
+        "draw.temperature": ("Temperature", "温度"),
+        "draw.top_p": ("Top-p", "Top-p"),
+        "draw.lr": ("Learning rate", "学习率"),
+        "draw.optimizer": ("Optimiser", "优化器"),
+        "draw.method": ("What is optimised", "优化对象"),
+        "draw.method.latents": ("Latents, straight-through", "潜向量(直通)"),
+        "draw.method.logits": ("Logits over codes", "码的 logits"),
+        "draw.ema": ("Average over steps (EMA)", "步间平均(EMA)"),
+        "draw.z_l2": ("Pull back to the start", "拉回起点"),
+        "draw.tv": ("Smoothness (total variation)", "平滑(全变差)"),
+        "draw.clip": ("CLIP", "CLIP"),
+        "draw.clip.info": (
+            "The shipped one works offline. A published one is downloaded at first use; open_clip "
+            "knows its name.",
+            "自带的可离线使用。公开发布的在首次使用时下载;名称与 open_clip 一致。",
+        ),
+        "draw.clip.own": ("shipped", "自带"),
+        "draw.image_prompt": ("A picture to go towards", "作为目标的图片"),
+        "draw.bad": (
+            "“{name}” must be a whole number of 0 or more.",
+            "“{name}”必须是不小于 0 的整数。",
+        ),
+        **{f"draw.optimizer.{name}": (name, name) for name in OPTIMIZERS},
+        **{f"draw.clip.name.{name}": (name, name) for name in PUBLISHED},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a visitor can set, named as the fields of the configs they go into."""
+
+    prompt: gr.Textbox
+    mode: gr.Radio
+    steps: gr.Slider
+    cutouts: gr.Slider
+    seed: gr.Number
+    picture: gr.Image
+    strength: gr.Slider
+    candidates: gr.Slider
+    cfg_scale: gr.Slider
+    temperature: gr.Slider
+    top_p: gr.Slider
+    lr: gr.Slider
+    optimizer: gr.Radio
+    method: gr.Radio
+    ema: gr.Slider
+    z_l2: gr.Slider
+    tv: gr.Slider
+    clip: gr.Dropdown
+    image_prompt: gr.Image
+
+    @property
+    def all(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+
+def asked(values: dict[str, Any]) -> tuple[Request, str]:
+    """What came from the browser, checked -> the request and the CLIP's name."""
+    drawing_values = {f.name: values[f.name] for f in dataclasses.fields(DrawConfig)}
+    guidance = {f.name: values[f.name] for f in dataclasses.fields(GuidanceConfig)}
+    for group in (drawing_values, guidance):
+        for name in group.keys() & {"steps", "cutouts", "seed", "candidates"}:
+            group[name] = _whole(name, group[name])
+    request = Request(
+        str(values["prompt"] or ""),
+        values["mode"],
+        DrawConfig(**drawing_values),
+        GuidanceConfig(**guidance),
+        picture=_picture(values["picture"]),
+        image_prompt=_picture(values["image_prompt"]),
+    )
+    return drawing.checked(request), str(values["clip"] or OWN)
+
+
+def _whole(name: str, value: object) -> int:
+    """A number from a browser: 7.0 is 7, a gap or NaN is a sentence."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value != int(value) or value < 0:
+        raise Sentence("draw.bad", name=name)
+    return int(value)
+
+
+def _picture(file: dict | None) -> Any:
+    return None if file is None else open_image(file["path"])
+
+
+def ask(modes: tuple[str, ...]) -> tuple[gr.Textbox, gr.HTML, gr.Radio, list[gr.Button]]:
+    """The thing to do first: words, and a button."""
+    prompt = gr.Textbox(
+        label=t("draw.prompt"), info=t("draw.prompt.info"), lines=2, max_lines=4,
+        elem_id="draw-prompt",
+    )  # fmt: skip
+    chips = "".join(
+        f'<button type="button" class="chip" data-prompt="{text}">{text}</button>'
+        for text in EXAMPLES
+    )
+    examples = gr.HTML(
+        f'<p class="note">{both("draw.examples")}</p><div class="dr-chips">{chips}</div>',
+        apply_default_css=False,
+        js_on_load=PICK,
+        elem_id="draw-examples",
+    )
+    mode = gr.Radio(
+        [(t(f"draw.mode.{name}"), name) for name in modes],
+        value=modes[0],
+        label=t("draw.mode"),
+        elem_id="draw-mode",
+    )
+    with gr.Row(elem_classes="draw-go"):
+        go = gr.Button(t("draw.go"), variant="primary", min_width=70, elem_id="draw-go")
+        halt = gr.Button(t("draw.stop"), interactive=False, min_width=70, elem_id="draw-stop")
+        more = gr.Button(t("draw.more"), interactive=False, min_width=70, elem_id="draw-more")
+    return prompt, examples, mode, [go, halt, more]
+
+
+def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]:
+    """All other inputs by name; the rarer ones folded away."""
+    values = {
+        f.name: f.default for c in (GuidanceConfig, DrawConfig) for f in dataclasses.fields(c)
+    }
+    made: dict[str, gr.components.Component] = {}
+
+    def slider(name: str, low: float, high: float, step: float, key: str = "", info: bool = False):
+        key = f"draw.{key or name}"
+        made[name] = gr.Slider(
+            low, high, values[name], step=step, label=t(key),
+            info=t(f"{key}.info") if info else None, elem_id=f"draw-{name}",
+        )  # fmt: skip
+
+    slider("steps", 1, 300, 1, "steps.label")
+    with gr.Accordion(t("draw.start.title"), open=False, elem_id="draw-start"):
+        made["picture"] = _image("picture")
+        slider("strength", 0, 1, 0.05, info=True)
+    with gr.Accordion(t("draw.fine"), open=False, elem_id="draw-fine"):
+        made["seed"] = gr.Number(
+            0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"
+        )
+        slider("cutouts", 1, 64, 1, info=True)
+        if studio.bundle.prior is not None:
+            slider("candidates", 1, 16, 1, "count")
+            slider("cfg_scale", 0, 10, 0.1, info=True)
+            slider("temperature", 0.1, 2, 0.05)
+            slider("top_p", 0.05, 1, 0.05)
+        else:  # without a prior there is nothing to set, but the request has these fields
+            for name in ("candidates", "cfg_scale", "temperature", "top_p"):
+                made[name] = gr.State(values[name])
+        slider("lr", 0.01, 2, 0.01)
+        for name, known in (("method", METHODS), ("optimizer", OPTIMIZERS)):
+            choices = [(t(f"draw.{name}.{value}"), value) for value in known]
+            made[name] = gr.Radio(
+                choices, value=values[name], label=t(f"draw.{name}"), elem_id=f"draw-{name}"
+            )
+        slider("ema", 0, 0.99, 0.01)
+        slider("z_l2", 0, 100, 0.5)
+        slider("tv", 0, 5, 0.05)
+        own = [(t("draw.clip.own"), OWN)] if clips.shipped else []
+        made["clip"] = gr.Dropdown(
+            [*own, *((t(f"draw.clip.name.{name}"), name) for name in PUBLISHED)],
+            value=OWN if own else PUBLISHED[0],
+            allow_custom_value=True,
+            label=t("draw.clip"),
+            info=t("draw.clip.info"),
+            elem_id="draw-clip",
+        )
+        made["image_prompt"] = _image("image_prompt")
+    return made
+
+
+def _image(name: str) -> gr.Image:
+    return gr.Image(
+        sources=["upload", "clipboard"],
+        type="filepath",
+        label=t(f"draw.{name}"),
+        placeholder=t("rec.drop"),
+        height=150,
+        buttons=[],
+        elem_id=f"draw-{name}",
+    )

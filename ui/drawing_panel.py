@@ -1,0 +1,151 @@
+"""The Text-to-image tab's own HTML: the picture as it grows, curves, candidates, history. Pure."""
+
+from __future__ import annotations
+
+from html import escape
+
+from ui.common import data_url
+from ui.drawing import Drawn, View
+from ui.text import add, both
+from vqgan.images import to_image
+
+add(
+    {
+        "draw.start": (
+            "Write what you want to see, or take one of the examples.",
+            "写下想看到的内容,或选一个例子。",
+        ),
+        "draw.waiting": ("Getting ready…", "准备中……"),
+        "draw.writing": (
+            "The prior writes: code {done} of {total}",
+            "先验模型书写中:第 {done} / {total} 个码",
+        ),
+        "draw.picked": ("Best of {count} by CLIP", "CLIP 从 {count} 个中选出的最佳"),
+        "draw.steps": ("Step {done} of {total}", "第 {done} / {total} 步"),
+        "draw.rate": ("{rate} steps a second", "每秒 {rate} 步"),
+        "draw.done": ("Done", "完成"),
+        "draw.stopped": ("Stopped after {done} of {total} steps", "已在第 {done} / {total} 步停止"),
+        "draw.score": ("Score", "得分"),
+        "draw.score.note": (
+            "how well CLIP finds that the picture shows the prompt, at most 1",
+            "CLIP 认为图片与提示词相符的程度,最高为 1",
+        ),
+        "draw.distance": ("Loss", "损失"),
+        "draw.distance.note": (
+            "spherical distance of the cutouts from the prompt, lower is nearer",
+            "各裁剪与提示词的球面距离,越低越接近",
+        ),
+        "draw.candidates": ("What the prior wrote, best first", "先验模型写出的图,最佳在前"),
+        "draw.candidates.note": (
+            "CLIP's score below each. Click one to take it instead, then Continue.",
+            "下方是 CLIP 得分。点击可改选,然后按“继续”。",
+        ),
+        "draw.history": ("Drawn so far", "已画的图"),
+        "draw.seed.at": ("seed {seed}", "种子 {seed}"),
+    }
+)
+
+
+def _chart(name: str, values: list[float]) -> str:
+    """One curve over the steps, with its last value."""
+    low, high = min(values), max(values)
+    span = max(high - low, 1e-6)
+    wide = max(len(values) - 1, 1)
+    points = " ".join(
+        f"{100 * i / wide:.2f},{38 - 36 * (v - low) / span:.2f}" for i, v in enumerate(values)
+    )
+    return (
+        f'<figure class="dr-chart" data-chart="{name}" data-points="{len(values)}"><figcaption>'
+        f"<span>{both(f'draw.{name}')}</span><b>{values[-1]:.3f}</b></figcaption>"
+        '<svg viewBox="0 0 100 40" preserveAspectRatio="none" role="img">'
+        f'<polyline points="{points}" vector-effect="non-scaling-stroke"/></svg>'
+        f'<p class="note">{both(f"draw.{name}.note")}</p></figure>'
+    )
+
+
+def curves(curve: tuple[tuple[float, float], ...]) -> str:
+    """Score and loss of every step so far; nothing before the second one."""
+    if len(curve) < 2:
+        return ""
+    distances, scores = (list(values) for values in zip(*curve, strict=True))
+    return f'<div class="dr-charts">{_chart("score", scores)}{_chart("distance", distances)}</div>'
+
+
+def _stage(picture: str, status: str, share: float, below: str, phase: str, step: int) -> str:
+    return (
+        f'<div class="dr" data-phase="{phase}" data-step="{step}"><div class="dr-status">'
+        f'<span>{status}</span></div><div class="dr-bar"><i style="width:{100 * share:.1f}%"></i>'
+        f'</div><div class="dr-picture">{picture}</div>{below}</div>'
+    )
+
+
+def _img(picture: object) -> str:
+    return f'<img alt="" decoding="sync" src="{data_url(picture)}">'
+
+
+def empty(key: str = "draw.start") -> str:
+    """Before the first picture, or while the models get ready."""
+    return _stage(f"<p>{both(key)}</p>", "", 0, "", "empty", 0)
+
+
+def live(view: View) -> str:
+    """The picture as it grows."""
+    key = "draw.writing" if view.phase == "writing" else "draw.steps"
+    status = both(key, done=view.done, total=view.total)
+    if view.phase == "steps" and view.done and view.rate:
+        status += f" · {both('draw.rate', rate=f'{view.rate:.1f}')}"
+    if view.score is not None:
+        status += f" · {both('draw.score')} {view.score:.3f}"
+    share = view.done / max(view.total, 1)
+    return _stage(_img(view.image), status, share, curves(view.curve), view.phase, view.done)
+
+
+def finished(drawn: Drawn) -> str:
+    """The picture as it was left."""
+    total = drawn.request.guidance.steps
+    done = 0 if drawn.state is None else drawn.state.step
+    if drawn.stopped is not None and drawn.stopped < total:
+        status = both("draw.stopped", done=done, total=total)
+    else:
+        status = both("draw.done")
+    status += f" · {both('draw.score')} {drawn.score:.3f}"
+    phase = "done" if drawn.stopped is None else "stopped"
+    return _stage(_img(drawn.image), status, 1, curves(drawn.curve), phase, done)
+
+
+def found(drawn: Drawn) -> str:
+    """The candidates it came from."""
+    parts = []
+    if drawn.ranking is not None and len(drawn.ranking.grids) > 1:
+        parts.append(_candidates(drawn))
+    return f'<div class="dr-found">{"".join(parts)}</div>' if parts else ""
+
+
+def _candidates(drawn: Drawn) -> str:
+    ranking = drawn.ranking
+    buttons = "".join(
+        f'<button type="button" data-candidate="{i}" '
+        f'aria-pressed="{str(i == drawn.picked).lower()}">'
+        f'<img alt="" src="{data_url(to_image(ranking.images[i]))}">'
+        f"<span>{float(ranking.scores[i]):.3f}</span></button>"
+        for i in ranking.order
+    )
+    return (
+        f'<section><h3>{both("draw.candidates")}</h3><div class="dr-strip">{buttons}</div>'
+        f'<p class="note">{both("draw.candidates.note")}</p></section>'
+    )
+
+
+def history(results: list[Drawn], shown: int | None) -> str:
+    """Everything drawn on this page, newest first; a click shows it again."""
+    if not results:
+        return ""
+    buttons = "".join(
+        f'<button type="button" data-number="{d.number}" title="{escape(d.request.prompt)}" '
+        f'aria-pressed="{str(d.number == shown).lower()}"><img alt="" src="{data_url(d.image)}">'
+        f"<span>{escape(d.request.prompt[:24])}</span></button>"
+        for d in reversed(results)
+    )
+    return (
+        f'<section><h3>{both("draw.history")}</h3><div class="dr-strip">{buttons}</div></section>'
+    )

@@ -1,0 +1,295 @@
+"""The Text-to-image tab: a sentence becomes a picture, and one can watch it and steer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from clip_guidance import record
+from clip_guidance.modes import MODES
+from ui import drawing
+from ui import drawing_panel as panel
+from ui.common import HEAVY, LATEX, Sentence, TabHandles, friendly
+from ui.downloads import Folders
+from ui.drawing import OWN, Clips, Drawn, Runs, View
+from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, settings
+from ui.session import file_stem
+from ui.studio import Studio
+from ui.text import add, both, explanation, t
+
+KEPT = 12  # pictures in the history
+
+add(
+    {
+        "draw.tab": ("Text to image", "文生图"),
+        "draw.lead": (
+            "Say what you want to see. The prior writes a few pictures for it, CLIP picks the one "
+            "that fits best, and then every code is nudged until CLIP likes it better still.",
+            "说出你想看到的内容。先验模型据此写出几张图,CLIP 挑出最合适的一张,"
+            "然后逐步微调每个码,让 CLIP 更满意。",
+        ),
+        "draw.lead.guided": (
+            "Say what you want to see. Starting from noise or from your picture, every code is "
+            "nudged until CLIP finds that it shows your words. This bundle has no prior that takes "
+            "words, so the other ways are not offered.",
+            "说出你想看到的内容。从噪声或你的图片出发,逐步微调每个码,直到 CLIP 认为它符合你的描述。"
+            "该模型包没有可用的先验模型,因此不提供其他方式。",
+        ),
+        "draw.save": ("Take it with you", "保存与载入"),
+        "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片(PNG)"),
+        "draw.gif": ("The way there (GIF)", "生成过程(GIF)"),
+        "draw.restore": (
+            "Drop a PNG that was drawn here to get its settings back",
+            "拖入在此生成的 PNG 以恢复设置",
+        ),
+        "draw.restored": (
+            "Prompt and settings are back: press Draw for the same picture.",
+            "提示词和设置已恢复:按“开始画”可得到同一张图。",
+        ),
+        "draw.nothing": (
+            "There is no picture to go on from: press Draw first.",
+            "还没有可以继续的图片:请先按“开始画”。",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What this tab knows; shared by all visitors."""
+
+    studio: Studio
+    clips: Clips
+    runs: Runs = field(default_factory=Runs)
+    downloads: Folders = field(default_factory=Folders)
+
+    def files(self, drawn: Drawn) -> tuple[str, str | None]:
+        """The picture as a PNG that knows how it was made, and the way as a GIF."""
+        folder = self.downloads.new()
+        stem = file_stem(re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]) + ".png")
+        also = {"stopped": drawn.stopped} if drawn.stopped is not None else {}
+        made = record.settings(
+            drawn.request,
+            bundle=self.studio.bundle.name,
+            clip=drawn.clip,
+            score=round(drawn.score, 4),
+            **also,
+        )
+        record.write(folder / f"{stem}.png", drawn.image, made, drawn.codes)
+        way = drawing.animation(drawn.frames, drawn.image)
+        if way is None:
+            return str(folder / f"{stem}.png"), None
+        (folder / f"{stem}.gif").write_bytes(way)
+        return str(folder / f"{stem}.png"), str(folder / f"{stem}.gif")
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a run fills."""
+
+    drawn: gr.State
+    results: gr.State
+    stage: gr.HTML
+    found: gr.HTML
+    history: gr.HTML
+    png: gr.DownloadButton
+    gif: gr.DownloadButton
+    go: gr.Button
+    halt: gr.Button
+    more: gr.Button
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+    def change(self, **values: Any) -> list[Any]:
+        """New values for some of `shown`; the others stay."""
+        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
+
+
+def build(studio: Studio) -> TabHandles:
+    """The tab. Without a CLIP of its own, or a prior, it says so and offers what works."""
+    desk = Desk(studio, Clips(studio))
+    modes = MODES if studio.bundle.prior is not None else ("guided",)
+    with gr.Tab(t("draw.tab"), id="text-to-image") as tab:
+        lead = both("draw.lead" if len(modes) > 1 else "draw.lead.guided")
+        gr.HTML(f'<p class="cb-lead">{lead}</p>', apply_default_css=False)
+        if not desk.clips.shipped:
+            sentence = both("draw.clip.none", name=studio.bundle.name)
+            gr.HTML(f'<p class="note" id="no-clip">{sentence}</p>', apply_default_css=False)
+        drawn, results = gr.State(None), gr.State([])
+        with gr.Row(elem_classes="desk draw-desk"):
+            with gr.Column(min_width=280, elem_classes="tray"):
+                prompt, examples, mode, buttons = ask(modes)
+                inputs = Inputs(prompt, mode, **settings(studio, desk.clips))
+                with gr.Accordion(t("draw.save"), open=False, elem_id="draw-save"):
+                    png = gr.DownloadButton(
+                        t("draw.png"), size="sm", interactive=False, elem_id="draw-png"
+                    )
+                    gif = gr.DownloadButton(
+                        t("draw.gif"), size="sm", interactive=False, elem_id="draw-gif"
+                    )
+                    restore = gr.File(
+                        label=t("draw.restore"), file_types=[".png"], height=110,
+                        elem_id="draw-restore",
+                    )  # fmt: skip
+            with gr.Column(min_width=300, elem_classes="board"):
+                stage = gr.HTML(panel.empty(), apply_default_css=False, elem_id="draw-stage")
+            with gr.Column(min_width=240, elem_classes="aside"):
+                found, history = (
+                    gr.HTML("", apply_default_css=False, js_on_load=PICK, elem_id=f"draw-{name}")
+                    for name in ("found", "history")
+                )
+        with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
+            gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)
+    board = Board(drawn, results, stage, found, history, png, gif, *buttons)
+    _connect_runs(desk, board, inputs, examples)
+    _connect_board(desk, board, inputs, restore)
+    tab.select(desk.clips.warm, None, None, show_progress="hidden", api_visibility="private")
+    return TabHandles(tab)
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def _switch(running: bool, more: bool) -> dict[str, gr.Button]:
+    """Which buttons can be pressed."""
+    return {
+        "go": gr.Button(interactive=not running),
+        "halt": gr.Button(interactive=running),
+        "more": gr.Button(interactive=not running and more),
+    }
+
+
+def follow(
+    desk: Desk, board: Board, results: list[Drawn], steps: Iterator[View | Drawn]
+) -> Iterator[list[Any]]:
+    """Show a run all the while, then keep what came out of it."""
+    for step in steps:
+        if isinstance(step, View):
+            yield board.change(stage=panel.live(step))
+    results = [*results, step][-KEPT:]
+    yield board.change(
+        drawn=step,
+        results=results,
+        stage=panel.finished(step),
+        history=panel.history(results, step.number),
+        **_switch(False, True),
+    )
+    yield board.change(**_told(desk, step))
+
+
+def _told(desk: Desk, drawn: Drawn) -> dict[str, Any]:
+    """What there is to say about a picture, and its files."""
+    png, gif = desk.files(drawn)
+    return {
+        "found": panel.found(drawn),
+        "png": gr.DownloadButton(value=png, interactive=True),
+        "gif": gr.DownloadButton(value=gif, interactive=gif is not None),
+    }
+
+
+def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -> None:
+    """Draw, Continue, Stop."""
+    names = [f.name for f in dataclasses.fields(Inputs)]
+
+    def draw(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
+        wanted, clip = asked(dict(zip(names, values, strict=True)))
+        yield board.change(stage=panel.empty("draw.waiting"), found="")
+        stop = desk.runs.stop_of(request.session_hash)
+        steps = drawing.draw(desk.studio, desk.clips.models(clip), wanted, clip, stop)
+        yield from follow(desk, board, results, steps)
+
+    def more(
+        request: gr.Request, results: list[Drawn], drawn: Drawn | None, prompt: str
+    ) -> Iterator[list[Any]]:
+        if drawn is None:
+            raise Sentence("draw.nothing")
+        models = desk.clips.models(drawn.clip)
+        stop = desk.runs.stop_of(request.session_hash)
+        steps = drawing.go_on(desk.studio, models, drawn, str(prompt or ""), stop)
+        yield from follow(desk, board, results, steps)
+
+    def arm(request: gr.Request) -> list[Any]:
+        desk.runs.arm(request.session_hash)
+        return list(_switch(True, False).values())
+
+    def stop(request: gr.Request) -> None:
+        desk.runs.stop_of(request.session_hash).set()
+
+    def example(event: gr.EventData, request: gr.Request) -> list[Any]:
+        text = str((event._data or {}).get("prompt", ""))
+        return [text if text in EXAMPLES else EXAMPLES[0], *arm(request)]
+
+    def failed(drawn: Drawn | None) -> list[Any]:
+        return list(_switch(False, drawn is not None).values())
+
+    quick: dict[str, Any] = {
+        "show_progress": "hidden", "api_visibility": "private", "queue": False,
+    }  # fmt: skip
+    heavy: dict[str, Any] = {"show_progress": "hidden", "preprocess": False, **HEAVY}
+    switches = [board.go, board.halt, board.more]
+    asking = [board.results, *inputs.all]
+    going = [board.results, board.drawn, inputs.prompt]
+    api = {"api_name": "text_to_image"}
+    for armed, handler, given, public in (
+        (board.go.click(arm, None, switches, **quick), draw, asking, api),
+        (inputs.prompt.submit(arm, None, switches, **quick), draw, asking, None),
+        (examples.pick(example, None, [inputs.prompt, *switches], **quick), draw, asking, None),
+        (board.more.click(arm, None, switches, **quick), more, going, None),
+    ):
+        options = public or {"api_visibility": "private"}
+        ran = armed.then(friendly(handler), given, board.shown, **heavy, **options)
+        ran.failure(failed, board.drawn, switches, **quick)
+    board.halt.click(stop, None, None, **quick)
+
+
+def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:
+    """The history, the candidates, and a PNG that is dropped back in."""
+
+    def again(event: gr.EventData, results: list[Drawn]) -> list[Any]:
+        number = str((event._data or {}).get("number"))
+        drawn = next((d for d in results if str(d.number) == number), None)
+        return gr.skip() if drawn is None else shown(drawn, results)
+
+    def candidate(event: gr.EventData, results: list[Drawn], drawn: Drawn | None) -> list[Any]:
+        index = int((event._data or {}).get("candidate", -1))
+        if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
+            raise Sentence("draw.nothing")
+        return shown(drawing.chosen(drawn, index), results)
+
+    def shown(drawn: Drawn, results: list[Drawn]) -> list[Any]:
+        return board.change(
+            drawn=drawn,
+            stage=panel.finished(drawn),
+            history=panel.history(results, drawn.number),
+            **_switch(False, True),
+            **_told(desk, drawn),
+        )
+
+    fields = [f for f in dataclasses.fields(Inputs) if f.name not in ("picture", "image_prompt")]
+
+    def restored(file: dict | None) -> list[Any]:
+        if file is None:
+            return [gr.skip()] * len(fields)
+        request, made = record.read(file["path"])
+        clip = made.get("clip")
+        values = {**made, "prompt": request.prompt, "clip": clip if isinstance(clip, str) else OWN}
+        gr.Info(both("draw.restored"))
+        return [values.get(f.name, gr.skip()) for f in fields]
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    board.history.pick(friendly(again), board.results, board.shown, **quiet)
+    board.found.pick(friendly(candidate), [board.results, board.drawn], board.shown, **quiet)
+    restore.upload(
+        friendly(restored),
+        restore,
+        [getattr(inputs, f.name) for f in fields],
+        preprocess=False,
+        **quiet,
+    )
