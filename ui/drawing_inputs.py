@@ -157,6 +157,10 @@ def ask(modes: tuple[str, ...]) -> tuple[gr.Textbox, gr.HTML, gr.Radio, list[gr.
         label=t("draw.prompt"), info=t("draw.prompt.info"), lines=2, max_lines=4,
         elem_id="draw-prompt",
     )  # fmt: skip
+    with gr.Row(elem_classes="draw-go"):
+        go = gr.Button(t("draw.go"), variant="primary", min_width=70, elem_id="draw-go")
+        halt = gr.Button(t("draw.stop"), interactive=False, min_width=70, elem_id="draw-stop")
+        more = gr.Button(t("draw.more"), interactive=False, min_width=70, elem_id="draw-more")
     chips = "".join(
         f'<button type="button" class="chip" data-prompt="{text}">{text}</button>'
         for text in EXAMPLES
@@ -173,10 +177,6 @@ def ask(modes: tuple[str, ...]) -> tuple[gr.Textbox, gr.HTML, gr.Radio, list[gr.
         label=t("draw.mode"),
         elem_id="draw-mode",
     )
-    with gr.Row(elem_classes="draw-go"):
-        go = gr.Button(t("draw.go"), variant="primary", min_width=70, elem_id="draw-go")
-        halt = gr.Button(t("draw.stop"), interactive=False, min_width=70, elem_id="draw-stop")
-        more = gr.Button(t("draw.more"), interactive=False, min_width=70, elem_id="draw-more")
     return prompt, examples, mode, [go, halt, more]
 
 

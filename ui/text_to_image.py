@@ -44,8 +44,8 @@ add(
         "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片(PNG)"),
         "draw.gif": ("The way there (GIF)", "生成过程(GIF)"),
         "draw.restore": (
-            "Drop a PNG that was drawn here to get its settings back",
-            "拖入在此生成的 PNG 以恢复设置",
+            "A PNG drawn here brings its settings back",
+            "在此生成的 PNG 可恢复设置",
         ),
         "draw.restored": (
             "Prompt and settings are back: press Draw for the same picture.",
@@ -123,28 +123,19 @@ def build(studio: Studio) -> TabHandles:
             sentence = both("draw.clip.none", name=studio.bundle.name)
             gr.HTML(f'<p class="note" id="no-clip">{sentence}</p>', apply_default_css=False)
         drawn, results = gr.State(None), gr.State([])
-        with gr.Row(elem_classes="desk draw-desk"):
-            with gr.Column(min_width=280, elem_classes="tray"):
+        with gr.Row(elem_classes="draw-desk"):
+            with gr.Column(min_width=0, elem_classes="dr-ask"):
                 prompt, examples, mode, buttons = ask(modes)
-                inputs = Inputs(prompt, mode, **settings(studio, desk.clips))
-                with gr.Accordion(t("draw.save"), open=False, elem_id="draw-save"):
-                    png = gr.DownloadButton(
-                        t("draw.png"), size="sm", interactive=False, elem_id="draw-png"
-                    )
-                    gif = gr.DownloadButton(
-                        t("draw.gif"), size="sm", interactive=False, elem_id="draw-gif"
-                    )
-                    restore = gr.File(
-                        label=t("draw.restore"), file_types=[".png"], height=110,
-                        elem_id="draw-restore",
-                    )  # fmt: skip
-            with gr.Column(min_width=300, elem_classes="board"):
+            with gr.Column(min_width=0, elem_classes="dr-board"):
                 stage = gr.HTML(panel.empty(), apply_default_css=False, elem_id="draw-stage")
-            with gr.Column(min_width=240, elem_classes="aside"):
+            with gr.Column(min_width=0, elem_classes="dr-aside"):
                 found, history = (
                     gr.HTML("", apply_default_css=False, js_on_load=PICK, elem_id=f"draw-{name}")
                     for name in ("found", "history")
                 )
+            with gr.Column(min_width=0, elem_classes="dr-set"):
+                inputs = Inputs(prompt, mode, **settings(studio, desk.clips))
+                png, gif, restore = _files()
         with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
             gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)
     board = Board(drawn, results, stage, found, history, png, gif, *buttons)
@@ -152,6 +143,21 @@ def build(studio: Studio) -> TabHandles:
     _connect_board(desk, board, inputs, restore)
     tab.select(desk.clips.warm, None, None, show_progress="hidden", api_visibility="private")
     return TabHandles(tab)
+
+
+def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:
+    """What can be taken along, and brought back."""
+    with gr.Accordion(t("draw.save"), open=False, elem_id="draw-save"):
+        png, gif = (
+            gr.DownloadButton(
+                t(f"draw.{name}"), size="sm", interactive=False, elem_id=f"draw-{name}"
+            )
+            for name in ("png", "gif")
+        )
+        restore = gr.File(
+            label=t("draw.restore"), file_types=[".png"], height=150, elem_id="draw-restore"
+        )
+    return png, gif, restore
 
 
 # --- runs -----------------------------------------------------------------------------------------

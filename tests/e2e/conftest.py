@@ -125,6 +125,13 @@ def studio(bundle_path) -> Studio:
 @pytest.fixture(scope="session")
 def address(bundle_path) -> Iterator[str]:
     """Where `python app.py` answers."""
+    with serving(bundle_path) as found:
+        yield found
+
+
+@contextmanager
+def serving(bundle_path: Path) -> Iterator[str]:
+    """`python app.py` with a bundle, in a process of its own -> its address."""
     port = str(7900 + os.getpid() % 1000)  # test runs side by side must not meet
     command = [sys.executable, "app.py", "--bundle", str(bundle_path), "--port", port]
     start = time.monotonic()
@@ -144,6 +151,18 @@ def address(bundle_path) -> Iterator[str]:
     finally:
         app.terminate()
         app.wait(20)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable:
+    """`serving`, for tests that bring a bundle of their own."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def tiny() -> VQGANConfig:
+    """A model that stands in for a shipped one."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

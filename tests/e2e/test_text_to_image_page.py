@@ -1,0 +1,171 @@
+"""The Text-to-image tab in a browser: previews that differ, Stop, Continue, and the same again.
+
+With tiny random models, so that it takes seconds: what is drawn means nothing, but it is drawn by
+the real loop, from a real prior and a real open_clip model.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from checkpoints.bundle import save_clip
+from clip_guidance import model, record
+from prior.model import GPT, PriorConfig
+from vqgan.model import VQGAN
+
+CLIP = {
+    "model_cfg": {
+        "embed_dim": 12,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+        },
+        "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
+        "custom_text": True,
+    },
+    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.5]},
+}
+# Keeps every picture that the stage shows, since some are there for a moment only.
+WATCH = """() => {
+  window.seen = [];
+  const stage = document.querySelector('#draw-stage');
+  new MutationObserver(() => {
+    const image = stage.querySelector('img'), dr = stage.querySelector('.dr');
+    if (image && dr) window.seen.push([dr.dataset.phase, Number(dr.dataset.step), image.src]);
+  }).observe(stage, { childList: true, subtree: true });
+}"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, serve, tiny) -> Iterator[str]:
+    """The app with a bundle that can draw."""
+    torch.manual_seed(0)
+    shape = PriorConfig(
+        codebook_size=tiny.codebook_size, layers=1, heads=2, dim=32, condition="embedding",
+        embedding_size=12,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("bundle")
+    vqgan = VQGAN(tiny).eval()
+    checkpoints.save(path, name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval())
+    save_clip(path, CLIP, model.create(CLIP, "tiny"), {})
+    with serve(path) as found:
+        yield found
+
+
+class Drawing:
+    """The tab, in the words of the tests."""
+
+    def __init__(self, visit):
+        self.visit, self.page = visit, visit.page
+        self.page.get_by_role("tab", name="Text to image").click()
+        self.page.wait_for_selector("#draw-go")
+        self.page.evaluate(WATCH)
+
+    def wait(self, phase: str, step: int = 0) -> None:
+        self.page.wait_for_function(
+            "([phase, step]) => { const dr = document.querySelector('#draw-stage .dr');"
+            " return dr.dataset.phase === phase && Number(dr.dataset.step) >= step; }",
+            arg=[phase, step],
+        )
+
+    def steps(self, count: int) -> None:
+        number = self.page.locator("#draw-steps input[type=number]")
+        number.fill(str(count))
+        number.press("Tab")
+
+    @property
+    def step(self) -> int:
+        return int(self.page.get_attribute("#draw-stage .dr", "data-step"))
+
+    def picture(self) -> np.ndarray:
+        source = self.page.get_attribute("#draw-stage img", "src")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
+
+    def save(self, path) -> None:
+        if not self.page.is_visible("#draw-png"):
+            self.page.locator("#draw-save > button").click()
+        self.page.wait_for_selector("#draw-png:not([disabled])")
+        with self.page.expect_download() as download:
+            self.page.click("#draw-png")
+        download.value.save_as(path)
+
+
+def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_path):
+    tab = Drawing(visit())
+    tab.steps(20)
+    tab.page.click("#draw-examples button[data-prompt='红苹果']")
+    tab.wait("done")
+    seen = tab.page.evaluate("window.seen")
+    assert {phase for phase, _, _ in seen} >= {"steps", "done"}
+    assert len({source for _, _, source in seen}) >= 4, "previews differ"
+    assert tab.page.input_value("#draw-prompt textarea") == "红苹果"
+    assert tab.page.get_attribute("#draw-stage [data-chart=score]", "data-points") == "20"
+    tab.page.wait_for_selector("#draw-found button")
+    assert tab.page.locator("#draw-found button").count() == 8  # candidates
+    first = tab.picture()
+    tab.save(tmp_path / "apple.png")
+    request, _ = record.read(tmp_path / "apple.png")
+    assert (request.prompt, request.mode, request.guidance.steps) == ("红苹果", "both", 20)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "apple.png")), first)
+
+    again = Drawing(visit())  # another visitor drops the PNG in
+    again.page.locator("#draw-save > button").click()
+    again.page.locator("#draw-restore input[type=file]").set_input_files(tmp_path / "apple.png")
+    again.page.wait_for_function("document.querySelector('#draw-prompt textarea').value")
+    assert again.page.input_value("#draw-prompt textarea") == "红苹果"
+    assert again.page.input_value("#draw-steps input[type=number]") == "20"
+    again.page.click("#draw-go")
+    again.wait("done")
+    assert np.abs(again.picture().astype(int) - first).max() <= 2
+
+
+def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
+    tab = Drawing(visit())
+    tab.steps(300)
+    tab.page.click("#draw-mode label:has-text('Guided only')")
+    tab.page.fill("#draw-prompt textarea", "a cat | text:-1")
+    tab.page.click("#draw-go")
+    tab.wait("steps", 3)
+    tab.page.click("#draw-stop")
+    tab.wait("stopped")
+    stopped, picture = tab.step, tab.picture()
+    assert 3 <= stopped < 300
+    assert f"Stopped after {stopped} of 300" in tab.page.inner_text("#draw-stage .dr-status")
+    tab.page.click("#draw-more")
+    tab.wait("steps", stopped + 3)
+    first = next(s for s in tab.page.evaluate("window.seen") if s[0] == "steps" and s[1] > stopped)
+    assert first[1] > stopped, "it goes on, and does not start again"
+    tab.page.click("#draw-stop")
+    tab.wait("stopped", stopped + 3)
+    assert not np.array_equal(tab.picture(), picture)
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 2")
+    tab.page.click("#draw-history button >> nth=1")  # the older one, shown again
+    tab.page.wait_for_function(
+        "step => document.querySelector('#draw-stage .dr').dataset.step === String(step)",
+        arg=stopped,
+    )
+    assert np.array_equal(tab.picture(), picture)
+
+
+def test_a_bad_prompt_is_a_sentence_in_the_visitors_language(visit):
+    tab = Drawing(visit())
+    tab.page.fill("#draw-prompt textarea", "text:-1")
+    tab.page.click("#draw-go")
+    assert "0 or negative" in tab.visit.toast()
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
+    chinese = visit(width=390, height=844, locale="zh-CN")
+    chinese.page.get_by_role("tab", name="文生图").click()
+    chinese.page.click("#draw-go")
+    assert "提示词为空" in chinese.toast()
+    assert chinese.page.evaluate("document.documentElement.scrollWidth") == 390
