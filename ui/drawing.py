@@ -341,28 +341,3 @@ def animation(frames: tuple[bytes, ...], last: Image.Image) -> bytes | None:
         disposal=2,
     )
     return buffer.getvalue()
-
-
-class Runs:
-    """Which visitor's run to stop. A run is armed by the click, before it waits for its turn."""
-
-    def __init__(self) -> None:
-        self._stops: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
-
-    def arm(self, visitor: str | None) -> None:
-        """A new run of this visitor is on its way."""
-        with self._lock:
-            self._stops[str(visitor)] = threading.Event()
-
-    def stop_of(self, visitor: str | None) -> threading.Event:
-        """The event that ends this visitor's run."""
-        with self._lock:
-            return self._stops.setdefault(str(visitor), threading.Event())
-
-    def forget(self, visitor: str | None) -> None:
-        """The visitor has left: end the run and keep nothing."""
-        with self._lock:
-            stop = self._stops.pop(str(visitor), None)
-        if stop is not None:
-            stop.set()

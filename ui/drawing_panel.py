@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
+from prior.nearest import Found
 from ui.common import data_url
 from ui.drawing import Drawn, View
+from ui.sample_panel import near
 from ui.text import add, both
 from vqgan.images import to_image
 
@@ -113,11 +115,15 @@ def finished(drawn: Drawn) -> str:
     return _stage(_img(drawn.image), status, 1, curves(drawn.curve), phase, done)
 
 
-def found(drawn: Drawn) -> str:
-    """The candidates it came from."""
+def found(
+    drawn: Drawn, nearest: list[Found] | None = None, scale: tuple[float, float] | None = None
+) -> str:
+    """The candidates it came from, and the training pictures that are most like it."""
     parts = []
     if drawn.ranking is not None and len(drawn.ranking.grids) > 1:
         parts.append(_candidates(drawn))
+    if nearest:
+        parts.append(near(nearest, scale, ""))
     return f'<div class="dr-found">{"".join(parts)}</div>' if parts else ""
 
 

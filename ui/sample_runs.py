@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from prior.nearest import FILE as TRAINING
-from prior.nearest import Training
 from ui import complete, gallery, writing
 from ui import sample_panel as panel
 from ui.common import HEAVY, Sent, Sentence, TabHandles, friendly
@@ -28,7 +24,6 @@ from ui.studio import Studio
 from ui.text import add
 from ui.writing import Batch, Example, Request, Step
 
-log = logging.getLogger(__name__)
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
@@ -63,32 +58,14 @@ class Sampler:
     runs: Runs
     example: Example
     downloads: Folders
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def of(cls, studio: Studio) -> Sampler:
         return cls(studio, Runs(), Example(studio), Folders())
 
-    @property
-    def training(self) -> Training | None:
-        """Thumbnails of the training pictures, read when they are first wanted."""
-        with self._lock:
-            return self._training
-
-    @cached_property
-    def _training(self) -> Training | None:
-        path = Path(self.studio.bundle.path) / TRAINING
-        if not path.is_file():
-            return None
-        try:
-            return Training.load(path)
-        except ValueError as error:
-            log.warning("nearest training pictures are left out: %s", error)
-            return None
-
     def page(self, batch: Batch, index: int) -> str:
         """All about one picture."""
-        training, found, scale = self.training, None, None
+        training, found, scale = self.studio.training, None, None
         if training is not None:
             scale, found = training.scale, training.nearest(batch.pictures[index], NEIGHBOURS)
         command = f"python -m prior.nearest --bundle {self.studio.bundle.name} --data DIR"

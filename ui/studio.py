@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from prior.nearest import FILE as TRAINING
+from prior.nearest import Training
 from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
 from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
 from vqgan.perceptual import PerceptualLoss
 
+log = logging.getLogger(__name__)
 KEPT, KEPT_PIXELS = 200, 256 * 256  # decoded pictures kept, each of at most so many: 40 MB in all
 
 
@@ -102,6 +106,23 @@ class Studio:
     def refused(self) -> str | None:
         """Why a file of code statistics beside the model is not used, in one sentence."""
         return self._found[1]
+
+    @property
+    def training(self) -> Training | None:
+        """Thumbnails of the training pictures, read when they are first wanted."""
+        with self._lock:
+            return self._training
+
+    @cached_property
+    def _training(self) -> Training | None:
+        path = Path(self.bundle.path) / TRAINING
+        if not path.is_file():
+            return None
+        try:
+            return Training.load(path)
+        except ValueError as error:
+            log.warning("nearest training pictures are left out: %s", error)
+            return None
 
     @property
     def store(self) -> CellStore:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from clip_guidance import record
 from clip_guidance.modes import MODES
@@ -16,13 +17,15 @@ from ui import drawing
 from ui import drawing_panel as panel
 from ui.common import HEAVY, LATEX, Sentence, TabHandles, friendly
 from ui.downloads import Folders
-from ui.drawing import OWN, Clips, Drawn, Runs, View
+from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, settings
+from ui.runs import Runs
 from ui.session import file_stem
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
 
 KEPT = 12  # pictures in the history
+NEAREST = 2  # training pictures shown beside a result
 
 add(
     {
@@ -193,8 +196,10 @@ def follow(
 def _told(desk: Desk, drawn: Drawn) -> dict[str, Any]:
     """What there is to say about a picture, and its files."""
     png, gif = desk.files(drawn)
+    training = desk.studio.training
+    nearest = None if training is None else training.nearest(np.asarray(drawn.image), NEAREST)
     return {
-        "found": panel.found(drawn),
+        "found": panel.found(drawn, nearest, training and training.scale),
         "png": gr.DownloadButton(value=png, interactive=True),
         "gif": gr.DownloadButton(value=gif, interactive=gif is not None),
     }
@@ -226,7 +231,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         return list(_switch(True, False).values())
 
     def stop(request: gr.Request) -> None:
-        desk.runs.stop_of(request.session_hash).set()
+        desk.runs.stop(request.session_hash)
 
     def example(event: gr.EventData, request: gr.Request) -> list[Any]:
         text = str((event._data or {}).get("prompt", ""))

@@ -18,6 +18,7 @@ from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig
 from clip_guidance.modes import DrawConfig, Models, Request
 from prior.model import GPT, PriorConfig
+from prior.nearest import SIDE, Training
 from tests.fakes import ColourClip
 from ui import drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
@@ -257,3 +258,11 @@ def test_the_page_draws_continues_and_restores(able, tmp_path):
         assert len(pictures) > 2, "previews differ"
     finally:
         app.close()
+
+
+def test_the_nearest_training_picture_is_beside_the_result(able, models):
+    _, result = drawn(able, models, ask("guided"))
+    small = np.asarray(result.image.resize((SIDE, SIDE), Image.Resampling.BOX))
+    index = Training(np.stack([255 - small, small]), ("other", "itself"), ("a", "b"), (5.0, 40.0))
+    html = panel.found(result, index.nearest(np.asarray(result.image), 2), index.scale)
+    assert html.index("itself") < html.index("other") and "off by 5 (median)" in html
