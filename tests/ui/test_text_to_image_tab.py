@@ -49,6 +49,7 @@ def able(studio) -> Studio:
         vqgan=studio.vqgan,
         prior=GPT(config).eval().requires_grad_(False),
         clip=ColourClip(),
+        decoders={},
         card={**studio.bundle.card, "clip": {}},
         path=studio.bundle.path,
         tokenizer_id=studio.bundle.tokenizer_id,
