@@ -8,11 +8,12 @@ import io
 import re
 from dataclasses import replace
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
-from ui import one_loss_off, page
+from ui import one_loss_off
 from ui import session as sessions
 from ui.examples import EXAMPLES
 from ui.studio import Studio
@@ -70,10 +71,11 @@ def test_each_decoder_says_what_was_off_and_for_how_long(compared):
     assert "12,345 steps in all (90 minutes)" in part and "hidden" not in part
 
 
-def components(studio: Studio) -> list[str]:
-    return [c["props"].get("elem_id") for c in page.build(studio).get_config_file()["components"]]
-
-
 def test_nothing_is_shown_where_no_decoder_is_shipped(studio, compared):
-    assert studio.bundle.decoders == {} and "one-loss-off" not in components(studio)
-    assert "one-loss-off" in components(compared)
+    def shown(studio: Studio) -> list[str | None]:
+        with gr.Blocks() as page, gr.Accordion() as fold:
+            one_loss_off.build(studio, gr.State(None), fold)
+        return [block.elem_id for block in page.blocks.values()]
+
+    assert studio.bundle.decoders == {} and "one-loss-off" not in shown(studio)
+    assert "one-loss-off" in shown(compared)

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from html import unescape
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,8 @@ from PIL import Image
 import checkpoints
 from prior.likelihood import bits_per_cell
 from prior.model import GPT, PriorConfig
-from ui import page, surprise
 from ui import session as sessions
+from ui import surprise
 from ui.examples import EXAMPLES
 from ui.panels import COLOURS, colours
 from ui.studio import Studio
@@ -94,9 +95,10 @@ def test_grids_of_another_size_are_said(reader, opened):
     assert "16384 are the most" in surprise.panel(reader, huge)
 
 
-def components(studio: Studio) -> list[str]:
-    return [c["props"].get("elem_id") for c in page.build(studio).get_config_file()["components"]]
+def test_there_is_no_map_without_a_prior(studio, reader, opened):
+    def shown(studio: Studio) -> list[str | None]:
+        with gr.Blocks() as page:
+            surprise.build(studio, gr.State(opened))
+        return [block.elem_id for block in page.blocks.values()]
 
-
-def test_there_is_no_map_without_a_prior(studio, reader):
-    assert "surprise" in components(reader) and "surprise" not in components(studio)
+    assert "surprise" in shown(reader) and "surprise" not in shown(studio)
