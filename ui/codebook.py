@@ -207,7 +207,6 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
     codes = Codes(studio)
     first, example = reading.selected_code.value, reading.session.value
     with gr.Tab(t("codes.tab"), id="codebook") as tab:
-        selected = gr.State(first)
         lead = both("codes.lead", codes=f"{studio.codebook_size:,}", side=SIDE)
         gr.HTML(f'<p class="cb-lead">{lead}</p>', apply_default_css=False)
         with gr.Row(elem_classes="cb-desk"):
@@ -225,7 +224,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         timelapse.build(studio.bundle.path)
         with gr.Accordion(t("app.how"), open=False, elem_id="how-codebook"):
             gr.Markdown(explanation("codebook"), latex_delimiters=LATEX)
-    handles = TabHandles(tab, selected)
+    handles = TabHandles(tab, reading.last_code)
     _connect(codes, handles, reading, tabs, atlas, page)
     return handles
 
@@ -257,9 +256,6 @@ def _connect(
     )  # fmt: skip
     handles.tab.select(
         friendly(show), [handles.selected_code, reading.session], [atlas, page], **quiet
-    )
-    reading.selected_code.change(
-        lambda code: code, reading.selected_code, handles.selected_code, **quiet
     )
     with reading.code_actions:
         button = gr.Button(t("codes.open"), size="sm", elem_id="open-codebook")

@@ -40,6 +40,7 @@ class TabHandles:
     """What one tab lets the others connect to, in ui/page.py.
 
     `selected_code`: int or None; its `.change` fires when a visitor picks another code.
+    `last_code`: the code picked last, in this tab or in the Codebook tab.
     `session`: the visitor's picture and grid (`ui.session.Session`).
     `code_actions`: a container below the picked code, for buttons that lead to other tabs.
     `inbox`: set it to a `Sent`, and the Reconstruct tab opens those codes.
@@ -47,6 +48,7 @@ class TabHandles:
 
     tab: gr.Tab
     selected_code: gr.State | None = None
+    last_code: gr.State | None = None
     session: gr.State | None = None
     code_actions: gr.Row | None = None
     inbox: gr.State | None = None

@@ -162,6 +162,7 @@ class Board:
 
     session: gr.State
     picked: gr.State
+    last: gr.State
     slider: gr.ImageSlider
     grid: gr.HTML
     save_picture: gr.DownloadButton
@@ -183,6 +184,7 @@ def build(studio: Studio) -> TabHandles:
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
         # Inside the tab: a State among the tabs would be counted as one of them.
         session, picked, inbox = gr.State(first), gr.State(example), gr.State(None)
+        last = gr.State(example)
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
                 upload, thumbnails, side = _tray()
@@ -216,7 +218,8 @@ def build(studio: Studio) -> TabHandles:
             gr.Markdown(explanation("reconstruct"), latex_delimiters=LATEX)
             renew_experiment = one_loss_off.build(studio, session, fold)
 
-    board = Board(session, picked, slider, grid, save_picture, save_codes, figures, card, error)
+    saved = save_picture, save_codes
+    board = Board(session, picked, last, slider, grid, *saved, figures, card, error)
     answer = partial(_answer, studio, downloads)
     sources = Sources(upload, thumbnails, side, codes, inbox)
     measured = [_measure(studio, board, e) for e in _connect_grid(studio, answer, board)]
@@ -229,7 +232,7 @@ def build(studio: Studio) -> TabHandles:
     for event in measured:
         renew_surprise(event)
         renew_experiment(event)
-    return TabHandles(tab, picked, session, code_actions, inbox)
+    return TabHandles(tab, picked, last, session, code_actions, inbox)
 
 
 def _measure(studio: Studio, board: Board, event: gr.events.Dependency) -> gr.events.Dependency:
@@ -371,9 +374,9 @@ def _connect_grid(
 ) -> tuple[gr.events.Dependency, ...]:
     """Clicks and strokes on the code grid -> the events that change the picture."""
 
-    def pick(event: gr.EventData, session: Session) -> tuple[int, str]:
+    def pick(event: gr.EventData, session: Session) -> tuple[int, int, str]:
         code = check_code(event._data.get("code"), studio.codebook_size)
-        return code, panels.code_card(studio, session, code)
+        return code, code, panels.code_card(studio, session, code)
 
     def handler(edit: Edit) -> Callable:
         def change(event: gr.EventData, session: Session) -> Any:
@@ -384,7 +387,7 @@ def _connect_grid(
     board.grid.look(
         friendly(pick),
         board.session,
-        [board.picked, board.card],
+        [board.picked, board.last, board.card],
         show_progress="hidden",
         trigger_mode="always_last",
         **QUICK,
