@@ -28,7 +28,6 @@ SIDE = 32  # pixels of a thumbnail
 COARSE = 16  # pixels of what is compared
 COLUMNS = 128  # of the sheet
 FORMAT, QUALITY = "AVIF", 45
-CHUNK = 4096  # pictures compared at a time
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,11 @@ class Training:
 
 
 def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (P, S, S, 3) -> float32 (P, side, side, 3): means of blocks; side divides S."""
-    block = pixels.shape[1] // side
-    out = np.empty((len(pixels), side, side, 3), np.float32)
-    for start in range(0, len(pixels), CHUNK):
-        part = pixels[start : start + CHUNK].astype(np.float32)
-        out[start : start + CHUNK] = part.reshape(-1, side, block, side, block, 3).mean((2, 4))
-    return out
+    """uint8 (P, S, S, 3) -> float32 (P, side, side, 3): rounded means of blocks; side divides S."""
+    count, size = pixels.shape[:2]
+    tall = Image.fromarray(np.ascontiguousarray(pixels).reshape(count * size, size, 3))
+    small = np.asarray(tall.reduce(size // side), np.float32)
+    return small.reshape(count, side, side, 3)
 
 
 def gather(pictures: Iterable[dataset.Picture]) -> Training:

@@ -121,7 +121,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
 
 def _lead(studio: Studio) -> str:
     """What the tab is, in a sentence, with the number of pictures if the card tells it."""
-    count = studio.bundle.card.get("training", {}).get("pictures")
+    count = studio.bundle.card.get("prior", {}).get("training", {}).get("pictures")
     if isinstance(count, int):
         return both("sample.lead.counted", count=f"{count:,}")
     return both("sample.lead")

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.context import Context
 from PIL import Image
 
 from ui import complete, gallery, writing
@@ -208,7 +209,11 @@ def connect(
     def stop(request: gr.Request) -> None:
         sampler.runs.stop(request.session_hash)
 
+    def leave(request: gr.Request) -> None:
+        sampler.runs.forget(request.session_hash)
+
     board.halt.click(stop, None, None, **QUICK)
+    Context.root_block.unload(leave)  # a run for no one would only make others wait
     _connect_sources(sampler.studio, completing, reading)
 
 

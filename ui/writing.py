@@ -23,7 +23,7 @@ import torch
 
 from prior.decode import native_dtype
 from prior.model import GPT
-from prior.sample import finish, sample
+from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
 from ui.common import Sentence
 from ui.studio import Studio
@@ -292,13 +292,13 @@ def write(
         elif time.monotonic() - told < STATUS:
             continue
         told = time.monotonic()
-        rate = last.tokens_per_second
+        rate = _drawn(last, known)
         yield Step(last.done, total, rate, painter.shown, painter.pictures)
     if last is None:
         yield Step(0, total, 0.0, 0, None, stopped=True)
         return
     if last.done < total:
-        rate = last.tokens_per_second
+        rate = _drawn(last, known)
         yield Step(last.done, total, rate, painter.shown, painter.pictures, stopped=True)
     yield Batch(
         grids=last.grid.numpy(),
@@ -309,8 +309,14 @@ def write(
         settings=settings_of(studio, ask),
         origin=origin,
         kept=None if known is None else known >= 0,
-        rate=last.tokens_per_second,
+        rate=_drawn(last, known),
     )
+
+
+def _drawn(step: Progress, known: np.ndarray | None) -> float:
+    """Codes drawn in a second, those given beforehand not counted."""
+    given = 0 if known is None else int((known.ravel()[: step.done] >= 0).sum())
+    return step.tokens_per_second * (step.done - given) / step.done
 
 
 def likelihood(studio: Studio, grid: np.ndarray) -> float:

@@ -193,8 +193,8 @@ def test_stop_keeps_what_is_there(desk):
 
 def test_rewriting_from_a_row_keeps_the_rows_above(desk):
     before = desk.codes()
-    box = desk.page.locator("#sample-about svg.codes").bounding_box()
-    desk.page.mouse.click(box["x"] + 50, box["y"] + box["height"] * 11.5 / 16)
+    picture = desk.page.locator("#sample-about svg.codes")
+    picture.click(position={"x": 50, "y": picture.bounding_box()["height"] * 11.5 / 16})
     assert desk.page.inner_text("#sample-about .sp-rewrite") == "Rewrite from row 12"
     desk.after(lambda: desk.page.click("#sample-about .sp-rewrite"), "rewrite 5 rows, 7 times")
     assert "original" in desk.page.inner_text("#sample-gallery [data-index='0']")
@@ -286,9 +286,9 @@ class Stepper:
         return [int(code) for code in codes.split()]
 
     def cell(self, row: int, column: int) -> None:
-        box = self.page.locator("#steps-board canvas").bounding_box()
-        x, y = (column + 0.5) / 16, (row + 0.5) / 16
-        self.page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+        canvas = self.page.locator("#steps-board canvas")
+        side = canvas.bounding_box()["width"] / 16
+        canvas.click(position={"x": (column + 0.5) * side, "y": (row + 0.5) * side})
 
 
 def test_one_code_at_a_time(desk, studio):
@@ -322,8 +322,7 @@ def test_step_mode_follows_the_settings_and_the_first_code(desk):
     assert page.locator("#steps-board [data-code]:not(.out)").count() == 3
     codes = stepper.after(lambda: page.click("#steps-first label >> text=Random"), "first code")
     assert len(codes) == 1
-    page.click("#steps-first label >> text=Picked")
-    page.wait_for_selector("#steps-code input")
+    stepper.after(lambda: page.click("#steps-first label >> text=Picked"), "first code")
     field = page.locator("#steps-code input")
     field.fill("12")
     codes = stepper.after(lambda: field.press("Enter"), "first code")

@@ -141,7 +141,10 @@ def test_stop_before_the_turn_writes_nothing(writer):
     (only,) = writing.write(writer, ask(writer), runs.stop_of("visitor"))
     assert only.stopped and only.done == 0
     runs.arm("visitor")  # the next click starts afresh
-    assert not runs.stop_of("visitor").is_set()
+    stop = runs.stop_of("visitor")
+    assert not stop.is_set()
+    runs.forget("visitor")  # gone: what still runs ends
+    assert stop.is_set() and not runs.stop_of("visitor").is_set()
 
 
 def test_a_decode_on_its_way_gives_in_to_stop(writer, written):
@@ -171,6 +174,9 @@ def test_a_rewritten_picture_keeps_its_upper_rows(writer, written):
     beside = writing.with_original(batch, written.grids[0], written.pictures[0], written.nats[0])
     assert beside.seeds == (None, 50, 51, 52) and beside.number == batch.number
     assert beside.bits[0] == written.bits[0]
+    last = finish(sample(writer.bundle.prior, 3, seed=50, known=torch.from_numpy(known)[None]))
+    halved = replace(last, tokens_per_second=100.0)
+    assert writing._drawn(halved, known) == 50 and writing._drawn(halved, None) == 100
     assert "What it started from" in panel.page(beside, 0, "")
 
 

@@ -39,7 +39,7 @@ function draw() {
   ctx.fillStyle = style.getPropertyValue('--background-fill-primary');
   ctx.fillRect(0, 0, canvas.width, canvas.height);
   ctx.globalAlpha = 1;
-  ctx.strokeStyle = style.getPropertyValue('--sg-hatch').trim() || '#bbb';
+  ctx.strokeStyle = 'rgba(128,122,110,.45)';
   ctx.lineWidth = scale;
   ctx.beginPath();
   for (let k = -canvas.height; k < canvas.width; k += 8 * scale) {
@@ -73,6 +73,14 @@ canvas.addEventListener('pointerdown', (event) => {
 canvas.addEventListener('pointermove', (event) => drawing && use(event));
 canvas.addEventListener('pointerup', () => (drawing = false));
 canvas.addEventListener('pointercancel', () => (drawing = false));
+canvas.addEventListener('keydown', (event) => {
+  const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (!data || !move) return;
+  const first = free.indexOf(true), row = first < 0 ? data.rows : Math.floor(first / data.columns);
+  fromRow(Math.min(Math.max(row + move, 0), data.rows));
+  draw();
+  event.preventDefault();
+});
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || !data) return;

@@ -65,7 +65,7 @@ function draw() {
   const { rows, columns, across, count } = data;
   const down = Math.ceil(count / across);
   const width = sheet ? sheet.width / across : columns * 8, height = sheet ? sheet.height / down : rows * 8;
-  const line = getComputedStyle(element).getPropertyValue('--sg-hatch').trim() || '#bbb';
+  const line = 'rgba(128,122,110,.45)';
   for (const tile of tiles.children) {
     const canvas = tile.firstChild, index = Number(tile.dataset.index);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });

@@ -47,7 +47,7 @@ function draw() {
   const { rows, columns, codes, given } = data;
   const ctx = canvas.getContext('2d'), w = canvas.width / columns, h = canvas.height / rows;
   const at = (i) => [(i % columns) * w, Math.floor(i / columns) * h];
-  const line = getComputedStyle(element).getPropertyValue('--sg-hatch').trim() || '#bbb';
+  const line = 'rgba(128,122,110,.45)';
   ctx.imageSmoothingEnabled = false;
   ctx.drawImage(picture, 0, 0, canvas.width, canvas.height);
   ctx.save();
