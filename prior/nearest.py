@@ -109,7 +109,7 @@ class Training:
             rows = pixels.shape[0] // SIDE
             grid = pixels.reshape(rows, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2)
             thumbnails = np.ascontiguousarray(grid.reshape(-1, SIDE, SIDE, 3)[: len(names)])
-        except (OSError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is no index of training pictures: {error}") from error
         if not len(names) == len(sets) == len(thumbnails):
             raise ValueError(f"{path} is no index of training pictures: its names do not fit")

@@ -257,6 +257,10 @@ def test_a_phone_and_a_chinese_browser(visit):
         assert english not in text
     page.get_by_role("tab", name="从图片开始").click()
     page.wait_for_selector("#sample-mask [data-free]", state="attached")
+    page.click("#steps button")
+    page.wait_for_selector("#steps-board [data-version]", state="attached")
+    page.click("#how-sample button")
+    page.wait_for_selector("#masked svg.codes")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -327,3 +331,27 @@ def test_step_mode_follows_the_settings_and_the_first_code(desk):
     field.fill("12")
     codes = stepper.after(lambda: field.press("Enter"), "first code")
     assert codes == [12]
+
+
+def test_the_masked_sequence_of_the_visitors_picture(desk, studio):
+    page = desk.page
+    with desk.visited.timed("masked sequence"):
+        page.click("#how-sample button")
+        page.wait_for_selector("#masked [data-figure=said]")
+    assert page.locator("#how-sample .katex").count() > 10
+
+    def codes(figure: str) -> list[int]:
+        texts = page.locator(f"#masked [data-figure={figure}] text").all_text_contents()
+        return [int(text) for text in texts]
+
+    source = from_session(studio, open_picture(studio, EXAMPLES[0].path, "128"))
+    assert codes("asked") == source.grid.ravel().tolist()
+    swapped = page.locator("#masked rect.swapped").count()
+    differing = sum(a != b for a, b in zip(codes("read"), codes("asked"), strict=True))
+    assert 0 < swapped == differing
+    assert f"{swapped} of 256 codes are replaced" in page.inner_text("#masked")
+    field = page.locator("#mask-pkeep input[type=number]")
+    field.fill("1")
+    field.press("Enter")
+    page.wait_for_function("!document.querySelector('#masked rect.swapped')")
+    assert codes("read") == codes("asked")
