@@ -113,9 +113,9 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         with gr.Accordion(t("app.how"), open=False, elem_id="how-sample") as how:
             gr.Markdown(explanation("sample"), latex_delimiters=LATEX)
             masking.build(studio, how, reading.session)
-    board = Board(batch, picked, pictures, about, save, send, go, halt)
-    connect(sampler, board, settings, completing, reading)
-    connect_board(sampler, board, tab, reading, tabs)
+        board = Board(batch, picked, pictures, about, save, send, go, halt)
+        connect(sampler, board, settings, completing, reading)
+        connect_board(sampler, board, tab, reading, tabs)
     return TabHandles(tab)
 
 
