@@ -31,11 +31,11 @@ def unit(rows: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def texts() -> Texts:
-    """90 names and 70 prompts far from each other, and a synonym of the first prompt."""
-    embeddings = unit(161)
-    embeddings[160] = F.normalize(embeddings[90] + 0.3 * embeddings[0], dim=-1)
-    words = tuple(f"t{i}" for i in range(161))
-    return Texts(words, embeddings, tuple(range(90)), (*range(90, 160), 160))
+    """90 names and 80 prompts far from each other, but for 30 synonyms of the first prompt."""
+    embeddings = unit(170)
+    embeddings[140:] = F.normalize(embeddings[90] + 0.3 * embeddings[140:], dim=-1)
+    words = tuple(f"t{i}" for i in range(170))
+    return Texts(words, embeddings, tuple(range(90)), tuple(range(90, 170)))
 
 
 def test_features_are_the_stages_averaged_over_cells():
@@ -57,8 +57,7 @@ def test_a_pool_is_the_texts_own_and_has_no_synonyms(texts):
     assert len(pool) == len(set(pool)) == POOL
     assert sum(i < 90 for i in pool) == NAMES
     assert texts.embeddings[160] @ texts.embeddings[90] > judges.SYNONYM
-    assert all(160 not in texts.pool(f"t{i}") for i in (90,))
-    assert any(160 in texts.pool(f"t{i}") for i in range(90))
+    assert max(pool) < 140 and max(texts.pool("t3")) >= 140
     assert texts.pool("t3")[1:] != texts.pool("t4")[1:]
     with pytest.raises(ValueError, match="does not know the text 'a cow'"):
         texts.pool("a cow")
