@@ -309,13 +309,13 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--beside", type=Path, metavar="DIR", help="another checkout to compare with")
     p.add_argument("--json", type=Path, metavar="F", help="also write the figures to F")
     args = p.parse_args(argv)
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if chromium is None:
-        fail("this needs Chromium: install it, or name it in the environment variable CHROMIUM")
     if args.repeats < 1:
         fail(f"--repeats is {args.repeats}: it must be at least 1")
     if args.beside and not (args.beside / "app.py").is_file():
         fail(f"--beside {args.beside}: there is no app.py in it")
+    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        fail("this needs Chromium: install it, or name it in the environment variable CHROMIUM")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

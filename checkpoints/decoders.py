@@ -1,7 +1,7 @@
-"""Extra decoders of a bundle, each trained with one loss off: `python -m checkpoints.decoders RUN
-BUNDLE NAME`.
+"""Extra decoders of a bundle, trained with a loss off (or all of them on): `python -m
+checkpoints.decoders RUN BUNDLE NAME`.
 
-They show what that loss does. RUN must have been trained with `--init BUNDLE --freeze-encoder`, so
+They show what each loss does. RUN must have been trained with `--init BUNDLE --freeze-encoder`, so
 that all decoders read the same codes. The file is BUNDLE/decoders/NAME.safetensors (fp16), its
 entry in config.json says what was off, for how long it was trained, and by which command.
 """
@@ -34,7 +34,7 @@ OFF = {"perceptual": "perceptual_weight", "gan": "gan_weight"}  # what can be of
 def export(run: Path, bundle: Path, name: str) -> dict:
     """Write BUNDLE/decoders/NAME.safetensors from RUN's averaged weights -> its entry in the card.
 
-    ValueError if the run is another model, moved the tokenizer, or had every loss on.
+    ValueError if the run is another model or moved the tokenizer.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"NAME is {name!r}: use small letters, digits and hyphens")
@@ -56,9 +56,6 @@ def export(run: Path, bundle: Path, name: str) -> dict:
             f"the encoder or codebook of {run} is not that of {bundle}: train with --init {bundle} "
             "--freeze-encoder"
         )
-    if not off:
-        flags = " or ".join(f"--{weight.replace('_', '-')} 0" for weight in OFF.values())
-        raise ValueError(f"{run} had every loss on: train with {flags}")
     data = pack({k: v for k, v in model.state_dict().items() if k.startswith(DECODER)})
     (bundle / DECODERS).mkdir(exist_ok=True)
     write(bundle / DECODERS / f"{name}.safetensors", data)
@@ -79,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
         entry = export(**vars(args))
     except (ValueError, OSError) as error:
         fail(error)
-    print(f"{args.name}: without {' and '.join(entry['off'])}, {entry['steps']:,} steps", end="")
+    off = " and ".join(entry["off"]) or "nothing"
+    print(f"{args.name}: {off} off, {entry['steps']:,} steps", end="")
     print(f", {entry['hours']} hours")
 
 

@@ -24,7 +24,7 @@ FULL = "full"  # the bundle's own decoder, among the others
 
 add(
     {
-        "off.title": ("Try it: one loss off", "试一试:去掉一项损失"),
+        "off.title": ("Try it: losses on and off", "试一试:开关各项损失"),
         "off.lead": (
             "The same codes of your picture, drawn by other decoders. Encoder and codebook were "
             "frozen while these were trained, so nothing but the decoder differs.",
@@ -32,6 +32,7 @@ add(
             "因此只有解码器不同。",
         ),
         "off.full": ("As shipped", "附带的解码器"),
+        "off.all": ("Perceptual loss and GAN on", "感知损失与 GAN 都开启"),
         "off.perceptual": ("Perceptual loss off", "去掉感知损失"),
         "off.gan": ("GAN off (λ = 0)", "去掉 GAN(λ = 0)"),
         "off.perceptual-gan": ("Pixels only", "仅像素损失"),
@@ -88,8 +89,12 @@ def _label(studio: Studio, name: str) -> tuple[str, str]:
         how = both("off.full.how", **_length(entry)) if known else ""
         return both("off.full"), how
     entry = studio.bundle.card["decoders"][name]
-    flags = " ".join(f"--{loss}-weight 0" for loss in entry["off"])
-    return both(f"off.{'-'.join(entry['off'])}"), both("off.how", flags=flags, **_length(entry))
+    train = entry["train"]
+    flags = (
+        f"--perceptual-weight {train['perceptual_weight']:g} --gan-weight {train['gan_weight']:g}"
+    )
+    title = both(f"off.{'-'.join(entry['off']) or 'all'}")
+    return title, both("off.how", flags=flags, **_length(entry))
 
 
 def _length(entry: dict) -> dict[str, str]:

@@ -67,6 +67,9 @@ def launch_options() -> dict[str, Any]:
         # Gradio would write every answer, pictures and all, into the browser's storage: each click
         # took longer than the one before (40 ms at first, 400 ms after 50).
         "run_history": False,
+        # Only leaves out that launch asks itself for the page, and gives up where a busy computer
+        # takes 3 seconds for it, or a proxy stands between.
+        "_frontend": False,
         "show_error": False,
         "quiet": True,
     }

@@ -47,7 +47,7 @@ def bundle(trained, tmp_path):
 def test_a_decoder_reads_the_same_codes_and_draws_its_own_picture(trained, bundle, capsys):
     assert checkpoints.load(bundle).decoders == {}
     main([str(trained / "frozen"), str(bundle), "no-perceptual"])
-    assert capsys.readouterr().out.startswith("no-perceptual: without perceptual and gan, 3 steps")
+    assert capsys.readouterr().out.startswith("no-perceptual: perceptual and gan off, 3 steps")
     loaded = checkpoints.load(bundle)
     (other,) = loaded.decoders.values()
     assert other.encoder is loaded.vqgan.encoder and other.quantize is loaded.vqgan.quantize

@@ -26,10 +26,15 @@ def compared(studio) -> Studio:
     """The tiny studio with two more decoders."""
     card = {"training": {"steps": 12345, "hours": 1.5}, "decoders": {}}
     models = {}
-    for name, off, scale in (("no-perceptual", ["perceptual"], 0.5), ("no-gan", ["gan"], 0.2)):
+    for name, off, scale in (
+        ("no-perceptual", ["perceptual"], 0.5),
+        ("no-gan", ["gan"], 0.2),
+        ("all", [], 0.3),
+    ):
         models[name] = copy.deepcopy(studio.vqgan)
         models[name].decoder.conv_out.weight.data.mul_(scale)
-        card["decoders"][name] = {"off": off, "steps": 1200, "hours": 0.34}
+        weights = {f"{x}_weight": 0.0 if x in off else 0.4 for x in ("perceptual", "gan")}
+        card["decoders"][name] = {"off": off, "steps": 1200, "hours": 0.34, "train": weights}
     bundle = replace(studio.bundle, card=studio.bundle.card | card)
     bundle.__dict__["decoders"] = models
     return Studio(bundle, studio.metric, "cpu")
@@ -63,10 +68,12 @@ def test_each_decoder_draws_the_codes_now_on_the_board(compared):
 def test_each_decoder_says_what_was_off_and_for_how_long(compared):
     opened = sessions.open_picture(compared, EXAMPLES[0].path, "128")
     html = one_loss_off.panel(compared, opened)
-    assert re.findall(r'data-decoder="([^"]+)"', html) == ["full", "no-perceptual", "no-gan"]
+    assert re.findall(r'data-decoder="([^"]+)"', html) == ["full", "no-perceptual", "no-gan", "all"]
     part = figure(html, 'decoded="no-gan"')
     assert "GAN off (λ = 0)" in part and "1,200 steps (20 minutes)" in part
-    assert "--gan-weight 0" in part and "--perceptual-weight 0" not in part and "hidden" in part
+    assert "with --perceptual-weight 0.4 --gan-weight 0.<" in part and "hidden" in part
+    assert "--perceptual-weight 0 --gan-weight 0.4" in figure(html, 'decoded="no-perceptual"')
+    assert "Perceptual loss and GAN on" in figure(html, 'decoded="all"')
     part = figure(html, 'decoded="full"')
     assert "12,345 steps in all (90 minutes)" in part and "hidden" not in part
 

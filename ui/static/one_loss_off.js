@@ -12,4 +12,4 @@ element.addEventListener('click', (event) => {
   chosen = button.dataset.decoder;
   choose();
 });
-watch('value', () => requestAnimationFrame(choose));
+new MutationObserver(choose).observe(element, { childList: true, subtree: true });
