@@ -67,6 +67,10 @@ add(
         "draw.temperature": ("Temperature", "温度"),
         "draw.top_p": ("Top-p", "Top-p"),
         "draw.lr": ("Learning rate", "学习率"),
+        "draw.lr.info": (
+            "0: chosen by the start; small from a picture, larger from noise.",
+            "0:由起点决定;从图片开始时较小,从噪声开始时较大。",
+        ),
         "draw.optimizer": ("Optimiser", "优化器"),
         "draw.method": ("What is optimised", "优化对象"),
         "draw.method.latents": ("Latents, straight-through", "潜向量(直通)"),
@@ -211,7 +215,7 @@ def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]
         else:  # without a prior there is nothing to set, but the request has these fields
             for name in ("candidates", "cfg_scale", "temperature", "top_p"):
                 made[name] = gr.State(values[name])
-        slider("lr", 0.01, 2, 0.01)
+        slider("lr", 0, 2, 0.01, info=True)
         for name, known in (("method", METHODS), ("optimizer", OPTIMIZERS)):
             choices = [(t(f"draw.{name}.{value}"), value) for value in known]
             made[name] = gr.Radio(

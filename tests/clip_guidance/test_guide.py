@@ -166,10 +166,18 @@ def test_the_extra_losses_pull(vqgan, clip):
 
 
 def test_the_learning_rate_falls_to_a_tenth():
-    config = GuidanceConfig(steps=10, lr=0.5)
-    rates = [config.rate(i) for i in range(15)]
+    config = GuidanceConfig(steps=10)
+    rates = [config.rate(i, 0.5) for i in range(15)]
     assert rates[0] == 0.5 and rates[5] == pytest.approx(0.275) and rates[10:] == [0.05] * 5
     assert rates == sorted(rates, reverse=True)
+
+
+def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
+    from_noise = run(vqgan, clip, replace(FEW, steps=1))[0].state
+    gentle = run(vqgan, clip, replace(FEW, steps=1), start=noise(vqgan, 0))[0].state
+    assert from_noise.lr > 2 * gentle.lr
+    chosen = replace(FEW, steps=1, lr=0.7)
+    assert run(vqgan, clip, chosen, start=noise(vqgan, 0))[0].state.lr == 0.7
 
 
 @pytest.mark.parametrize(
@@ -180,7 +188,7 @@ def test_the_learning_rate_falls_to_a_tenth():
         ({"steps": 1.5}, "whole number"),
         ({"optimizer": "adamw2"}, "choose adam"),
         ({"method": "magic"}, "choose latents, logits"),
-        ({"lr": 0.0}, "lr is"),
+        ({"lr": -0.1}, "lr is"),
         ({"lr": float("nan")}, "lr is"),
         ({"ema": 1.0}, "ema is"),
         ({"tv": -1.0}, "tv is"),
