@@ -103,20 +103,20 @@ class Drawing:
 
 def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_path):
     tab = Drawing(visit())
-    tab.steps(20)
+    tab.steps(8)
     tab.page.click("#draw-examples button[data-prompt='红苹果']")
     tab.wait("done")
     seen = tab.page.evaluate("window.seen")
     assert {phase for phase, _, _ in seen} >= {"steps", "done"}
     assert len({source for _, _, source in seen}) >= 4, "previews differ"
     assert tab.page.input_value("#draw-prompt textarea") == "红苹果"
-    assert tab.page.get_attribute("#draw-stage [data-chart=score]", "data-points") == "20"
+    assert tab.page.get_attribute("#draw-stage [data-chart=score]", "data-points") == "8"
     tab.page.wait_for_selector("#draw-found button")
     assert tab.page.locator("#draw-found button").count() == 8  # candidates
     first = tab.picture()
     tab.save(tmp_path / "apple.png")
     request, _ = record.read(tmp_path / "apple.png")
-    assert (request.prompt, request.mode, request.guidance.steps) == ("红苹果", "both", 20)
+    assert (request.prompt, request.mode, request.guidance.steps) == ("红苹果", "both", 8)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "apple.png")), first)
 
     again = Drawing(visit())  # another visitor drops the PNG in
@@ -124,7 +124,7 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
     again.page.locator("#draw-restore input[type=file]").set_input_files(tmp_path / "apple.png")
     again.page.wait_for_function("document.querySelector('#draw-prompt textarea').value")
     assert again.page.input_value("#draw-prompt textarea") == "红苹果"
-    assert again.page.input_value("#draw-steps input[type=number]") == "20"
+    assert again.page.input_value("#draw-steps input[type=number]") == "8"
     again.page.click("#draw-go")
     again.wait("done")
     assert np.abs(again.picture().astype(int) - first).max() <= 2
