@@ -242,6 +242,8 @@ class Starter:
             return [data.get(name), _ready(False), _ready(True)]
 
         def run(request: gr.Request, said: Any, *values: Any) -> Iterator[list[Any]]:
+            # Again, since an earlier run that has just been stopped may have switched them back.
+            yield self.board.change(go=_ready(False), halt=_ready(True))
             yield from handler(runs.stop_of(request.session_hash), said, *values)
 
         armed_ = event(armed, None, [said, *switches], **QUICK)

@@ -242,7 +242,8 @@ def test_completion_keeps_the_kept_cells_and_ranks(writer):
     known = complete.known(source, free)
     _, batch = run(writer, ask(writer, seed=9), known=known, origin="completed")
     kept = known >= 0
-    assert kept.sum() == 21 and (batch.grids[:, kept] == source.grid[kept]).all()
+    assert "".join("1" if k else "0" for k in ~kept.ravel()) == free
+    assert (batch.grids[:, kept] == source.grid[kept]).all()
     assert np.array_equal(batch.kept, kept)
     nats = writing.likelihood(writer, source.grid)
     one = torch.from_numpy(source.grid).flatten()[None]
@@ -388,3 +389,12 @@ def test_the_masked_sequence_is_the_trainings_own(writer):
 def test_a_share_that_is_none_is_a_sentence(writer, pkeep):
     with pytest.raises(Sentence, match="pkeep"):
         masking.masked(writer, np.zeros(SIZE, np.int64), pkeep, 0)
+
+
+def test_larger_pictures_than_it_was_trained_on(writer):
+    seen, batch = run(writer, ask(writer, size="9×10", count=2))
+    assert batch.grids.shape == (2, 9, 10) and batch.whole
+    assert batch.pictures.shape == (2, 9 * writer.f, 10 * writer.f, 3)
+    assert {s.shown for s in seen if s.pictures is not None} >= {30, 50, 70}
+    assert gallery.finished(batch, 1)["shown"] == 90
+    assert len(re.findall("<text ", panel.page(batch, 1, ""))) == 90
