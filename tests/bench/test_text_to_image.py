@@ -41,7 +41,8 @@ def judge(monkeypatch):
         tuple(range(len(english), len(english) + 60)),
         tuple(range(len(english))),
     )
-    card = {"real_pictures": {"held_out_plain": {"top1": 0.3, "top5": 0.5}}}
+    real = {"held_out_plain": 0.5, "known_concepts_rebuilt": 0.8}
+    card = {"real_pictures": {k: {"top1": 0.3, "top5": v} for k, v in real.items()}}
     found = ByColour(None, None, texts, {**card, "copies": {"distance": 5.0}})
     monkeypatch.setattr("bench.judge.load", lambda: found)
     return found
@@ -87,6 +88,7 @@ def test_figures_are_shares_of_the_real_ones(judge):
     found = figures(judge, make(todo, generate, None, ""))
     assert found["pictures"] == 8 and found["groups"] == 2
     assert found["top1"] == found["top5"] == 0.5 and found["of_real"] == 1.0
+    assert found["of_known"] == 0.625
     assert found["guessing"] == 0 and found["category"] == {"colours": 0.5}
     guided = [w._replace(mode="guided") for w in todo]
     assert figures(judge, make(guided, generate, None, ""))["top5"] == 0
@@ -132,6 +134,7 @@ def test_the_whole_run(judge, tmp_path, monkeypatch):
     assert Image.open(args.twins).width == 10 * 132 + 4
     said = text_to_image.table(result)
     assert said.index("real, held_out_plain") < said.index("mode both")
+    assert text_to_image.short("a" * 30) == "a" * 17 + "\u2026" and text_to_image.short("b") == "b"
     assert "1 copies of 60" in said and "mode both                    3.3%" in said
 
 
