@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 import checkpoints
+from checkpoints.bundle import DECODER, DECODERS, pack, write_card
 from prior.draw import main as draw
 from prior.model import GPT, PriorConfig
 from prior.nearest import FILE as TRAINING
@@ -78,7 +79,21 @@ def bundle_path(tmp_path_factory) -> Path:
         bundle = checkpoints.load(folder)
         _write_statistics(bundle)
     _write_prior(bundle)
+    _write_decoder(checkpoints.load(folder))
     return folder
+
+
+def _write_decoder(bundle: checkpoints.Bundle) -> None:
+    """One more decoder, as if trained without GAN: the shipped one, paler."""
+    state = bundle.vqgan.state_dict()
+    own = {k: v for k, v in state.items() if k.startswith(DECODER)}
+    own["decoder.conv_out.weight"] = own["decoder.conv_out.weight"] / 2
+    (bundle.path / DECODERS).mkdir(exist_ok=True)
+    (bundle.path / DECODERS / "paler.safetensors").write_bytes(pack(own))
+    weights = {"perceptual_weight": 0.4, "gan_weight": 0.0}
+    entry = {"off": ["gan"], "steps": 900, "hours": 0.25, "train": weights}
+    paler = {"paler": entry | {"tokenizer_id": bundle.tokenizer_id}}
+    write_card(bundle.path, bundle.card | {"decoders": paler})
 
 
 def _write_prior(bundle: checkpoints.Bundle) -> None:

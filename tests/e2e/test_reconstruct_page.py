@@ -224,6 +224,33 @@ def test_the_explanation_is_set_in_formulas(visit):
     assert "$" not in page.page.inner_text("#how-reconstruct")
 
 
+def test_a_decoder_with_one_loss_off_draws_the_same_codes(visit, studio, example):
+    page = visit()
+    (name, model), *_ = studio.bundle.decoders.items()
+    page.page.click("#how-reconstruct button")
+    page.page.click(f"#one-loss-off [data-decoder={name}]")
+    shown = page.page.locator("#one-loss-off [data-decoded]:visible")
+    assert shown.get_attribute("data-decoded") == name
+    assert (
+        "GAN off (λ = 0)" in shown.inner_text() and "900 steps (15 minutes)" in shown.inner_text()
+    )
+
+    def picture() -> np.ndarray:
+        return unpack(shown.locator("img").get_attribute("src"))
+
+    assert close(picture(), decode_grid(model, example.indices.numpy()))
+    assert not close(picture(), example.image)
+    # It stays in view when the codes change, and draws the new ones.
+    before = shown.locator("img").get_attribute("src")
+    page.after(lambda: page.page.click("#code-grid [data-act=shuffle]"))
+    page.page.wait_for_function(
+        "([name, old]) => document.querySelector(`[data-decoded=${name}] img`).src != old",
+        arg=[name, before],
+    )
+    assert shown.get_attribute("data-decoded") == name
+    assert close(picture(), decode_grid(model, shuffle(example.indices.numpy(), seed=0)))
+
+
 def test_a_chinese_browser_gets_a_chinese_page(visit):
     page = visit(locale="zh-CN")
     text = page.page.inner_text("body")
