@@ -1,0 +1,74 @@
+"""The text tower's corpus with its vectors: `python -m clip_guidance.texts`.
+
+Writes OUT.json (the texts) and OUT.npy ((N, 384) fp16: where each belongs in the sentence encoder's
+space) for `python -m clip_guidance.train_text`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from clip_guidance import corpus
+from clip_guidance.teacher import Teacher
+from training import flags
+from vqgan import dataset
+
+log = logging.getLogger(__name__)
+
+
+def embed(texts: list[str], known: dict[str, np.ndarray]) -> np.ndarray:
+    """(N, 384) float32: known vectors, and the encoder's for the rest."""
+    new = [text for text in texts if text not in known]
+    log.info("%d texts, %d to encode", len(texts), len(new))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Teacher().encode(new, progress=lambda it: tqdm(it, unit="batch"))
+    vectors = dict(zip(new, found, strict=True)) | known
+    return np.array([vectors[text] for text in texts], np.float32)
+
+
+def load(path: Path) -> tuple[list[str], np.ndarray]:
+    """Texts and their vectors (N, E) float32. ValueError if they are not there or do not fit."""
+    try:
+        texts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["texts"]
+        vectors = np.load(path.with_suffix(".npy"), allow_pickle=False)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no corpus made by clip_guidance.texts: {error}") from error
+    if vectors.ndim != 2 or len(texts) != len(vectors):
+        raise ValueError(f"{path}: {len(texts)} texts and vectors of shape {vectors.shape}")
+    return texts, vectors.astype(np.float32)
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="python -m clip_guidance.texts", description=__doc__)
+    p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
+    p.add_argument("--words", required=True, type=Path, help="words.json made by data.words")
+    p.add_argument("--phrases", type=Path, help=".npy by clip_guidance.conditions, to save time")
+    p.add_argument("--out", required=True, type=Path, help="name of the .json and .npy to write")
+    p.add_argument("--made-up", type=int, default=12_000, help="scenes (%(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    args = p.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        rows = [picture.row for picture in dataset.scan(args.data)]
+        words = json.loads(args.words.read_text(encoding="utf-8"))
+        made = corpus.build(rows, words, args.made_up, args.seed)
+        known = corpus.known_vectors(rows, np.load(args.phrases)) if args.phrases else {}
+        vectors = made.vectors(embed(list(made.english), known))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        content = {"texts": made.texts(), "sources": words["sources"], "seed": args.seed}
+        args.out.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+        np.save(args.out.with_suffix(".npy"), vectors.astype(np.float16))
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    print(f"{args.out}: {len(made.english)} English and {len(made.chinese)} Chinese texts")
+
+
+if __name__ == "__main__":
+    main()

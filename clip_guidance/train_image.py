@@ -1,0 +1,143 @@
+"""Train CLIP's image tower: `python -m clip_guidance.train_image --data DIR --out RUN`.
+
+Starts from ImageNet weights and learns to land on the sentence encoder's vectors of each picture's
+phrases (`python -m clip_guidance.conditions`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import checkpoints
+from clip_guidance import lite, model, pictures
+from clip_guidance.augment import AugmentConfig
+from clip_guidance.config import ClipConfig
+from clip_guidance.image_task import ImageTask, ImageTrainConfig
+from training import checkpoint, distributed, flags
+from training.loop import LoopConfig, NotFinite, run
+from training.memory import keep_pages
+from vqgan import dataset
+
+PARTS = {
+    "model": ClipConfig,
+    "train": ImageTrainConfig,
+    "augment": AugmentConfig,
+    "loop": LoopConfig,
+}
+LOOP = {"lr": 1e-3, "bf16": False, "steps": 6000}
+SIDE = 96  # the pictures in memory
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m clip_guidance.train_image", description=__doc__)
+    p.add_argument("--data", required=True, help="folder made by data.build")
+    p.add_argument("--phrases", required=True, type=Path, help=".npy by clip_guidance.conditions")
+    p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
+    p.add_argument("--pixels", type=Path, help=".npz to keep the decoded pictures in between runs")
+    p.add_argument("--bundle", help="train on what its VQGAN gives back too (see --painted)")
+    p.add_argument("--painted-count", type=int, default=4000, help="how many (%(default)s)")
+    p.add_argument("--init", type=Path, help="start from the averaged weights of this run")
+    p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_flags(p, ClipConfig, "model")
+    flags.add_flags(p, ImageTrainConfig, "losses and data")
+    flags.add_flags(p, AugmentConfig, "augmentations")
+    flags.add_flags(p, LoopConfig, "schedule")
+    return p
+
+
+def get_pictures(args: argparse.Namespace) -> pictures.Pictures:
+    """The data set in memory, with reconstructions if a bundle is given (kept in OUT)."""
+    found = dataset.scan(args.data)
+    if args.pixels and args.pixels.exists():
+        with np.load(args.pixels) as arrays:
+            rows, data = [p.row for p in found], [arrays["pixels"], arrays["masks"]]
+        if len(data[0]) != len(rows):
+            raise ValueError(f"{args.pixels} was not made from {args.data}: delete it")
+        loaded = pictures.Pictures(rows, *data)
+    else:
+        loaded = pictures.read(found, SIDE, lambda it: tqdm(it, unit="picture"))
+        if args.pixels:
+            pictures.save(args.pixels, pixels=loaded.pixels, masks=loaded.masks)
+    if not args.bundle:
+        return loaded
+    path = args.out / "painted.npz"
+    if not path.exists():
+        args.out.mkdir(parents=True, exist_ok=True)
+        vqgan = checkpoints.load(args.bundle).vqgan
+        painted, of = pictures.paint(found, vqgan, args.painted_count, SIDE, tqdm)
+        pictures.save(path, painted=painted, of=of)
+    with np.load(path) as arrays:
+        painted, of = arrays["painted"], arrays["of"]
+    return pictures.Pictures(loaded.rows, loaded.pixels, loaded.masks, painted, of)
+
+
+def get_task(args: argparse.Namespace) -> tuple[ImageTask, dict]:
+    """The task and its configs, from flags or, with --resume, from the run."""
+    stored = {"model": {}, "train": {}, "augment": {}, "loop": LOOP}
+    if args.resume:
+        stored = checkpoint.load(args.out / "last.pt")["config"]
+    configs = {k: flags.build(c, stored[k], flags.given(args, c)) for k, c in PARTS.items()}
+    try:
+        vectors = np.load(args.phrases, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{args.phrases} holds no phrases: {error}") from error
+    torch.manual_seed(configs["loop"].seed)
+    clip = model.create(configs["model"].open_clip())
+    if not args.resume and not args.init:
+        lite.start_from_imagenet(clip.model.visual.trunk)
+    clip.size = configs["train"].size
+    task = ImageTask(
+        clip,
+        configs["train"],
+        configs["augment"],
+        configs["loop"],
+        get_pictures(args),
+        vectors,
+        args.device,
+    )
+    if args.init:
+        state = checkpoint.load(args.init / "last.pt")["task"]["ema"]["shadow"]
+        task.tower.load_state_dict(state)
+        task.ema.load_state_dict({"updates": 0, "shadow": state})
+    return task, {k: asdict(v) for k, v in configs.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    try:
+        if not args.resume and (args.out / "last.pt").exists():
+            raise ValueError(f"{args.out} holds a run already: add --resume, or another folder")
+        distributed.start()
+        task, config = get_task(args)
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    earlier = checkpoint.load(args.out / "last.pt")["config"] if args.resume else None
+    config |= {
+        "data": dataset.identity(args.data),
+        "earlier_commands": checkpoint.commands(earlier) if earlier else [],
+        "command": "python -m clip_guidance.train_image "
+        + " ".join(sys.argv[1:] if argv is None else argv),
+    }
+    try:
+        run(task, task.loop, args.out, json.loads(json.dumps(config)), args.resume)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Train CLIP's text tower: `python -m clip_guidance.train_text --texts T --out RUN`.
+
+Its token table starts from the sentence encoder's word pieces; then it learns to put the corpus of
+`python -m clip_guidance.texts` where the sentence encoder puts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clip_guidance import model, texts
+from clip_guidance.config import ClipConfig
+from clip_guidance.teacher import Teacher
+from clip_guidance.text_task import TextTask, TextTrainConfig, fill_table, is_chinese
+from training import checkpoint, distributed, flags
+from training.loop import LoopConfig, NotFinite, run
+from training.memory import keep_pages
+from vqgan import dataset
+
+PARTS = {"model": ClipConfig, "train": TextTrainConfig, "loop": LoopConfig}
+LOOP = {"lr": 1e-3, "steps": 3000}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m clip_guidance.train_text", description=__doc__)
+    p.add_argument("--texts", required=True, type=Path, help="corpus by clip_guidance.texts")
+    p.add_argument("--data", required=True, help="folder made by data.build: held-out captions")
+    p.add_argument("--phrases", required=True, type=Path, help=".npy by clip_guidance.conditions")
+    p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
+    p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_flags(p, ClipConfig, "model")
+    flags.add_flags(p, TextTrainConfig, "losses and data")
+    flags.add_flags(p, LoopConfig, "schedule")
+    return p
+
+
+def held_out(data: str, phrases: Path) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Names of held-out pictures, English and Chinese, with the English names' vectors."""
+    rows, vectors = [p.row for p in dataset.scan(data)], np.load(phrases)[:, 0].astype(np.float32)
+    found: dict[str, dict[str, np.ndarray]] = {"english": {}, "chinese": {}}
+    for row, vector in zip(rows, vectors, strict=True):
+        if row["split"] == "val":
+            found["english"][row["captions"][0]] = vector
+            if row["captions_zh"]:
+                found["chinese"][row["captions_zh"][0]] = vector
+    return {name: (list(some), np.array(list(some.values()))) for name, some in found.items()}
+
+
+def word_table(strings: list[str], corpus: list[str], vectors: np.ndarray) -> torch.Tensor:
+    """(V, E): what each string means, from its word pieces alone.
+
+    The sentence encoder's input vectors, averaged over a string's pieces, through a linear map
+    that was fitted on the corpus: no forward pass for 49,408 strings.
+    """
+    teacher = Teacher()
+    pieces = teacher.model.get_input_embeddings().weight
+
+    def averages(some: list[str]) -> torch.Tensor:
+        ids = teacher.tokenizer(some, add_special_tokens=False)["input_ids"]
+        return torch.stack([pieces[i].mean(0) if i else torch.zeros(pieces.shape[1]) for i in ids])
+
+    short = [i for i, t in enumerate(corpus) if t.isascii() and t.count(" ") < 3][:40_000]
+    inputs, wanted = averages([corpus[i] for i in short]), torch.from_numpy(vectors[short])
+    ones = torch.ones(len(short), 1)
+    linear = torch.linalg.lstsq(torch.cat([inputs, ones], 1), wanted).solution
+    return torch.cat([averages(strings), torch.ones(len(strings), 1)], 1) @ linear
+
+
+def token_strings(tokenizer: object) -> list[str]:
+    """What each of the byte-pair tokens says, "" for fragments that are no text."""
+    strings = []
+    for token in range(tokenizer.vocab_size):
+        said = "" if token in tokenizer.all_special_ids else tokenizer.decode([token]).strip()
+        strings.append(said if said.isascii() else "")
+    return strings
+
+
+def get_task(args: argparse.Namespace) -> tuple[TextTask, dict]:
+    """The task and its configs, from flags or, with --resume, from the run."""
+    stored = {"model": {}, "train": {}, "loop": LOOP}
+    if args.resume:
+        stored = checkpoint.load(args.out / "last.pt")["config"]
+    configs = {k: flags.build(c, stored[k], flags.given(args, c)) for k, c in PARTS.items()}
+    corpus, vectors = texts.load(args.texts)
+    torch.manual_seed(configs["loop"].seed)
+    clip = model.create(configs["model"].open_clip())
+    if not args.resume:
+        strings = token_strings(clip.tokenizer)
+        table = word_table(strings, corpus, vectors)
+        single = {t: i for i, t in enumerate(corpus) if len(t) == 1 and is_chinese(t)}
+        for token in range(clip.tokenizer.vocab_size):  # characters, from their glosses
+            said = clip.tokenizer.decode([token]).strip()
+            if said in single:
+                strings[token] = said
+                table[token] = torch.from_numpy(vectors[single[said]])
+        fill_table(clip.model.text, strings, table)
+    task = TextTask(
+        clip,
+        configs["train"],
+        configs["loop"],
+        corpus,
+        vectors,
+        held_out(args.data, args.phrases),
+        args.device,
+    )
+    return task, {k: asdict(v) for k, v in configs.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    try:
+        if not args.resume and (args.out / "last.pt").exists():
+            raise ValueError(f"{args.out} holds a run already: add --resume, or another folder")
+        distributed.start()
+        task, config = get_task(args)
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    earlier = checkpoint.load(args.out / "last.pt")["config"] if args.resume else None
+    config |= {
+        "data": dataset.identity(args.data),
+        "earlier_commands": checkpoint.commands(earlier) if earlier else [],
+        "command": "python -m clip_guidance.train_text "
+        + " ".join(sys.argv[1:] if argv is None else argv),
+    }
+    try:
+        run(task, task.loop, args.out, json.loads(json.dumps(config)), args.resume)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The commands on a tiny data set: both towers, into a bundle, measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoints
+from bench import clip as bench_clip
+from clip_guidance import config, export, model, train, train_image, train_text
+from training.checkpoint import load
+from vqgan import dataset
+
+SHAPE = "--embed-dim 8 --image-size 32 --text-width 8 --text-layers 1 --text-heads 1".split()
+LOOP = "--log-every 1 --sample-every 2 --warmup 1 --steps 2".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smallest():
+    """timm's smallest EfficientNet from scratch in place of Lite0 and its ImageNet weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "TIMM", "test_efficientnet")
+        patch.setattr(train_image.lite, "start_from_imagenet", lambda trunk: None)
+        patch.setattr(train_text, "word_table", lambda strings, *_: torch.randn(len(strings), 12))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, fixtures):
+    """Phrases, a corpus, two trained towers and a bundle without CLIP."""
+    root = tmp_path_factory.mktemp("world")
+    rng, count = np.random.default_rng(0), len(dataset.scan(fixtures))
+    np.save(root / "phrases.npy", rng.standard_normal((count, 2, 8)).astype(np.float16))
+    texts = ["an apple", "a dog", "苹果", "狗"]
+    (root / "texts.json").write_text(json.dumps({"texts": texts}), encoding="utf-8")
+    np.save(root / "texts.npy", rng.standard_normal((4, 8)).astype(np.float16))
+    common = ["--data", str(fixtures), "--phrases", str(root / "phrases.npy"), *SHAPE, *LOOP]
+    image = ["--batch", "4", "--size", "32", "--negatives", "4", "--frozen-stages", "1"]
+    image += ["--held-out", "4", "--pixels", str(root / "pixels.npz")]
+    train.main(["image", "--out", str(root / "image"), *common, *image])
+    text = ["--texts", str(root / "texts"), "--batch", "4"]
+    train.main(["text", "--out", str(root / "text"), *common, *text])
+    return root
+
+
+def words(world, fixtures, part, *more):
+    """A command line that would go on with a run; "texts" becomes its path."""
+    more = [f"{world}/texts" if word == "texts" else word for word in more]
+    phrases = ["--phrases", f"{world}/phrases.npy"]
+    return [part, "--data", str(fixtures), *phrases, "--out", f"{world}/{part}", *more]
+
+
+@pytest.fixture
+def bundle(world, tmp_path, tiny_vqgan):
+    path = checkpoints.save(tmp_path / "b", name="b", vqgan=tiny_vqgan, card={})
+    export.main(["--image", str(world / "image"), "--text", str(world / "text"), str(path)])
+    return path
+
+
+def test_logs_and_held_out_figures(world):
+    with open(world / "image" / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["step"] for r in rows] == ["0", "1"] and 0 <= float(rows[-1]["find@10"]) <= 1
+    with open(world / "text" / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["english_at1"] and rows[-1]["chinese_cosine"]
+
+
+def test_a_bundle_gets_exactly_the_averaged_towers(world, bundle):
+    clip = checkpoints.load(bundle).clip
+    assert clip.size == 32 and clip.embedding_size == 8
+    for part, tower in (("image", clip.model.visual), ("text", clip.model.text)):
+        shadow = load(world / part / "last.pt")["task"]["ema"]["shadow"]
+        for name, value in tower.state_dict().items():
+            assert torch.equal(value, shadow[name].half().to(value.dtype)), name
+    training = checkpoints.load(bundle).card["clip"]["training"]
+    assert training["image"]["steps"] == training["text"]["steps"] == 2
+    assert training["image"]["train"]["leave_out"] == ["noto-v1"]
+    assert "/" not in training["image"]["commands"][0]
+
+
+def test_resume_keeps_the_first_command_too(world, fixtures):
+    train.main(words(world, fixtures, "text", "--resume", "--steps", "3", "--texts", "texts"))
+    config = load(world / "text" / "last.pt")["config"]
+    assert len(config["earlier_commands"]) == 1 and "--resume" in config["command"]
+
+
+def test_a_run_is_not_overwritten(world, fixtures, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(words(world, fixtures, "image"))
+    assert caught.value.code == 2 and "holds a run already" in capsys.readouterr().err
+
+
+def test_runs_that_do_not_belong_together(world, bundle, capsys):
+    with pytest.raises(SystemExit) as caught:
+        export.main(["--image", str(world / "text"), "--text", str(world / "text"), str(bundle)])
+    assert caught.value.code == 2 and "no runs of one CLIP" in capsys.readouterr().err
+
+
+def test_the_bench_measures_a_bundle(bundle, fixtures, tmp_path, capsys):
+    words = ["--data", str(fixtures), "--bundle", str(bundle), "--no-teacher", "--card"]
+    bench_clip.main([*words, "--json", str(tmp_path / "f.json")])
+    metrics = checkpoints.load(bundle).card["clip"]["metrics"]
+    assert metrics == json.loads((tmp_path / "f.json").read_text())
+    assert metrics["concepts"]["en"]["clip"]["pictures"] == 13  # held out, photographs aside
+    assert 0 <= metrics["style"]["name@1"] <= 1 and metrics["style"]["sets"] == ["noto-v1"]
+    assert metrics["cpu_ms_a_cutout"] > 0
+    assert "| en, clip |" in capsys.readouterr().out
+    assert checkpoints.load(bundle).clip is not None  # the card still fits its files
+
+
+def test_the_bench_wants_a_clip(tmp_path, tiny_vqgan, fixtures, capsys):
+    path = checkpoints.save(tmp_path / "n", name="n", vqgan=tiny_vqgan, card={})
+    with pytest.raises(SystemExit) as caught:
+        bench_clip.main(["--data", str(fixtures), "--bundle", str(path)])
+    assert caught.value.code == 2 and "has no CLIP" in capsys.readouterr().err
+    assert model.CONFIG == "clip.json"
