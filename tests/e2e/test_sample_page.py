@@ -69,10 +69,18 @@ class Desk:
 
     def write(self, count: int, seed: int) -> None:
         self.set("count", count)
-        if not self.page.locator("#sample-seed").is_visible():
-            self.page.click("#sample-fine button")
+        self.open_fine_settings()
         self.set("seed", seed)
         self.after(lambda: self.page.click("#sample-write"), f"write {count} pictures")
+
+    def open_fine_settings(self) -> None:
+        """Gradio mounts the fields in there late, and what is typed before that is lost."""
+        field = self.page.locator("#sample-seed input[type=number]")
+        if field.is_visible():
+            return
+        self.page.click("#sample-fine button")
+        field.wait_for()
+        self.page.wait_for_timeout(1000)
 
     def pick(self, index: int) -> None:
         with self.visited.timed("click on a written picture"):
@@ -143,9 +151,10 @@ def test_pictures_are_written_row_by_row(desk, studio):
         assert (tile[edge + 1 :, :, 3] < 255).mean() > 0.5  # not yet: blank under a hatching
     assert any(re.search(r"row \d+ of 16 · [\d,]+ codes a second", s["status"]) for s in live)
     grids = expected(studio, 4, 7)
-    pictures = decode(studio.vqgan, torch.from_numpy(grids))
-    assert all(close(desk.tile(i)[..., :3], p) for i, p in enumerate(pictures))
     assert np.array_equal(desk.codes(), grids[0])
+    pictures = decode(studio.vqgan, torch.from_numpy(grids))
+    off = [np.abs(desk.tile(i)[..., :3].astype(int) - p).max() for i, p in enumerate(pictures)]
+    assert max(off) <= 1, off
 
 
 def test_a_clicked_picture_shows_its_own_codes_and_opens_in_reconstruct(desk, studio, tmp_path):
