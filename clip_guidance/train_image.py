@@ -7,9 +7,7 @@ phrases (`python -m clip_guidance.conditions`).
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +21,8 @@ from clip_guidance.augment import AugmentConfig
 from clip_guidance.config import ClipConfig
 from clip_guidance.image_task import ImageTask, ImageTrainConfig
 from training import checkpoint, distributed, flags
-from training.loop import LoopConfig, NotFinite, run
+from training.command import launch, refuse_overwriting
+from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan import dataset
 
@@ -117,26 +116,20 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_pages()
     try:
-        if not args.resume and (args.out / "last.pt").exists():
-            raise ValueError(f"{args.out} holds a run already: add --resume, or another folder")
+        refuse_overwriting(args.out, args.resume)
         distributed.start()
         task, config = get_task(args)
     except (ValueError, OSError) as error:
         flags.fail(error)
-    earlier = checkpoint.load(args.out / "last.pt")["config"] if args.resume else None
-    config |= {
-        "data": dataset.identity(args.data),
-        "earlier_commands": checkpoint.commands(earlier) if earlier else [],
-        "command": "python -m clip_guidance.train_image "
-        + " ".join(sys.argv[1:] if argv is None else argv),
-    }
-    try:
-        run(task, task.loop, args.out, json.loads(json.dumps(config)), args.resume)
-    except NotFinite as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    finally:
-        distributed.stop()
+    launch(
+        task,
+        task.loop,
+        args.out,
+        config | {"data": dataset.identity(args.data)},
+        module="clip_guidance.train_image",
+        argv=argv,
+        resume=args.resume,
+    )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from prior.sample import finish, sample
 from prior.sheet import decode, sheet
 from prior.task import Preview, PriorTask, TrainConfig
 from training import distributed, flags
-from training.checkpoint import commands
 from training.checkpoint import load as load_checkpoint
-from training.loop import LoopConfig, NotFinite, run
+from training.command import launch, refuse_overwriting
+from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan.model import VQGAN
 
@@ -122,8 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_pages()
     try:
-        if not args.resume and (args.out / "last.pt").exists():
-            raise ValueError(f"{args.out} holds a run already: add --resume, or another folder")
+        refuse_overwriting(args.out, args.resume)
         bundle = checkpoints.load(args.bundle)
         distributed.start()
         found = get_tokens(args, bundle)
@@ -137,21 +134,12 @@ def main(argv: list[str] | None = None) -> None:
         )
     except (ValueError, OSError) as error:
         flags.fail(error)
-    earlier = commands(load_checkpoint(args.out / "last.pt")["config"]) if args.resume else []
     config = {
         **{name: asdict(part) for name, part in zip(PARTS, configs, strict=True)},
         "tokenizer_id": found.tokenizer_id,
         "data": found.data,
-        "command": "python -m prior.train " + " ".join(sys.argv[1:] if argv is None else argv),
-        "earlier_commands": earlier,
     }
-    try:
-        run(task, configs[2], args.out, json.loads(json.dumps(config)), args.resume)
-    except NotFinite as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    finally:
-        distributed.stop()
+    launch(task, configs[2], args.out, config, module="prior.train", argv=argv, resume=args.resume)
 
 
 if __name__ == "__main__":

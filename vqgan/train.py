@@ -6,18 +6,16 @@ With `--perceptual-weight 0 --gan-weight 0` this trains the VQ-VAE of the articl
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from training import distributed, flags
-from training.checkpoint import commands
 from training.checkpoint import load as load_checkpoint
-from training.loop import LoopConfig, NotFinite, run
+from training.command import launch, refuse_overwriting
+from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan import dataset
 from vqgan.model import PRESETS, VQGANConfig
@@ -78,8 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     keep_pages()
     out = Path(args.out)
     try:
-        if not args.resume and (out / "last.pt").exists():
-            raise ValueError(f"{out} holds a run already: add --resume, or give another folder")
+        refuse_overwriting(out, args.resume)
         model_cfg, train_cfg, loop_cfg, weights = configure(args)
         pictures = dataset.scan(args.data)
         distributed.start()
@@ -88,22 +85,13 @@ def main(argv: list[str] | None = None) -> None:
             task.init_from(weights)
     except (ValueError, FileNotFoundError) as error:
         flags.fail(error)
-    earlier = commands(load_checkpoint(out / "last.pt")["config"]) if args.resume else []
     config = {
         "model": model_cfg.to_dict(),
         "train": asdict(train_cfg),
         "loop": asdict(loop_cfg),
         "data": dataset.identity(args.data),
-        "command": "python -m vqgan.train " + " ".join(sys.argv[1:] if argv is None else argv),
-        "earlier_commands": earlier,
     }
-    try:
-        run(task, loop_cfg, out, json.loads(json.dumps(config)), args.resume)
-    except NotFinite as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    finally:
-        distributed.stop()
+    launch(task, loop_cfg, out, config, module="vqgan.train", argv=argv, resume=args.resume)
 
 
 if __name__ == "__main__":

@@ -98,14 +98,14 @@ def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path):
 # Runs the real command on every rank and keeps each rank's own state to compare.
 WORKER = """
 import sys, torch
-from training import distributed
+from training import command, distributed
 from vqgan import train
-run = train.run
+run = command.run
 def run_and_keep(task, cfg, out, config, resume):
     step = run(task, cfg, out, config, resume)
     torch.save(task.state_dict(), out / f"rank{distributed.rank()}.pt")
     return step
-train.run = run_and_keep
+command.run = run_and_keep
 train.main(sys.argv[1:])
 """
 

@@ -1,0 +1,49 @@
+"""What the training commands share: refusing to write over a run, and running one to its end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training import checkpoint, distributed
+from training.loop import LoopConfig, NotFinite, Task, run
+
+
+def refuse_overwriting(out: Path, resume: bool) -> None:
+    """ValueError if `out` holds a run already and this one would begin anew."""
+    if not resume and (out / "last.pt").exists():
+        raise ValueError(f"{out} holds a run already: add --resume, or give another folder")
+
+
+def launch(
+    task: Task,
+    loop: LoopConfig,
+    out: Path,
+    config: dict[str, Any],
+    *,
+    module: str,
+    argv: Sequence[str] | None,
+    resume: bool,
+) -> None:
+    """Train `task`; `config`, with the command lines of this run so far, goes into the checkpoint.
+
+    module: as in `python -m MODULE`; argv: its arguments, None for those of the process. Exit code
+    1 and one line where a loss or gradient is no longer finite.
+    """
+    words = " ".join(sys.argv[1:] if argv is None else argv)
+    config = config | {
+        "command": f"python -m {module} {words}",
+        "earlier_commands": (
+            checkpoint.commands(checkpoint.load(out / "last.pt")["config"]) if resume else []
+        ),
+    }
+    try:
+        run(task, loop, out, json.loads(json.dumps(config)), resume)
+    except NotFinite as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    finally:
+        distributed.stop()
