@@ -39,8 +39,8 @@ class Example:
 
 
 def weights_id(card: dict[str, Any]) -> str:
-    """One sha256 for VQGAN, prior and CLIP together, from a bundle's card."""
-    files = sorted(card.get("sha256", {}).items())
+    """One sha256 for VQGAN, prior and CLIP together, from a bundle's card (not its decoders)."""
+    files = sorted(f for f in card.get("sha256", {}).items() if "/" not in f[0])
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
