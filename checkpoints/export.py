@@ -18,7 +18,16 @@ from pathlib import Path
 
 import torch
 
-from checkpoints.bundle import CARD, WEIGHTS, pack, read_card, save, tokenizer_id, write
+from checkpoints.bundle import (
+    CARD,
+    WEIGHTS,
+    adopt_tokenizer,
+    pack,
+    read_card,
+    save,
+    tokenizer_id,
+    write,
+)
 from training.checkpoint import commands, load
 from training.flags import fail
 from vqgan import dataset
@@ -67,7 +76,7 @@ def export(
 def _earlier(out: Path, vqgan: VQGAN, state: dict) -> dict:
     """The "training" of the bundle in `out` that a run goes on from."""
     card = read_card(out)
-    if card.get("tokenizer_id") != tokenizer_id(vqgan):
+    if not adopt_tokenizer(vqgan, out):
         raise ValueError(f"the run moved the tokenizer of {out}: train with --freeze-encoder")
     if "--init" not in commands(state["config"])[0]:
         raise ValueError(f"the run was not started from {out}: train with --init {out.name}")
