@@ -17,7 +17,6 @@ from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
 from vqgan.grids import decode_grid
-from vqgan.rebuild import measure
 
 STATIC = Path(__file__).parent / "static"
 FULL = "full"  # the bundle's own decoder, among the others
@@ -104,7 +103,7 @@ def _length(entry: dict) -> dict[str, str]:
 def _near(studio: Studio, session: Session, picture: Image.Image) -> str:
     if session.original is None:
         return ""
-    near = measure(studio.metric, session.original, picture)
+    near = studio.closeness(session.original, picture)
     return both("off.near", psnr=f"{near.psnr:.1f}", distance=f"{near.distance:.3f}")
 
 

@@ -21,7 +21,7 @@ from ui.studio import Studio
 from ui.text import add, both, explanation, t
 from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
 from vqgan.metrics import webp_at_bytes
-from vqgan.rebuild import NATIVE_LIMIT, measure
+from vqgan.rebuild import NATIVE_LIMIT
 
 Edit = Callable[[Session, dict], Session]
 
@@ -104,8 +104,15 @@ def _rival(studio: Studio, session: Session) -> str:
     if session.original is None:
         return ""
     rival, used = webp_at_bytes(session.original, session.bytes)
-    theirs = measure(studio.metric, session.original, rival)
+    theirs = studio.closeness(session.original, rival)
     return panels.webp(session, sessions.closeness(studio, session), rival, used, theirs)
+
+
+def prepare(studio: Studio, path: Path) -> None:
+    """Compute what opening a file at the first working size will show; the studio keeps it."""
+    session = sessions.open_picture(studio, path, "128")
+    _figures(studio, session)
+    _rival(studio, session)
 
 
 def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:

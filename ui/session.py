@@ -19,7 +19,7 @@ from ui.studio import Studio
 from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
 from vqgan.metrics import bits_per_pixel, code_bytes
-from vqgan.rebuild import Closeness, at_size, measure, through
+from vqgan.rebuild import Closeness, at_size
 
 SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
 UNDO_STEPS = 100
@@ -72,10 +72,10 @@ def open_picture(
     if side not in SIDES:
         raise ValueError(f"the working size is {side!r}: choose {', '.join(SIDES)}")
     original, capped = at_size(open_image(source), SIDES[side])
-    result, indices = through(studio.vqgan, original)
+    result, indices = studio.rebuild(original)
     return Session(
-        indices=indices.numpy(),
-        encoded=indices.numpy(),
+        indices=indices,
+        encoded=indices,
         result=result,
         codebook_size=studio.codebook_size,
         original=original,
@@ -124,10 +124,10 @@ def _shown(studio: Studio, session: Session) -> Session:
 
 
 def closeness(studio: Studio, session: Session) -> Closeness | None:
-    """How near the picture now shown is to the original; None without one. As slow as decoding."""
+    """How near the picture now shown is to the original; None without one."""
     if session.original is None:
         return None
-    return measure(studio.metric, session.original, session.result)
+    return studio.closeness(session.original, session.result)
 
 
 def latents(studio: Studio, image: Image.Image) -> torch.Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +22,11 @@ from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
 from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
 from vqgan.perceptual import PerceptualLoss
+from vqgan.rebuild import Closeness, measure, through
 
 log = logging.getLogger(__name__)
-KEPT, KEPT_PIXELS = 200, 256 * 256  # decoded pictures kept, each of at most so many: 40 MB in all
+T = TypeVar("T")
+KEPT, KEPT_PIXELS = 300, 256 * 256  # answers kept, about pictures of at most so many: 60 MB
 
 
 class Bundle(Protocol):
@@ -40,13 +44,13 @@ class Bundle(Protocol):
 
 @dataclass(frozen=True)
 class Studio:
-    """The models of one running app. They never change; `decode` remembers what it gave."""
+    """The models of one running app. They never change; answers about small pictures are kept."""
 
     bundle: Bundle
     metric: PerceptualLoss
     device: str = "cpu"
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _decoded: OrderedDict = field(default_factory=OrderedDict, repr=False, compare=False)
+    _kept: OrderedDict = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @property
     def vqgan(self) -> VQGAN:
@@ -63,17 +67,35 @@ class Studio:
 
     def decode(self, grid: Grid, size: tuple[int, int]) -> Image.Image:
         """The picture of a grid. The last small ones are kept: undo and "start over" come back."""
+        key = ("decode", size, grid.shape, grid.tobytes())
+        return self._once(key, size, lambda: decode_grid(self.vqgan, grid, size))
+
+    def rebuild(self, original: Image.Image) -> tuple[Image.Image, Grid]:
+        """An RGB picture through the model -> (the same size, its codes), kept like a decode."""
+
+        def compute() -> tuple[Image.Image, Grid]:
+            result, indices = through(self.vqgan, original)
+            return result, indices.numpy()
+
+        return self._once(("rebuild", digest(original)), original.size, compute)
+
+    def closeness(self, original: Image.Image, result: Image.Image) -> Closeness:
+        """How near two RGB pictures of one size are. As slow as decoding, so it is kept too."""
+        key = ("closeness", digest(original), digest(result))
+        return self._once(key, original.size, lambda: measure(self.metric, original, result))
+
+    def _once(self, key: tuple, size: tuple[int, int], compute: Callable[[], T]) -> T:
+        """What was computed before under this key; of a large picture nothing is kept."""
         if size[0] * size[1] > KEPT_PIXELS:
-            return decode_grid(self.vqgan, grid, size)
-        key = (size, grid.shape, grid.tobytes())
+            return compute()
         with self._lock:
-            known = self._decoded.pop(key, None)
-        picture = known or decode_grid(self.vqgan, grid, size)
+            known = self._kept.pop(key, None)
+        answer = compute() if known is None else known
         with self._lock:
-            self._decoded[key] = picture  # now the newest
-            if len(self._decoded) > KEPT:
-                self._decoded.popitem(last=False)
-        return picture
+            self._kept[key] = answer  # now the newest
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return answer
 
     @cached_property
     def blank_code(self) -> int:
@@ -140,6 +162,11 @@ class Studio:
     def cells(self) -> np.ndarray:
         """Every code's decoded cell, (K, f, f, 3) uint8; waits until all are decoded."""
         return self.store.all()
+
+
+def digest(image: Image.Image) -> bytes:
+    """A short name of a picture's pixels."""
+    return hashlib.blake2b(repr(image.size).encode() + image.tobytes()).digest()
 
 
 def usable_device(name: str) -> str:

@@ -116,10 +116,10 @@ def test_undo_and_start_over_decode_nothing_again(studio, opened, monkeypatch):
 def test_the_oldest_of_the_kept_pictures_goes(studio, opened, monkeypatch):
     monkeypatch.setattr(studios, "KEPT", 3)
     with studio._lock:
-        studio._decoded.clear()
+        studio._kept.clear()
     decoded = []
     monkeypatch.setattr(studios, "decode_grid", lambda *of: decoded.append(of) or decode_grid(*of))
     for code in (1, 2, 3, 1, 4, 1, 2):  # 4 drives out 2, the one not asked for longest
         studio.decode(np.full_like(opened.indices, code), opened.size)
     assert [int(grid[0, 0]) for _, grid, _ in decoded] == [1, 2, 3, 4, 2]
-    assert len(studio._decoded) == 3
+    assert len(studio._kept) == 3
