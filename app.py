@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib.abc
-import importlib.machinery
 import os
 import socket
 import sys
 import time
-import types
 from typing import NoReturn
+
+from ui import quick
 
 STARTED = time.monotonic()
 PORTS_TRIED = 100
@@ -60,26 +59,6 @@ def free_port(host: str, first: int) -> int:
     raise ValueError(f"no free port from {first} on: choose another one")
 
 
-class QuickGradio(importlib.abc.MetaPathFinder):
-    """Gradio rewrites the type stubs (.pyi) of its components whenever it is imported, a third of
-    the import's time. An app has no use for them, so this leaves that step out."""
-
-    def find_spec(self, name, path, target=None):
-        if name != "gradio.component_meta":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: types.ModuleType) -> None:
-            execute(module)
-            module.create_or_modify_pyi = lambda *args: None
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     host = args.host or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
@@ -87,33 +66,32 @@ def main(argv: list[str] | None = None) -> int:
         port = free_port(host, args.port)
     except ValueError as error:
         return fail(error)
-    sys.meta_path.insert(0, QuickGradio())
+    sys.meta_path.insert(0, quick.QuickGradio())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+    with quick.collecting_later():
+        import checkpoints
+        from ui import page
+        from ui.studio import Studio, usable_device
 
-    import checkpoints
-    from ui.studio import Studio, usable_device
-
-    try:
-        device = usable_device(args.device)
-        bundle = checkpoints.load(args.bundle or checkpoints.DEFAULT, device)
-        studio = Studio(bundle, checkpoints.metric(device), device)
-    except ValueError as error:
-        return fail(error)
-
-    from ui import page
-
-    app = page.build(studio)
-    _, url, shared = app.launch(
-        server_name=host,
-        server_port=port,
-        share=args.share,
-        prevent_thread_lock=True,
-        **page.launch_options(),
-    )
+        try:
+            device = usable_device(args.device)
+            bundle = checkpoints.load(args.bundle or checkpoints.DEFAULT, device)
+            studio = Studio(bundle, checkpoints.metric(device), device)
+        except ValueError as error:
+            return fail(error)
+        app = page.build(studio)
+        _, url, shared = app.launch(
+            server_name=host,
+            server_port=port,
+            share=args.share,
+            prevent_thread_lock=True,
+            **page.launch_options(),
+        )
     if port != args.port:
         print(f"port {args.port} is taken, so this is port {port}")
     print(f"VQGAN Studio with {bundle.name}: {shared or url} ", end="")
     print(f"(ready after {time.monotonic() - STARTED:.1f} s)", flush=True)
+    page.warm_up(studio)
     app.block_thread()
     return 0
 

@@ -2,7 +2,9 @@
 
 Per action the milliseconds from the click (or the choice of a file) until the picture or card that
 answers it is drawn, and until its figures are there too; medians. And the time from the start of
-the process until the worked example is painted, with the processor time in it. `--beside DIR` does
+the process until the worked example is painted, with the processor time in it. Some seconds after
+its start the app has computed its examples: taking one shows how soon it fetches what it has, an
+upload how soon it answers with what it has never seen. `--beside DIR` does
 everything in turn with the app of another checkout, so that a ratio means something on a busy
 machine.
 """

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import gradio as gr
 
-from ui import codebook, reconstruct, sample, text_to_image, theme
+from ui import codebook, quick, reconstruct, sample, text_to_image, theme
+from ui.examples import EXAMPLES
 from ui.studio import Studio
 from ui.text import both, t, translations
 
 MAX_FILE = "64mb"
 QUEUE = 64  # waiting events; beyond, a visitor is told that the app is busy
 HOUR = 3600
+PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
+PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 
 
 def build(studio: Studio) -> gr.Blocks:
     """The page for one set of loaded models."""
-    with gr.Blocks(
-        title="VQGAN Studio",
-        analytics_enabled=False,
-        fill_width=True,  # studio.css sets the width
-        delete_cache=(HOUR, 24 * HOUR),
-    ) as page:
-        _header(studio)
-        with gr.Tabs() as tabs:
-            reading = reconstruct.build(studio)
-            codebook.build(studio, reading, tabs)
-            sample.build(studio, reading, tabs)
-            text_to_image.build(studio)
-    return page.queue(max_size=QUEUE)
+    with quick.served_by_launch():
+        with gr.Blocks(
+            title="VQGAN Studio",
+            analytics_enabled=False,
+            fill_width=True,  # studio.css sets the width
+            delete_cache=(HOUR, 24 * HOUR),
+        ) as page:
+            _header(studio)
+            with gr.Tabs() as tabs:
+                reading = reconstruct.build(studio)
+                codebook.build(studio, reading, tabs)
+                sample.build(studio, reading, tabs)
+                text_to_image.build(studio)
+        page.queue(max_size=QUEUE)
+    return page
+
+
+def warm_up(studio: Studio, *, after: float = PAINTING, pause: float = PAUSE) -> threading.Thread:
+    """Compute the other examples in the background, as a click on one would: it then has them."""
+
+    def work() -> None:
+        time.sleep(after)
+        for example in EXAMPLES[1:]:
+            reconstruct.prepare(studio, example.path)
+            time.sleep(pause)
+
+    thread = threading.Thread(target=work, name="warm-up", daemon=True)
+    thread.start()
+    return thread
 
 
 def _header(studio: Studio) -> None:
