@@ -6,6 +6,7 @@ and in the number format that ours uses here; training steps as they are and wit
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -53,8 +54,12 @@ def transformers_model(prior: GPT) -> nn.Module:
 
 
 def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
-    """`sample` in this machine's own number format beside `generate` in `dtype`."""
+    """`sample` in this machine's own number format beside `generate` in `dtype`.
+
+    A new seed each time: how many guesses come true (`prior.ahead`) depends on the picture.
+    """
     theirs, count = transformers_model(prior).to(dtype), prior.config.tokens
+    seeds = itertools.count(step=batch)
     start = torch.full((batch, 1), prior.config.codebook_size if prior.config.prefix else 0)
 
     def generate() -> torch.Tensor:
@@ -63,7 +68,9 @@ def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
             start, do_sample=True, top_k=0, max_new_tokens=made, min_new_tokens=made, pad_token_id=0
         )
 
-    seconds = compare(lambda: finish(sample(prior, batch, seed=0)), generate, repeats=repeats)
+    seconds = compare(
+        lambda: finish(sample(prior, batch, seed=next(seeds))), generate, repeats=repeats
+    )
     own = str(native_dtype(prior.wte.weight.device)).removeprefix("torch.")
     what = f"write {batch} pictures of {count} codes, {own}"
     return Row(what, f"transformers' generate, {str(dtype).removeprefix('torch.')}", *seconds)
@@ -113,5 +120,9 @@ def run(
     """Two rows a batch size, and two for training."""
     prior = prior or bundled()
     dtypes = dict.fromkeys([torch.float32, native_dtype(prior.wte.weight.device)])
-    rows = [writing(prior, dtype, batch, repeats) for batch in batches for dtype in dtypes]
+    rows = [
+        writing(prior, dtype, batch, repeats * max(1, 5 // batch))
+        for batch in batches
+        for dtype in dtypes
+    ]
     return rows + [training(prior, training_batch, repeats, compiled=c) for c in compiled]

@@ -16,6 +16,7 @@ from pathlib import Path
 from checkpoints.bundle import (
     DECODER,
     DECODERS,
+    adopt_tokenizer,
     find,
     pack,
     read_card,
@@ -46,12 +47,13 @@ def export(run: Path, bundle: Path, name: str) -> dict:
         model = VQGAN(VQGANConfig(**state["config"]["model"]))
         model.load_state_dict(state["task"]["ema"]["shadow"])
         train = state["config"]["train"]
+        same = adopt_tokenizer(model, bundle)
         off = [loss for loss, weight in OFF.items() if train[weight] == 0]
         entry = {"off": off, "tokenizer_id": tokenizer_id(model), **described(state)}
     except (KeyError, TypeError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
         raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error
-    if entry["tokenizer_id"] != card["tokenizer_id"]:
+    if not same:
         raise ValueError(
             f"the encoder or codebook of {run} is not that of {bundle}: train with --init {bundle} "
             "--freeze-encoder"

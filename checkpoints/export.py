@@ -18,7 +18,16 @@ from pathlib import Path
 
 import torch
 
-from checkpoints.bundle import CARD, WEIGHTS, pack, read_card, save, tokenizer_id, write
+from checkpoints.bundle import (
+    CARD,
+    WEIGHTS,
+    adopt_tokenizer,
+    pack,
+    read_card,
+    save,
+    tokenizer_id,
+    write,
+)
 from training.checkpoint import commands, load
 from training.flags import fail
 from vqgan import dataset
@@ -33,12 +42,14 @@ def export(
     name: str | None = None,
     raw: bool = False,
     data: Path | None = None,
+    onto: bool = False,
 ) -> Path:
     """Write the bundle of `run` -> its folder. ValueError if a part is missing or does not fit.
 
     `before` are the earlier runs that it was started from, first to last: their steps, hours and
-    logs are counted in. `raw` takes the last weights instead of their average. `data` names the
-    data set's folder, for its licences.
+    logs are counted in. `onto`: it was started from the very bundle in `out` (`--init`), whose
+    steps, hours and log are counted in, so that its runs need not be there any more. `raw` takes
+    the last weights instead of their average. `data` names the data set's folder, for licences.
     """
     runs = [*(before or []), run]
     states = [load(r / "last.pt") for r in runs]
@@ -48,16 +59,30 @@ def export(
         weights = task["model"] if raw else task["ema"]["shadow"]
         vqgan = VQGAN(VQGANConfig(**state["config"]["model"]))
         vqgan.load_state_dict(weights)
-        training = _training(states, raw)
+        earlier = _earlier(out, vqgan, states[0]) if onto else {}
+        training = _training(states, raw, earlier)
     except (KeyError, TypeError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
         raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error
     if data is not None:
         training |= _licences(data, training["data_sha256"])
     card = {**_kept(out, vqgan), "training": training}
+    log = _logs([out, *runs] if onto else runs)
     save(out, name=name or out.resolve().name, vqgan=vqgan.eval(), card=card)
-    write(out / "log.csv", _logs(runs).encode())
+    write(out / "log.csv", log.encode())
     return out
+
+
+def _earlier(out: Path, vqgan: VQGAN, state: dict) -> dict:
+    """The "training" of the bundle in `out` that a run goes on from."""
+    card = read_card(out)
+    if not adopt_tokenizer(vqgan, out):
+        raise ValueError(f"the run moved the tokenizer of {out}: train with --freeze-encoder")
+    if "--init" not in commands(state["config"])[0]:
+        raise ValueError(f"the run was not started from {out}: train with --init {out.name}")
+    if card["training"]["data_sha256"] != state["config"]["data"]["sha256"]:
+        raise ValueError(f"the run saw other data than {out}: export it into a folder of its own")
+    return card["training"]
 
 
 def _kept(out: Path, vqgan: VQGAN) -> dict:
@@ -83,10 +108,11 @@ def described(state: dict) -> dict:
     }
 
 
-def _training(states: list[dict], raw: bool) -> dict:
+def _training(states: list[dict], raw: bool, earlier: dict) -> dict:
     """The card's "training": totals, and one entry a run."""
-    runs = [described(s) for s in states]
+    runs = [*earlier.get("runs", []), *(described(s) for s in states)]
     return {
+        **{k: earlier[k] for k in ("licences", "pictures", "attribution") if k in earlier},
         "steps": sum(r["steps"] for r in runs),
         "hours": round(sum(r["hours"] for r in runs), 3),
         "command": runs[-1]["commands"][-1],
@@ -128,13 +154,15 @@ def _licences(folder: Path, sha256: str | None) -> dict:
 def _logs(runs: list[Path]) -> str:
     """The runs' log.csv as one, with a column `run` counting from 1."""
     rows, columns = [], ["run"]
-    for number, run in enumerate(runs, 1):
+    for run in runs:
         try:
             with open(run / "log.csv", newline="", encoding="utf-8") as file:
                 found = list(csv.DictReader(file))
         except OSError as error:
             raise ValueError(f"{run / 'log.csv'} cannot be read: {error.strerror}") from error
-        rows += [{"run": number, **row} for row in found]
+        first = max((int(row["run"]) for row in rows), default=0)
+        # A bundle's log counts its own runs.
+        rows += [{**row, "run": first + int(row.get("run", 1))} for row in found]
         columns += [c for row in found[:1] for c in row if c not in columns]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -148,6 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("out", metavar="OUT", type=Path, help="folder of the bundle")
     p.add_argument("--before", metavar="RUN", type=Path, nargs="+", help="runs it started from")
+    p.add_argument("--onto", action="store_true", help="RUN was started with --init OUT")
     p.add_argument("--name", help="name of the bundle (default: that of OUT)")
     p.add_argument("--raw", action="store_true", help="the last weights instead of their average")
     p.add_argument("--data", type=Path, help="the data set's folder, to record its licences")

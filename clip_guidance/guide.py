@@ -19,6 +19,8 @@ from clip_guidance.cutouts import Cutouts
 from clip_guidance.model import Clip
 from clip_guidance.prompts import Prompt, Targets, parse, targets
 from prior.decode import native_dtype
+from prior.likelihood import log_probs
+from prior.model import BITS, GPT
 from training.flags import option
 from vqgan.model import VQGAN
 from vqgan.quantize import straight_through
@@ -34,6 +36,8 @@ MAX_STEPS = 10_000
 # score rises further, but the background fills with strokes that only CLIP likes.
 PICTURE, NOISE = 0.03, 0.15
 LOGITS = 5.0  # logits take steps so many times as large: they move on another scale
+SURPRISE = 0.15
+SHARPNESS = 10.0  # a code leads the others by this much x squared distance
 FLOOR = 0.1  # of the learning rate is left at the end of the schedule
 
 
@@ -50,6 +54,9 @@ class GuidanceConfig:
     ema: float = option(0.0, "show an average over steps with this decay; 0: the last step")
     z_l2: float = option(0.0, "weight of the pull back to the start")
     tv: float = option(0.0, "weight of total variation, which smooths")
+    surprise: float = option(
+        SURPRISE, "weight of the picture's bits per code under the prior (not in mode guided)"
+    )
     cutouts: int = option(16, "views of the picture that CLIP sees at each step")
     seed: int = option(0, "for the start from noise and the cutouts")
 
@@ -65,7 +72,7 @@ class GuidanceConfig:
             raise ValueError(f"lr is {self.lr}: it must lie in 0 (chosen by the start) to 100")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}: it must lie in [0, 1)")
-        for name in ("z_l2", "tv"):
+        for name in ("z_l2", "tv", "surprise"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         Cutouts(self.cutouts)
@@ -103,7 +110,7 @@ class Step:
     step: int  # 1 after the first
     image: Tensor  # (1, 3, H, W) float32 in [-1, 1]
     indices: Tensor  # (1, h, w) int64: the codes of this picture
-    losses: dict[str, float]  # distance, z_l2, tv, total
+    losses: dict[str, float]  # distance, z_l2, tv, total; with a prior: surprise, bits per code
     score: float  # weighted cosine of the whole picture with the prompts
     state: State
 
@@ -122,6 +129,8 @@ class Method(Protocol):
 
     def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor: ...
 
+    def logits(self, vqgan: VQGAN, variable: Tensor) -> Tensor: ...
+
 
 class Latents:
     """The article's: vectors before the codebook; the gradient at z_q is copied to z."""
@@ -139,16 +148,15 @@ class Latents:
     def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
         return vqgan.quantize.project(variable)
 
+    def logits(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
+        return nearness(vqgan, variable)
+
 
 class Logits:
     """A score for every code in every cell: forwards the best, backwards the mixture."""
 
-    sharpness = 10.0  # of the start: its own code leads the next ones by this much x distance^2
-
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
-        book = vqgan.quantize.codebook()
-        squares = book.square().sum(1).view(1, -1, 1, 1)
-        return self.sharpness * (2 * torch.einsum("kd,bdhw->bkhw", book, vectors) - squares)
+        return nearness(vqgan, vectors)
 
     def quantize(self, vqgan: VQGAN, variable: Tensor) -> Quantized:
         indices = variable.argmax(1)
@@ -159,8 +167,37 @@ class Logits:
     def keep(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
         return variable - variable.mean(1, keepdim=True)  # softmax does not see the mean
 
+    def logits(self, vqgan: VQGAN, variable: Tensor) -> Tensor:
+        return variable
+
 
 METHODS: dict[str, type[Method]] = {"latents": Latents, "logits": Logits}
+
+
+def nearness(vqgan: VQGAN, vectors: Tensor) -> Tensor:
+    """Vectors (B, D, h, w) -> a logit for every code, (B, K, h, w): the nearer, the higher."""
+    book = vqgan.quantize.codebook()
+    squares = book.square().sum(1).view(1, -1, 1, 1)
+    return SHARPNESS * (2 * torch.einsum("kd,bdhw->bkhw", book, vectors) - squares)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A prior and what it was told. It pulls codes towards those that it would have written.
+
+    CLIP alone is pleased by strokes that no picture has; under the prior these are unlikely.
+    """
+
+    prior: GPT
+    condition: Tensor | None = None  # (1, E) or None
+
+    def surprise(self, logits: Tensor, indices: Tensor) -> Tensor:
+        """Bits per code, (): cross-entropy of softmax(logits) (1, K, h, w) with the prior.
+
+        The prior reads the codes as they are, `indices` (1, h, w), and gets no gradient.
+        """
+        likely = log_probs(self.prior, indices, self.condition)
+        return -(torch.softmax(logits, 1) * likely).sum(1).mean() * BITS
 
 
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -207,10 +244,12 @@ def guide(
     config: GuidanceConfig,
     *,
     start: Tensor | State | None = None,
+    belief: Belief | None = None,
 ) -> Iterator[Step]:
     """Move a grid towards the prompts; yields after every step up to `config.steps`.
 
-    start  codes (1, h, w) int64, a `State` to go on from, or None: noise from the seed
+    start   codes (1, h, w) int64, a `State` to go on from, or None: noise from the seed
+    belief  a prior that keeps the codes likely; None: CLIP alone, as in the paper
 
     Gradients go to the optimised variable only; the models are not touched. ValueError at once,
     not at the first step.
@@ -223,13 +262,13 @@ def guide(
             raise ValueError(
                 f"the run to go on from optimised {start.method}: {config.method} cannot go on it"
             )
-        return _run(vqgan, clip, wanted, config, start)
+        return _run(vqgan, clip, wanted, config, start, belief)
     device = next(vqgan.parameters()).device
     codes = noise(vqgan, config.seed) if start is None else start
     if codes.ndim != 3 or codes.shape[0] != 1 or codes.is_floating_point():
         raise ValueError(f"the start has shape {tuple(codes.shape)}: expected codes (1, h, w)")
-    highest = config.highest(noise=start is None)
-    return _run(vqgan, clip, wanted, config, _first(vqgan, config, codes.to(device), highest))
+    first = _first(vqgan, config, codes.to(device), config.highest(noise=start is None))
+    return _run(vqgan, clip, wanted, config, first, belief)
 
 
 @torch.no_grad()
@@ -243,7 +282,12 @@ def _first(vqgan: VQGAN, config: GuidanceConfig, codes: Tensor, lr: float) -> St
 
 
 def _run(
-    vqgan: VQGAN, clip: Clip, wanted: Targets, config: GuidanceConfig, state: State
+    vqgan: VQGAN,
+    clip: Clip,
+    wanted: Targets,
+    config: GuidanceConfig,
+    state: State,
+    belief: Belief | None,
 ) -> Iterator[Step]:
     method, cut = METHODS[config.method](), Cutouts(config.cutouts)
     generator = torch.Generator()
@@ -268,6 +312,9 @@ def _run(
                 "z_l2": config.z_l2 / (number + 1) * (vectors - state.origin).square().mean(),
                 "tv": config.tv * total_variation(image),
             }
+            if belief is not None and config.surprise:
+                bits = belief.surprise(method.logits(vqgan, variable), indices)
+                losses["surprise"] = config.surprise * bits
             losses["total"] = total = sum(losses.values())
             (variable.grad,) = torch.autograd.grad(total, variable)
         optimizer.step()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from clip_guidance.guide import GuidanceConfig, Step, from_picture, guide
+from clip_guidance.guide import Belief, GuidanceConfig, State, Step, from_picture, guide
 from clip_guidance.model import Clip
 from clip_guidance.prompts import Prompt, Targets, parse, targets
 from clip_guidance.rerank import Ranking, rank
@@ -35,8 +35,8 @@ PATCH = 4  # cells: about the size of the patches that a start picture is repain
 class DrawConfig:
     """How the prior draws its candidates."""
 
-    candidates: int = option(8, "grids drawn from the prior, of which CLIP picks the best")
-    cfg_scale: float = option(3.0, "pull of the prompt on the prior; 1: as it learned")
+    candidates: int = option(12, "grids drawn from the prior, of which CLIP picks the best")
+    cfg_scale: float = option(4.0, "pull of the prompt on the prior; 1: as it learned")
     temperature: float = option(1.0, "of the prior; lower is safer, higher is wilder")
     top_p: float = option(0.95, "only the likeliest codes that together reach this probability")
     strength: float = option(0.5, "with a start picture: the share that is drawn anew")
@@ -86,6 +86,10 @@ class Models:
     def side(self) -> int:
         return self.vqgan.config.resolution
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.vqgan.parameters()).device
+
 
 def prompts(request: Request, side: int) -> tuple[Prompt, ...]:
     """The request's texts, and its picture as one more prompt of weight 1."""
@@ -95,19 +99,25 @@ def prompts(request: Request, side: int) -> tuple[Prompt, ...]:
     return (*texts, Prompt("picture", 1.0, on_white(request.image_prompt, side)))
 
 
+def _placed(models: Models, request: Request) -> tuple[Prompt, ...]:
+    """The prompts, pictures on the models' device."""
+    found = prompts(request, models.side)
+    return tuple(
+        p if p.image is None else replace(p, image=p.image.to(models.device)) for p in found
+    )
+
+
 def run(models: Models, request: Request) -> Iterator[Progress | Ranking | Step]:
     """What happens, in order: codes written, candidates ranked, steps taken.
 
     ValueError at once, not at the first step.
     """
     models.check(request.mode)
-    found = prompts(request, models.side)
-    device = next(models.vqgan.parameters()).device
-    found = tuple(p if p.image is None else replace(p, image=p.image.to(device)) for p in found)
+    found = _placed(models, request)
     wanted = targets(models.clip, found)
     picture = None
     if request.picture is not None:
-        picture = on_white(request.picture, models.side).to(device)
+        picture = on_white(request.picture, models.side).to(models.device)
     if request.mode == "guided":
         strength, seed = request.drawing.strength, request.guidance.seed
         start = None if picture is None else from_picture(models.vqgan, picture, strength, seed)
@@ -115,6 +125,21 @@ def run(models: Models, request: Request) -> Iterator[Progress | Ranking | Step]
     own = models.own or models.clip
     told = wanted if own is models.clip else targets(own, found)
     return _drawn(models, request, wanted, _draw(models, request, told, picture))
+
+
+def go_on(models: Models, request: Request, start: Tensor | State) -> Iterator[Step]:
+    """Guided steps from codes (1, h, w) or a state, kept likely by the prior that wrote them.
+
+    Mode guided has no prior: CLIP alone, as in the paper.
+    """
+    found = _placed(models, request)
+    wanted = targets(models.clip, found)
+    belief = None
+    if request.mode != "guided":
+        conditional = models.prior.config.condition == "embedding"
+        told = targets(models.own or models.clip, found) if conditional else None
+        belief = Belief(models.prior, told.condition(1) if conditional else None)
+    return guide(models.vqgan, models.clip, wanted, request.guidance, start=start, belief=belief)
 
 
 def _drawn(
@@ -125,8 +150,7 @@ def _drawn(
     ranking = rank(models.vqgan, models.clip, progress.grid, wanted)
     yield ranking
     if request.mode == "both":
-        best = ranking.grids[ranking.best][None]
-        yield from guide(models.vqgan, models.clip, wanted, request.guidance, start=best)
+        yield from go_on(models, request, ranking.grids[ranking.best][None])
 
 
 def _draw(

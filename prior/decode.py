@@ -173,6 +173,11 @@ class Cache:
         self.bias[..., self.length : length] = 0
         self.length = length
 
+    def retract(self, count: int) -> None:
+        """The latest `count` positions were not to be read: forget and mask them."""
+        self.bias[..., self.length - count : self.length] = float("-inf")
+        self.length -= count
+
     def _views(self, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where position t is written, [t] (B, 2, heads, size); keys (BH, size, T); values."""
         split = kv.view(2, self.batch, self.heads, self.capacity, self.size)

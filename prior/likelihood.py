@@ -59,18 +59,46 @@ def bits_per_cell(
     return bits.view(len(grids), height, width)
 
 
-@torch.no_grad()
+def log_probs(
+    prior: GPT, grids: Tensor, condition: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Natural log p of every code in every cell, given the codes before it and the condition.
+
+    grids (B, h, w) int64, exactly as large as the prior's own -> (B, K, h, w) float32; the other
+    arguments, and what is refused, as in `bits_per_cell`.
+    """
+    check_grids(prior, grids)
+    prior.check_condition(condition, len(grids))
+    height, width = grids.shape[1:]
+    if (height, width) != (prior.config.height, prior.config.width):
+        raise ValueError(
+            f"the grid has {height} x {width} codes: expected {prior.config.height} x "
+            f"{prior.config.width}, which this prior was trained on"
+        )
+    weights = packed(prior, dtype)
+    condition = None if condition is None else condition.to(weights.device)
+    logits = _logits(prior, weights, grids.flatten(1).to(weights.device), condition)
+    found = torch.log_softmax(logits.float(), -1)
+    return found.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+
 def _log_probs(
     prior: GPT, weights, tokens: Tensor, condition: Tensor | None, repeats: int
 ) -> Tensor:
     """Natural log p of each of `tokens` (repeats * B, S) given those before it: same shape."""
     if condition is not None:
         condition = condition.repeat(repeats, *[1] * (condition.ndim - 1))
+    return token_log_probs(_logits(prior, weights, tokens, condition), tokens)
+
+
+@torch.no_grad()
+def _logits(prior: GPT, weights, tokens: Tensor, condition: Tensor | None) -> Tensor:
+    """Of each of `tokens` (B, S), given those before it: (B, S, K)."""
     reader = Reader(prior, weights, len(tokens), condition, 1.0)
     logits = [reader.restart(tokens[:, :0])[1]]
     if tokens.shape[1] > 1:
         logits.append(reader.feed(tokens[:, :-1])[1])
-    return token_log_probs(torch.cat(logits, 1), tokens)
+    return torch.cat(logits, 1)
 
 
 def check_grids(prior: GPT, grids: Tensor) -> None:

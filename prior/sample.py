@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from prior.ahead import count_right, fill, goes_on, look_ahead, reach
 from prior.decode import Cache, Packed, decode_one_token, packed, prefill
 from prior.model import GPT
+from prior.noise import NOISE_BLOCK, RowNoise
 from training.flags import option
 
-NOISE_BLOCK = 16  # cells whose noise is drawn in one go
 MAX_CELLS = 128 * 128  # of a grid; the same as for grids from files
 NUCLEUS = 128  # likeliest codes that are sorted for top-p; all only if these do not reach it
 
@@ -96,28 +97,16 @@ def sample_one(probs: Tensor, noise: Tensor) -> Tensor:
     return torch.argmax(probs / noise, -1)
 
 
+def draw(logits: Tensor, noise: Tensor, settings: Settings) -> Tensor:
+    """Codes (B, S) int64 for cells in a row: logits (B, S, K), noise (B, S, K)."""
+    truncation = settings.temperature, settings.top_k, settings.top_p
+    probs = logits_to_probs(logits.flatten(0, 1), *truncation)
+    return sample_one(probs, noise.flatten(0, 1)).view(logits.shape[:2])
+
+
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """log p(token), natural: logits (..., K), tokens (...) int64 -> (...) float32."""
     return torch.log_softmax(logits.float(), -1).gather(-1, tokens[..., None])[..., 0]
-
-
-class RowNoise:
-    """Exponential noise for cell after cell, where row i depends on seed + i alone."""
-
-    def __init__(self, seed: int, batch: int, codebook_size: int):
-        self.generators = [torch.Generator().manual_seed(seed + i) for i in range(batch)]
-        self.block = torch.empty(batch, NOISE_BLOCK, codebook_size)
-        self.drawn = -1
-
-    def at(self, cell: int) -> Tensor:
-        """(B, K) float32 for a cell; cells must be asked for in rising order."""
-        wanted, offset = divmod(cell, NOISE_BLOCK)
-        while self.drawn < wanted:
-            for row, generator in zip(self.block, self.generators, strict=True):
-                torch.rand(row.shape, generator=generator, out=row)
-            self.block.log_().neg_()  # a quarter of the time that `exponential_` takes
-            self.drawn += 1
-        return self.block[:, offset]
 
 
 # --- the prior, reading what has been written -----------------------------------------------------
@@ -140,29 +129,35 @@ class Reader:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
         self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
 
-    def restart(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Begin a window with these codes (B, S), S >= 0 -> logits (B, 1, K) of the code after."""
+    def restart(self, tokens: Tensor, last: int = 1) -> tuple[Tensor, Tensor]:
+        """Begin a window with these codes (B, S), S >= 0.
+
+        -> logits (B, last, K): of the `last` - 1 latest of them, and of the code after them.
+        """
         self.cache = Cache(self.weights, len(self.prefix))
         x = torch.cat([self.prefix, self._embed(tokens)], 1)
         if not x.shape[1]:  # nothing precedes the first code: it is uniform
             logits = x.new_zeros(self.batch, 1, self.weights.config.codebook_size)
             return logits, logits
-        return self._read(x, last=True)
+        return self._read(x, last)
 
     def feed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Read the next codes (B, S), S >= 1 -> logits (B, S, K) of the code after each."""
-        return self._read(self._embed(tokens))
+        return self._read(self._embed(tokens), tokens.shape[1])
+
+    def forget(self, count: int) -> None:
+        """Unread the latest `count` codes."""
+        self.cache.retract(count)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         codes = self.weights.codes[tokens]  # (B, S, dim)
         return torch.cat([codes, codes]) if self.twice else codes
 
-    def _read(self, x: Tensor, last: bool = False) -> tuple[Tensor, Tensor]:
+    def _read(self, x: Tensor, last: int) -> tuple[Tensor, Tensor]:
         if x.shape[1] == 1:
             logits = decode_one_token(self.weights, self.cache, x[:, 0])[:, None]
         else:
-            logits = prefill(self.weights, self.cache, x)
-            logits = logits[:, -1:] if last else logits
+            logits = prefill(self.weights, self.cache, x)[:, -last:]
         if not self.twice:
             return logits, logits
         plain, free = logits.float().chunk(2)
@@ -208,6 +203,7 @@ def sample(
     size: tuple[int, int] | None = None,
     stride: int = 4,
     dtype: torch.dtype | None = None,
+    ahead: int | None = None,
 ) -> Iterator[Progress]:
     """Write `n` grids; yields after every cell, the last time with `done == total`.
 
@@ -216,6 +212,7 @@ def sample(
     size       rows and columns, at least those the prior was trained on; larger grids are written
                through a sliding window that moves `stride` cells at a time (the paper: 1)
     dtype      of weights and cache; None: bfloat16 where the processor has it, else float32
+    ahead      cells looked at in one pass, see `prior.ahead`; 1: code by code; None: what is quick
 
     Row i depends on seed + i, not on the batch it is in (up to rounding). ValueError at once, not
     at the first step, for settings that are out of range or do not belong together.
@@ -225,6 +222,8 @@ def sample(
     size = check_request(prior, n, seed, settings, condition, size or (cfg.height, cfg.width))
     if stride < 1:
         raise ValueError(f"stride is {stride}: it must be at least 1")
+    if ahead is not None and ahead < 1:
+        raise ValueError(f"ahead is {ahead}: it must be at least 1")
     check_memory(prior, n * (2 if condition is not None and cfg_scale != 1 else 1))
     known = check_known(known, n, size, cfg.codebook_size)
     plan = windows(size, (cfg.height, cfg.width), stride)
@@ -234,57 +233,56 @@ def sample(
     with torch.no_grad():
         reader = Reader(prior, weights, n, condition, cfg_scale)
     noise = RowNoise(seed, n, cfg.codebook_size)
-    return _write(reader, noise, settings, known.to(device), plan)
+    return _write(reader, noise, settings, known.to(device), plan, ahead or look_ahead(n))
 
 
 @torch.no_grad()
 def _write(
-    reader: Reader, noise: RowNoise, settings: Settings, known: Tensor, plan: list
+    reader: Reader, noise: RowNoise, settings: Settings, known: Tensor, plan: list, ahead: int
 ) -> Iterator[Progress]:
     """The loop behind `sample`: known (B, h, w), -1 where free, on the device."""
     began, spent = time.perf_counter(), 0.0
-    batch, total = len(known), len(plan)
+    batch, total, width = len(known), len(plan), known.shape[2]
     trained = reader.weights.config.height, reader.weights.config.width
-    grid = known.clone(memory_format=torch.contiguous_format)
-    given, cells = known.flatten(1), grid.view(batch, total)  # cells and grid share their memory
+    grid, guess = (known.clone(memory_format=torch.contiguous_format) for _ in range(2))
+    cells, guesses = (x.view(batch, total) for x in (grid, guess))  # they share their memory
+    given, likelihood = known.flatten(1), torch.zeros(batch, device=cells.device)
     free = (given < 0).any(0).tolist()
-    likelihood = torch.zeros(batch, device=cells.device)
-    truncation = (settings.temperature, settings.top_k, settings.top_p)
-    window, place, cell = None, -1, 0
+    cell = 0
     while cell < total:
-        if (plan[cell][:2], plan[cell][2]) != (window, place):
-            window, place = plan[cell][:2], plan[cell][2]
-            guided, plain = reader.restart(_context(grid, window, trained, place))
-        if free[cell]:
-            # Where nothing precedes a code all are equally likely: there is nothing to truncate.
-            first = not reader.prefix.shape[1] and place == 0
-            probs = logits_to_probs(guided[:, -1], *(() if first else truncation))
-            drawn = sample_one(probs, noise.at(cell).to(probs.device))
-            cells[:, cell] = torch.where(given[:, cell] < 0, drawn, given[:, cell])
-        likelihood += token_log_probs(plain[:, -1], cells[:, cell])
-        # Cells after this one that every row knows are read along with it.
-        run = 0
-        while cell + run + 1 < total and not free[cell + run + 1] and _next(plan, cell + run):
-            run += 1
-        fed = run + (cell + run + 1 < total and _next(plan, cell + run))
-        if fed:
-            guided, plain = reader.feed(cells[:, cell : cell + fed])
-            place += fed
-            if run:
-                tokens = cells[:, cell + 1 : cell + run + 1]
-                likelihood += token_log_probs(plain[:, :run], tokens).sum(1)
-        cell += run + 1
-        now = spent + time.perf_counter() - began
-        rate = batch * cell / max(now, 1e-9)
-        shown, sums = (x.to("cpu", copy=True) for x in (grid, likelihood))
-        yield Progress(shown, cell, total, rate, sums)
-        spent, began = now, time.perf_counter()
-
-
-def _next(plan: list, cell: int) -> bool:
-    """Whether the cell after this one goes on in the same window."""
-    top, left, place = plan[cell]
-    return plan[cell + 1] == (top, left, place + 1)
+        # One pass reads the guesses for all but the last of `cell` to `stop` - 1.
+        uniform = not cell and not reader.prefix.shape[1]
+        stop = 1 if uniform else reach(plan, free, cell, ahead)
+        fill(guesses, cell, stop - 1, width)
+        if cell and goes_on(plan, cell - 1):
+            guided, plain = reader.feed(guesses[:, cell - 1 : stop - 1])
+        else:
+            corner, place = plan[cell][:2], plan[cell][2] + stop - cell - 1
+            context = _context(guess, corner, trained, place)
+            guided, plain = reader.restart(context, stop - cell)
+        drawn = given[:, cell:stop].clone()
+        some = [i for i in range(cell, stop) if free[i]]
+        if some:
+            places = [i - cell for i in some]
+            # Where all codes are equally likely there is nothing to truncate.
+            kept = Settings() if uniform else settings
+            codes = draw(guided[:, places], noise.at(some).to(drawn.device), kept)
+            drawn[:, places] = torch.where(given[:, some] < 0, codes, given[:, some])
+        right = count_right(guesses[:, cell : stop - 1], drawn)
+        reader.forget(stop - cell - right)
+        guesses[:, cell:stop] = drawn
+        gains = token_log_probs(plain[:, :right], drawn[:, :right]).unbind(1)
+        for i, gain in enumerate(gains, cell):
+            cells[:, i] = drawn[:, i - cell]
+            likelihood += gain
+            if i + 1 < min(cell + right, total) and not free[i + 1]:
+                continue  # known cells show together with the one before them
+            now = spent + time.perf_counter() - began
+            rate = batch * (i + 1) / max(now, 1e-9)
+            shown, sums = (x.to("cpu", copy=True) for x in (grid, likelihood))
+            yield Progress(shown, i + 1, total, rate, sums)
+            spent, began = now, time.perf_counter()
+        cell += right
 
 
 def _context(grid: Tensor, window: tuple[int, int], trained: tuple[int, int], place: int) -> Tensor:

@@ -23,7 +23,8 @@ ALLOWED = {
 }
 # Commands put models together, so these may import more than the library modules beside them.
 FOR_COMMANDS = {"checkpoints"}
-GRIDS_ONLY = {"prior/model.py", "prior/sample.py"}  # they see whole numbers, never a tokenizer
+# They see whole numbers, never a tokenizer.
+GRIDS_ONLY = {f"prior/{name}.py" for name in ("model", "sample", "ahead", "noise")}
 
 
 def modules() -> dict[str, ast.Module]:

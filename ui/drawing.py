@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clip_guidance.guide import State, Step, decode, guide
+from clip_guidance.examples import read as read_examples
+from clip_guidance.guide import State, Step, decode
 from clip_guidance.model import Clip, load
 from clip_guidance.modes import Models, Request, prompts, run
+from clip_guidance.modes import go_on as run_on
 from clip_guidance.prompts import PromptError, parse, targets
 from clip_guidance.rerank import Ranking, rank
 from prior.sample import Progress
@@ -157,6 +159,7 @@ class Drawn:
     ranking: Ranking | None = field(default=None, repr=False)
     picked: int | None = None  # the candidate it comes from
     stopped: int | None = None  # at which step
+    example: bool = False  # one of those that come with the bundle
     number: int = field(default_factory=lambda: next(_numbers))
 
 
@@ -193,14 +196,18 @@ def go_on(
     planned = old.guidance.steps
     total = planned if done < planned else done + planned
     request = replace(old, prompt=prompt, guidance=replace(old.guidance, steps=total))
-    wanted = targets(models.clip, prompts(checked(request), models.side))
-    start = drawn.codes if state is None else state
-    steps = guide(models.vqgan, models.clip, wanted, request.guidance, start=start)
+    steps = run_on(models, checked(request), drawn.codes if state is None else state)
     way = _Way(studio, models, request, drawn.clip, stop)
     way.curve, way.frames = list(drawn.curve), list(drawn.frames)
     way.found = (drawn.image, drawn.codes, drawn.score, state)
     way.ranking, way.picked = drawn.ranking, drawn.picked
     yield from _follow(way, steps)
+
+
+def examples(studio: Studio) -> list[Drawn]:
+    """What comes with the bundle, oldest first: the first example is the newest."""
+    kept = read_examples(studio.bundle.path, studio.bundle.card)
+    return [Drawn(e.request, OWN, e.image, e.codes, e.score, example=True) for e in reversed(kept)]
 
 
 def chosen(drawn: Drawn, index: int) -> Drawn:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from clip_guidance.examples import PROMPTS as EXAMPLES
 from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
 from clip_guidance.modes import DrawConfig, Request
 from ui import drawing
@@ -18,7 +19,6 @@ from ui.studio import Studio
 from ui.text import add, both, t
 from vqgan.images import open_image
 
-EXAMPLES = ("a red apple", "a smiling yellow face", "a blue fish", "红苹果", "一只黑猫", "🐱")
 # A click on a button of our own HTML -> an event `pick` with that button's data.
 PICK = """
 element.addEventListener('click', (event) => {
@@ -78,6 +78,11 @@ add(
         "draw.ema": ("Average over steps (EMA)", "步间平均(EMA)"),
         "draw.z_l2": ("Pull back to the start", "拉回起点"),
         "draw.tv": ("Smoothness (total variation)", "平滑(全变差)"),
+        "draw.surprise": ("Pull of the prior", "先验的牵引"),
+        "draw.surprise.info": (
+            "Keeps the codes likely while CLIP moves them; 0: CLIP alone. Not in Guided only.",
+            "CLIP 调整时让码保持高概率;0:只听 CLIP。“仅引导”不使用。",
+        ),
         "draw.clip": ("CLIP", "CLIP"),
         "draw.clip.info": (
             "The shipped one works offline. A published one is downloaded at first use; open_clip "
@@ -117,6 +122,7 @@ class Inputs:
     ema: gr.Slider
     z_l2: gr.Slider
     tv: gr.Slider
+    surprise: gr.Slider
     clip: gr.Dropdown
     image_prompt: gr.Image
 
@@ -199,14 +205,14 @@ def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]
         )  # fmt: skip
 
     slider("steps", 1, 300, 1, "steps.label")
+    slider("cutouts", 1, 64, 1, info=True)
+    made["seed"] = gr.Number(
+        0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"
+    )
     with gr.Accordion(t("draw.start.title"), open=False, elem_id="draw-start"):
         made["picture"] = _image("picture")
         slider("strength", 0, 1, 0.05, info=True)
     with gr.Accordion(t("draw.fine"), open=False, elem_id="draw-fine"):
-        made["seed"] = gr.Number(
-            0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"
-        )
-        slider("cutouts", 1, 64, 1, info=True)
         if studio.bundle.prior is not None:
             slider("candidates", 1, 16, 1, "count")
             slider("cfg_scale", 0, 10, 0.1, info=True)
@@ -224,6 +230,10 @@ def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]
         slider("ema", 0, 0.99, 0.01)
         slider("z_l2", 0, 100, 0.5)
         slider("tv", 0, 5, 0.05)
+        if studio.bundle.prior is not None:
+            slider("surprise", 0, 2, 0.01, info=True)
+        else:
+            made["surprise"] = gr.State(values["surprise"])
         own = [(t("draw.clip.own"), OWN)] if clips.shipped else []
         made["clip"] = gr.Dropdown(
             [*own, *((t(f"draw.clip.name.{name}"), name) for name in PUBLISHED)],

@@ -27,6 +27,10 @@ add(
         "draw.rate": ("{rate} steps a second", "每秒 {rate} 步"),
         "draw.done": ("Done", "完成"),
         "draw.stopped": ("Stopped after {done} of {total} steps", "已在第 {done} / {total} 步停止"),
+        "draw.example": (
+            "An example: “{prompt}”, drawn with the settings on this page",
+            "示例:“{prompt}”,使用本页的设置绘制",
+        ),
         "draw.score": ("Score", "得分"),
         "draw.score.note": (
             "how well CLIP finds that the picture shows the prompt, at most 1",
@@ -108,10 +112,12 @@ def finished(drawn: Drawn) -> str:
     done = 0 if drawn.state is None else drawn.state.step
     if drawn.stopped is not None and drawn.stopped < total:
         status = both("draw.stopped", done=done, total=total)
+    elif drawn.example:
+        status = both("draw.example", prompt=escape(drawn.request.prompt))
     else:
         status = both("draw.done")
     status += f" · {both('draw.score')} {drawn.score:.3f}"
-    phase = "done" if drawn.stopped is None else "stopped"
+    phase = "example" if drawn.example else "done" if drawn.stopped is None else "stopped"
     return _stage(_img(drawn.image), status, 1, curves(drawn.curve), phase, done)
 
 

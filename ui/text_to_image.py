@@ -144,8 +144,25 @@ def build(studio: Studio) -> TabHandles:
     board = Board(drawn, results, stage, found, history, png, gif, *buttons)
     _connect_runs(desk, board, inputs, examples)
     _connect_board(desk, board, inputs, restore)
-    tab.select(desk.clips.warm, None, None, show_progress="hidden", api_visibility="private")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    tab.select(desk.clips.warm, None, None, **quiet)
+    tab.select(lambda results: opened(desk, board, results), results, board.shown, **quiet)
     return TabHandles(tab)
+
+
+def opened(desk: Desk, board: Board, results: list[Drawn]) -> list[Any]:
+    """The examples, when the tab is opened for the first time."""
+    kept = [] if results else drawing.examples(desk.studio)
+    if not kept:
+        return board.change()
+    return board.change(
+        drawn=kept[-1],
+        results=kept,
+        stage=panel.finished(kept[-1]),
+        history=panel.history(kept, kept[-1].number),
+        **_switch(False, True),
+        **_told(desk, kept[-1]),
+    )
 
 
 def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:

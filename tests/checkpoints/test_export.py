@@ -142,3 +142,31 @@ def test_the_command(runs, tmp_path, capsys):
     main([str(runs / "second"), str(tmp_path / "b"), "--before", str(runs / "first")])
     said = capsys.readouterr().out
     assert "6 steps" in said and checkpoints.load(tmp_path / "b").tokenizer_id in said
+
+
+def test_a_run_goes_on_from_the_bundle_whose_own_runs_are_gone(runs, tmp_path):
+    data = ["--data", str(runs / "data")]
+    second = load(runs / "second" / "last.pt")
+    second["task"]["ema"]["shadow"]["encoder.conv_in.bias"].fill_(-0.0)
+    shutil.copytree(runs / "second", tmp_path / "second")
+    save(tmp_path / "second" / "last.pt", second)
+    out = export(tmp_path / "second", tmp_path / "b", before=[runs / "first"], data=runs / "data")
+    go_on = [*data, *SCHEDULE.split(), "--init", str(out), "--freeze-encoder"]
+    train([*go_on, "--out", str(tmp_path / "third")])
+    frozen, state = checkpoints.load(out).tokenizer_id, load(tmp_path / "third" / "last.pt")
+    # Averaging may give a zero its other sign: the same number, other bytes.
+    state["task"]["ema"]["shadow"]["encoder.conv_in.bias"].fill_(0.0)
+    save(tmp_path / "third" / "last.pt", state)
+    export(tmp_path / "third", out, onto=True)
+    t = checkpoints.load(out).card["training"]
+    assert [r["steps"] for r in t["runs"]] == [3, 3, 3] and t["steps"] == 9
+    assert checkpoints.load(out).tokenizer_id == frozen
+    assert t["pictures"] == 4 and "--freeze-encoder" in t["command"]
+    with open(out / "log.csv", newline="") as file:
+        found = [(r["run"], r["step"]) for r in csv.DictReader(file)]
+    assert found == [(r, s) for r in "123" for s in "012"]
+    with pytest.raises(ValueError, match="not started from"):
+        export(runs / "first", export(runs / "first", tmp_path / "c"), onto=True)
+    other = export(runs / "first", tmp_path / "d")
+    with pytest.raises(ValueError, match="moved the tokenizer"):
+        export(runs / "second", other, onto=True)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from clip_guidance.guide import (
     METHODS,
     OPTIMIZERS,
+    Belief,
     GuidanceConfig,
     from_picture,
     guide,
@@ -20,6 +21,7 @@ from clip_guidance.guide import (
     total_variation,
 )
 from clip_guidance.prompts import Prompt
+from prior.likelihood import bits_per_cell, log_probs
 from tests.fakes import ColourClip
 from vqgan.model import VQGAN
 
@@ -211,3 +213,35 @@ def test_what_cannot_start_is_refused_at_once(vqgan, clip):
         guide(vqgan, clip, "", FEW, start=None)
     with pytest.raises(ValueError, match="negative"):
         guide(vqgan, clip, [Prompt("red", -1)], FEW, start=None)
+
+
+def test_surprise_by_hand(vqgan, prior):
+    """Certain codes cost what the prior says; an even mixture costs the mean over all codes."""
+    codes = noise(vqgan, 3)
+    belief = Belief(prior, torch.ones(1, prior.config.embedding_size))
+    likely = log_probs(prior, codes, belief.condition)
+    certain = 1000.0 * F.one_hot(codes, 32).permute(0, 3, 1, 2)
+    wanted = bits_per_cell(prior, codes, belief.condition).mean()
+    assert belief.surprise(certain, codes) == pytest.approx(float(wanted), rel=1e-3)
+    even = -likely.mean() / math.log(2)
+    assert belief.surprise(torch.zeros_like(certain), codes) == pytest.approx(float(even), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prior_keeps_codes_likely_and_without_it_nothing_changes(vqgan, clip, prior, method):
+    for p in prior.parameters():
+        if p.ndim == 2:
+            p.data *= 8  # so that it prefers some codes to others
+    lr = 0.1 if method == "latents" else 1.0
+    config = GuidanceConfig(steps=8, cutouts=3, lr=lr, method=method, surprise=0.0)
+    start, belief = noise(vqgan, 3), Belief(prior)
+
+    def end(weight, belief):
+        settings = replace(config, surprise=weight)
+        return list(guide(vqgan, clip, "red", settings, start=start, belief=belief))[-1]
+
+    free, off, pulled = end(1.0, None), end(0.0, belief), end(1.0, belief)
+    assert torch.equal(free.indices, off.indices) and "surprise" not in free.losses
+    assert pulled.losses["surprise"] > 0
+    bits = [float(bits_per_cell(prior, step.indices).mean()) for step in (free, pulled)]
+    assert bits[1] < bits[0] - 0.1

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig, Step
-from clip_guidance.modes import DrawConfig, Models, Request, on_white, repainted, run
+from clip_guidance.modes import DrawConfig, Models, Request, go_on, on_white, repainted, run
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking, rank
 from prior.model import GPT, PriorConfig
@@ -62,6 +62,16 @@ def test_both_goes_on_from_the_best(models):
     assert len(steps) == 3
     assert torch.equal(steps[0].indices[0], ranked[0].grids[ranked[0].best])
     assert steps[0].score == pytest.approx(float(ranked[0].scores.max()), abs=0.02)
+
+
+def test_the_prior_has_a_say_in_the_steps_of_both_but_not_of_guided(models):
+    _, _, both = parts(models, Request("red", "both", THREE, FEW))
+    assert both[-1].losses["surprise"] > 0
+    _, _, alone = parts(models, Request("red", "guided", THREE, FEW))
+    assert "surprise" not in alone[-1].losses
+    rest = list(go_on(models, Request("red", "both", THREE, FEW), both[0].state))
+    assert [step.step for step in rest] == [2, 3]
+    assert rest[-1].losses == both[-1].losses and torch.equal(rest[-1].image, both[-1].image)
 
 
 def test_guided_needs_no_prior(vqgan, clip):

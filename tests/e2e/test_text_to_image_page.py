@@ -18,6 +18,8 @@ from PIL import Image
 import checkpoints
 from checkpoints.bundle import save_clip
 from clip_guidance import model, record
+from clip_guidance.examples import FOLDER, weights_id
+from clip_guidance.modes import Request
 from prior.model import GPT, PriorConfig
 from vqgan.model import VQGAN
 
@@ -36,6 +38,7 @@ CLIP = {
     },
     "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.5]},
 }
+LEAF = Image.linear_gradient("L").resize((128, 128)).convert("RGB")
 # Keeps every picture that the stage shows, since some are there for a moment only.
 WATCH = """() => {
   window.seen = [];
@@ -59,6 +62,11 @@ def address(tmp_path_factory, serve, tiny) -> Iterator[str]:
     vqgan = VQGAN(tiny).eval()
     checkpoints.save(path, name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval())
     save_clip(path, CLIP, model.create(CLIP, "tiny"), {})
+    made = record.settings(
+        Request("a green leaf"), score=0.25, weights=weights_id(checkpoints.load(path).card)
+    )
+    (path / FOLDER).mkdir()
+    record.write(path / FOLDER / "0.png", LEAF, made, torch.zeros(1, 16, 16, dtype=torch.int64))
     with serve(path) as found:
         yield found
 
@@ -69,7 +77,7 @@ class Drawing:
     def __init__(self, visit):
         self.visit, self.page = visit, visit.page
         self.page.get_by_role("tab", name="Text to image").click()
-        self.page.wait_for_selector("#draw-go")
+        self.page.wait_for_selector("#draw-history button")
         self.page.evaluate(WATCH)
 
     def wait(self, phase: str, step: int = 0) -> None:
@@ -101,6 +109,22 @@ class Drawing:
         download.value.save_as(path)
 
 
+def test_the_tab_opens_with_a_drawn_example_to_go_on_from(visit):
+    tab = Drawing(visit())
+    tab.page.wait_for_selector("#draw-stage img")
+    assert np.array_equal(tab.picture(), np.asarray(LEAF))
+    status = tab.page.inner_text("#draw-stage .dr-status")
+    assert "An example: \u201ca green leaf\u201d" in status and "0.250" in status
+    assert tab.page.locator("#draw-history button").count() == 1
+    assert tab.page.is_visible("#draw-seed") and tab.page.is_visible("#draw-cutouts")
+    tab.steps(3)
+    tab.page.fill("#draw-prompt textarea", "a red leaf")
+    tab.page.click("#draw-more")
+    tab.wait("done", 3)
+    assert not np.array_equal(tab.picture(), np.asarray(LEAF))
+    assert tab.page.locator("#draw-history button").count() == 2
+
+
 def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_path):
     tab = Drawing(visit())
     tab.steps(8)
@@ -112,7 +136,7 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
     assert tab.page.input_value("#draw-prompt textarea") == "红苹果"
     assert tab.page.get_attribute("#draw-stage [data-chart=score]", "data-points") == "8"
     tab.page.wait_for_selector("#draw-found button")
-    assert tab.page.locator("#draw-found button").count() == 8  # candidates
+    assert tab.page.locator("#draw-found button").count() == 12  # candidates
     first = tab.picture()
     tab.save(tmp_path / "apple.png")
     request, _ = record.read(tmp_path / "apple.png")
@@ -149,7 +173,7 @@ def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
     tab.page.click("#draw-stop")
     tab.wait("stopped", stopped + 3)
     assert not np.array_equal(tab.picture(), picture)
-    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 2")
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 3")
     tab.page.click("#draw-history button >> nth=1")  # the older one, shown again
     tab.page.wait_for_function(
         "step => document.querySelector('#draw-stage .dr').dataset.step === String(step)",

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from prior.likelihood import bits_per_cell
+from prior.likelihood import bits_per_cell, log_probs
 from prior.model import GPT, PriorConfig, token_nats
 from prior.sample import finish, sample, windows
 
@@ -103,3 +103,13 @@ def test_a_condition_changes_what_is_likely(tiny):
 def test_grids_that_do_not_fit_are_a_sentence(prior, grid, sentence):
     with pytest.raises(ValueError, match=sentence):
         bits_per_cell(prior, grid)
+
+
+def test_log_probs_of_all_codes_hold_that_of_the_written_one(prior, grids):
+    grids = grids[:2].view(2, prior.config.height, prior.config.width)
+    found = log_probs(prior, grids, dtype=torch.float32)
+    assert torch.allclose(found.exp().sum(1), torch.ones(grids.shape), atol=1e-4)
+    own = -found.gather(1, grids[:, None])[:, 0] / math.log(2)
+    assert torch.allclose(own, bits_per_cell(prior, grids, dtype=torch.float32), atol=1e-4)
+    with pytest.raises(ValueError, match="this prior was trained on"):
+        log_probs(prior, torch.zeros(1, prior.config.height + 1, prior.config.width).long())

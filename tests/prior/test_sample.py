@@ -78,13 +78,16 @@ def test_codes_are_drawn_as_often_as_they_are_likely():
 
 def test_noise_is_exponential_and_a_row_depends_on_its_own_seed():
     noise = RowNoise(7, 3, 500)
-    cells = [noise.at(i).clone() for i in range(20)]
+    cells = [noise.at([i])[:, 0] for i in range(20)]
     stacked = torch.stack(cells)
     assert stacked.mean() == pytest.approx(1, abs=0.03)
     assert stacked.std() == pytest.approx(1, abs=0.03)
     assert not torch.equal(cells[0], cells[16])
     alone = RowNoise(9, 1, 500)
-    assert torch.equal(alone.at(18)[0], cells[18][2])  # cells may be skipped
+    assert torch.equal(alone.at([18])[0, 0], cells[18][2])  # cells may be skipped
+    again = RowNoise(7, 3, 500)
+    assert torch.equal(again.at([3, 15, 17]), torch.stack([cells[i] for i in (3, 15, 17)], 1))
+    assert torch.equal(again.at([15, 16]), torch.stack(cells[15:17], 1))  # and asked for again
 
 
 # --- whole grids ----------------------------------------------------------------------------------

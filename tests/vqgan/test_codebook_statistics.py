@@ -278,3 +278,25 @@ def test_command_says_when_no_picture_opens(bundle, tmp_path, capsys):
         run("--bundle", bundle, "--data", folder, "--split", "all")
     assert stopped.value.code == 2
     assert "none of the pictures can be opened" in capsys.readouterr().err
+
+
+def test_command_redraws_the_cells_by_a_new_decoder(bundle, folder, tiny_vqgan, capsys):
+    run("--bundle", bundle, "--data", folder, "--split", "all")
+    old = CodeStatistics.load(bundle / FILE)
+    other = VQGAN(tiny_vqgan.config)
+    other.load_state_dict(tiny_vqgan.state_dict())
+    other.decoder.conv_out.bias.data += 0.5
+    checkpoints.save(bundle, name="tiny", vqgan=other, card={})
+    run("--bundle", bundle, "--redraw")
+    new = CodeStatistics.load(bundle / FILE)
+    assert new.decoder_id != old.decoder_id and new.strips == old.strips
+    assert np.array_equal(new.counts, old.counts) and new.tokenizer_id == old.tokenizer_id
+    assert new.cells.mean() > old.cells.mean() + 10
+    other.quantize.embedding.weight.data += 1
+    checkpoints.save(bundle, name="tiny", vqgan=other, card={})
+    with pytest.raises(SystemExit):
+        run("--bundle", bundle, "--redraw")
+    assert "is of another tokenizer" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("--bundle", bundle)
+    assert "--data, or --redraw" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from tqdm import tqdm
 import checkpoints
 from training import flags
 from vqgan import dataset
-from vqgan.codebook.build import build
+from vqgan.codebook.build import build, redraw
 from vqgan.codebook.cells import Progress
 from vqgan.codebook.statistics import FILE, CodeStatistics
 from vqgan.codebook.usage import Usage
@@ -30,7 +30,10 @@ def parser() -> argparse.ArgumentParser:
         "how often it occurs, its nearest real patches, and the codes beside it.",
     )
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
-    p.add_argument("--data", required=True, help="folder made by data.build, or any of pictures")
+    p.add_argument("--data", help="folder made by data.build, or any of pictures")
+    p.add_argument(
+        "--redraw", action="store_true", help="only draw the cells of --out by the bundle's decoder"
+    )
     p.add_argument("--out", help=f"file to write; by default {FILE} in the bundle's folder")
     p.add_argument("--limit", type=int, help="use so many pictures, spread over the data set")
     p.add_argument(
@@ -99,11 +102,19 @@ def run(args: argparse.Namespace) -> tuple[Path, CodeStatistics]:
         raise ValueError(f"--limit is {args.limit}: it must be at least 1")
     if not 1 <= args.quality <= 100:
         raise ValueError(f"--quality is {args.quality}: it must lie between 1 and 100")
+    if not (args.data or args.redraw):
+        raise ValueError("give the pictures to encode with --data, or --redraw")
     bundle = checkpoints.load(args.bundle, args.device)
     size = bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution)
     out = Path(args.out) if args.out else bundle.path / FILE
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} to write {out.name} into")
+    if args.redraw:
+        found = CodeStatistics.load(out)
+        if found.tokenizer_id != bundle.tokenizer_id:
+            raise ValueError(f"{out} is of another tokenizer: build it anew, with --data")
+        statistics = redraw(found, bundle.vqgan, bars("cells"))
+        return statistics.save(out), statistics
     pictures = readable(choose(args.data, args.split, args.limit), size)
 
     @lru_cache(maxsize=4096)  # patches are cut from pictures that were read before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -227,6 +228,23 @@ def build(
         means=means,
         beside=numbers,
         beside_counts=counts,
+        cells=drawn,
+        similarity=layout.by_similarity(layout.look(drawn)),
+    )
+
+
+def redraw(
+    found: CodeStatistics, vqgan: VQGAN, progress: code_cells.Progress | None = None
+) -> CodeStatistics:
+    """The same statistics with cells by another decoder. ValueError for another tokenizer's."""
+    drawn = code_cells.decode_cells(vqgan, progress=progress)
+    if len(drawn) != found.codebook_size:
+        raise ValueError(
+            f"the statistics are of {found.codebook_size} codes, and this codebook has {len(drawn)}"
+        )
+    return replace(
+        found,
+        decoder_id=code_cells.decoder_id(vqgan),
         cells=drawn,
         similarity=layout.by_similarity(layout.look(drawn)),
     )

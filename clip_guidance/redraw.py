@@ -1,0 +1,41 @@
+"""Draw the Text-to-image tab's opening pictures: `python -m clip_guidance.redraw --bundle B`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import checkpoints
+from clip_guidance import record
+from clip_guidance.examples import FOLDER, PROMPTS, weights_id
+from clip_guidance.generate import last, together
+from clip_guidance.modes import Request, run
+from training import flags
+from training.memory import keep_pages
+
+
+def main(argv: list[str] | None = None) -> None:
+    p = argparse.ArgumentParser(prog="python -m clip_guidance.redraw", description=__doc__)
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
+    args = p.parse_args(argv)
+    keep_pages()
+    try:
+        bundle = checkpoints.load(args.bundle)
+        models = together(bundle, None, "cpu")
+        folder = Path(bundle.path) / FOLDER
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
+        for number, prompt in enumerate(PROMPTS):
+            request = Request(prompt, "both" if bundle.prior is not None else "guided")
+            image, codes, score = last(run(models, request), request)
+            also = {"bundle": bundle.name, "clip": models.clip.name, "score": round(score, 4)}
+            made = record.settings(request, **also, weights=weights_id(bundle.card))
+            record.write(folder / f"{number}.png", image, made, codes)
+            print(f"{folder / f'{number}.png'}: {prompt}, score {score:.3f}")
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+
+
+if __name__ == "__main__":
+    main()

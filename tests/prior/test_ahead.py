@@ -1,0 +1,90 @@
+"""Guessing ahead: the same grids in fewer passes."""
+
+import pytest
+import torch
+
+from prior.ahead import count_right, fill, goes_on, reach
+from prior.sample import Reader, finish, sample, windows
+
+EXACT = {"dtype": torch.float32}
+
+
+def test_a_pass_counts_free_cells_and_ends_with_its_window():
+    plan = windows((2, 6), (2, 6))
+    free = [True] * 12
+    assert [reach(plan, free, 0, n) for n in (1, 2, 5, 50)] == [1, 2, 5, 12]
+    free[1:4] = [False] * 3
+    assert [reach(plan, free, 0, n) for n in (1, 2, 3)] == [1, 5, 6]
+    assert reach(plan, free, 2, 1) == 5  # from a known cell to the first free one
+    plan = windows((2, 6), (2, 3), stride=2)  # windows move within a row
+    ends = [cell for cell in range(12) if not goes_on(plan, cell)]
+    assert ends[-1] == 11 and len(ends) > 2
+    assert reach(plan, [True] * 12, 0, 50) == ends[0] + 1
+
+
+def test_guesses_are_the_codes_above_or_before():
+    guesses = torch.tensor([[3, 4, -1, -1, -1, 9, -1], [5, 6, -1, 7, -1, -1, -1]])
+    fill(guesses, 2, 6, width=3)
+    assert guesses.tolist() == [[3, 4, 4, 3, 4, 9, -1], [5, 6, 6, 7, 6, 6, -1]]
+    start = torch.full((1, 2), -1)
+    fill(start, 0, 2, width=7)
+    assert start.tolist() == [[0, 0]]
+
+
+def test_cells_are_right_up_to_the_first_wrong_guess_of_any_row():
+    drawn = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    guesses = drawn[:, :3].clone()
+    assert count_right(guesses, drawn) == 4
+    guesses[1, 1] = 0
+    assert count_right(guesses, drawn) == 2
+    guesses[0, 0] = 0
+    assert count_right(guesses, drawn) == 1
+    assert count_right(guesses[:, :0], drawn[:, :1]) == 1
+
+
+CASES = {
+    "free": {},
+    "truncated": {"temperature": 0.3, "top_k": 20, "top_p": 0.9},
+    "large": {"size": (8, 12), "stride": 3},
+    "known": {"known": torch.where(torch.arange(42).view(1, 6, 7) % 5 < 2, 7, -1)},
+}
+
+
+@pytest.mark.parametrize("ahead", [3, 60])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("condition", ["start", "first"])
+def test_the_grids_are_those_written_code_by_code(tiny, condition, name, ahead):
+    model, settings = tiny(condition=condition), {"seed": 3, **EXACT, **CASES[name]}
+    slow = list(sample(model, 2, ahead=1, **settings))
+    quick = list(sample(model, 2, ahead=ahead, **settings))
+    shown = {step.done: step for step in slow}
+    for step in quick:
+        if step.done in shown:
+            assert torch.equal(step.grid, shown[step.done].grid)
+    free = 42 if "known" not in settings else int((settings["known"] < 0).sum())
+    assert len(quick) >= free  # each drawn code can be seen arriving
+    last = quick[-1].log_likelihood
+    torch.testing.assert_close(last, slow[-1].log_likelihood, atol=2e-3, rtol=0)
+
+
+def test_guidance_with_guesses(tiny):
+    model, condition = tiny(condition="class", classes=3), torch.tensor([2, 0])
+    settings = {"seed": 1, "condition": condition, "cfg_scale": 2.0, **EXACT}
+    slow, quick = (finish(sample(model, 2, ahead=n, **settings)) for n in (1, 9))
+    assert torch.equal(slow.grid, quick.grid)
+
+
+def test_one_row_takes_fewer_passes(prior, monkeypatch):
+    passes, read = [], Reader._read
+    monkeypatch.setattr(Reader, "_read", lambda *args: passes.append(0) or read(*args))
+    settings = {"seed": 0, "temperature": 0.2, **EXACT}
+    slow = finish(sample(prior, 1, ahead=1, **settings))
+    assert len(passes) == 42
+    quick = finish(sample(prior, 1, **settings))
+    assert torch.equal(slow.grid, quick.grid)
+    assert len(passes) - 42 < 34
+
+
+def test_less_than_one_cell_is_refused(prior):
+    with pytest.raises(ValueError, match="ahead is 0"):
+        sample(prior, 1, seed=0, ahead=0)
