@@ -88,7 +88,10 @@ def served_by_launch() -> Iterator[None]:
     """
     from gradio import blocks
 
-    App = blocks.App
+    App = getattr(blocks, "App", None)
+    if App is None:  # another Gradio: then it starts as it likes
+        yield
+        return
     blocks.App = types.SimpleNamespace(create_app=lambda *args, **kwargs: None)
     try:
         yield
