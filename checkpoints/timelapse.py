@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,15 +98,23 @@ def spread(found: list[Moment], count: int) -> list[Moment]:
     return [found[i] for i in picks]
 
 
-def frame(moment: Moment, places: np.ndarray, f: int) -> Image.Image:
-    """The picture of one moment: COLUMNS x ROWS pairs, and the codebook as `places` orders it."""
+def frame(
+    moment: Moment, places: np.ndarray | None, f: int, leave_out: Iterable[int] = ()
+) -> Image.Image:
+    """The picture of one moment: COLUMNS x ROWS pairs, and the codebook as `places` orders it.
+
+    Without `places` only the pairs. `leave_out`: places on the strip, from 0, not to be shown.
+    """
     strip = np.asarray(Image.open(moment.strip).convert("RGB"))
     side = strip.shape[0] // 2
-    pairs = strip.reshape(2 * side, -1, side, 3).transpose(1, 0, 2, 3)[: COLUMNS * ROWS]
+    pairs = strip.reshape(2 * side, -1, side, 3).transpose(1, 0, 2, 3)
+    pairs = pairs[[i for i in range(len(pairs)) if i not in set(leave_out)]][: COLUMNS * ROWS]
     if len(pairs) < COLUMNS * ROWS:
         raise ValueError(f"{moment.strip} shows {len(pairs)} pictures: {COLUMNS * ROWS} are needed")
     left = pairs.reshape(ROWS, COLUMNS, 2 * side, side, 3).transpose(0, 2, 1, 3, 4)
     left = left.reshape(ROWS * 2 * side, COLUMNS * side, 3)
+    if places is None:
+        return Image.fromarray(left)
     height = left.shape[0]
     gap = np.full((height, GAP, 3), PAPER, np.uint8)
     right = np.full((height, height, 3), PAPER, np.uint8)
@@ -117,18 +126,22 @@ def frame(moment: Moment, places: np.ndarray, f: int) -> Image.Image:
     return Image.fromarray(np.concatenate([left, gap, right], 1))
 
 
-def build(runs: list[Path], bundle: Path, *, frames: int, quality: int) -> list[dict]:
+def build(
+    runs: list[Path], bundle: Path, *, frames: int, quality: int, leave_out: Iterable[int] = ()
+) -> list[dict]:
     """Write BUNDLE/timelapse/ -> the index's rows."""
-    vqgan = load(bundle).vqgan
-    places = by_similarity(look(decode_cells(vqgan)))  # as the finished codebook lies
+    vqgan, chosen, places = load(bundle).vqgan, spread(moments(runs), frames), None
+    if any(moment.codes for moment in chosen):
+        places = by_similarity(look(decode_cells(vqgan)))  # as the finished codebook lies
     files, rows = {}, []
-    for moment in tqdm(spread(moments(runs), frames), "time-lapse", unit="picture"):
+    for moment in tqdm(chosen, "time-lapse", unit="picture"):
         file = io.BytesIO()
-        picture = frame(moment, places, vqgan.config.downsampling)
+        picture = frame(moment, places, vqgan.config.downsampling, leave_out)
         picture.save(file, "WEBP", quality=quality, method=6)
         name = f"{len(rows):03d}.webp"
         files[name] = file.getvalue()
-        rows.append({"file": name, "minutes": round(moment.minutes, 1), "step": moment.step})
+        row = {"file": name, "minutes": round(moment.minutes, 1), "step": moment.step}
+        rows.append(row | {"codes": moment.codes is not None})
     out = bundle / FOLDER
     out.mkdir(exist_ok=True)
     for old in out.glob("*.webp"):
@@ -145,6 +158,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bundle", help="folder that receives timelapse/")
     p.add_argument("--snapshot", action="store_true", help="only keep the codebook of RUN now")
     p.add_argument("--frames", type=int, default=30, help="pictures at most (%(default)s)")
+    p.add_argument(
+        "--leave-out", type=int, nargs="+", default=[], metavar="N",
+        help="pictures on the runs' strips that are not to be shown, counted from 1",
+    )  # fmt: skip
     p.add_argument("--quality", type=int, default=85, help="of the WebPs (%(default)s)")
     return p
 
@@ -160,8 +177,12 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError("give --bundle FOLDER, which receives the time-lapse, or --snapshot")
         if args.frames < 2 or not 1 <= args.quality <= 100:
             raise ValueError("--frames must be at least 2, and --quality lie between 1 and 100")
+        if min(args.leave_out, default=1) < 1:
+            raise ValueError("--leave-out counts the pictures of a strip from 1")
         bundle = find(args.bundle)
-        rows = build(args.runs, bundle, frames=args.frames, quality=args.quality)
+        leave_out = [number - 1 for number in args.leave_out]
+        options = {"frames": args.frames, "quality": args.quality, "leave_out": leave_out}
+        rows = build(args.runs, bundle, **options)
     except (ValueError, OSError) as error:
         fail(error)
     size = sum(p.stat().st_size for p in (bundle / FOLDER).iterdir())

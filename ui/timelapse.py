@@ -1,6 +1,7 @@
 """The training time-lapse: the same held-out pictures, and the codebook, from start to end.
 
-Shown where a bundle's folder has timelapse/index.json, a list of {"file", "minutes", "step"}.
+Shown where a bundle's folder has timelapse/index.json, a list of {"file", "minutes", "step",
+"codes": whether the codebook of that moment was kept}.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ add(
             "每张未参与训练的图片下方是它的重建结果,右边是当时的模型解码出的全部码"
             "(尚无码本时为空白)。拖动滑块,从最初几分钟到最后一小时。",
         ),
+        "timelapse.pictures": (
+            "Held-out pictures, each above what came back of it. Drag from the first minutes to "
+            "the last hour.",
+            "每张未参与训练的图片下方是它的重建结果。拖动滑块,从最初几分钟到最后一小时。",
+        ),
         "timelapse.play": ("Play", "播放"),
     }
 )
@@ -44,6 +50,7 @@ class Frame:
     path: Path
     minutes: float
     step: int
+    codes: bool = True
 
 
 def frames(bundle: Path) -> list[Frame]:
@@ -53,9 +60,12 @@ def frames(bundle: Path) -> list[Frame]:
         return []
     try:
         rows = json.loads((folder / INDEX).read_text("utf-8"))
-        found = [Frame(folder / Path(r["file"]).name, r["minutes"], r["step"]) for r in rows]
+        found = [
+            Frame(folder / Path(r["file"]).name, r["minutes"], r["step"], r.get("codes", True))
+            for r in rows
+        ]
         found.sort(key=lambda frame: frame.minutes)
-    except (OSError, TypeError, KeyError, ValueError) as error:
+    except (OSError, AttributeError, TypeError, KeyError, ValueError) as error:
         log.warning("the time-lapse is left out: %s cannot be read: %s", folder / INDEX, error)
         return []
     return [frame for frame in found if frame.path.is_file()]
@@ -77,6 +87,8 @@ def build(bundle: Path) -> gr.HTML | None:
     if not found:
         return None
     template = (STATIC / "timelapse.html").read_text("utf-8")
+    if not any(frame.codes for frame in found):
+        template = template.replace("timelapse.note", "timelapse.pictures")
     value: list[dict[str, Any]] = [{"minutes": f.minutes, "step": f.step} for f in found]
     return gr.HTML(
         value,

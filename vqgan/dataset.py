@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+# Code points of drawings that are measured like any other, but put on no sheet for people's eyes:
+# the raised middle finger.
+UNSHOWN = {"1f595"}
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
@@ -24,6 +27,11 @@ class Picture:
     photo: bool = False
     split: str = "train"
     row: dict | None = None  # its line of the manifest, captions included
+
+    @property
+    def shown(self) -> bool:
+        """Whether it may be displayed as a sample; see `UNSHOWN`."""
+        return (self.row or {}).get("codepoints") not in UNSHOWN
 
 
 def plain_folder(root: Path) -> list[Picture]:

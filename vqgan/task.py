@@ -312,7 +312,7 @@ class VQGANTask:
                 mask = torch.from_numpy(dataset.read(picture.mask, "L").copy()) > 127
                 if mask.any() and mask.shape == error.shape:
                     foreground.append(decibels(error[mask].mean()))
-            if len(strips) < 16:
+            if picture.shown and len(strips) < 16:
                 strips.append(torch.cat([image[0], rebuilt[0]], dim=1).cpu())
         save_strip(strips, out / f"{step:07d}.png")
         figures = {"val_psnr": sum(psnr) / len(psnr)}

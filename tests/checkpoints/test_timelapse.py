@@ -1,6 +1,7 @@
 """The time-lapse: which moments are taken, what is on a picture, and the two commands."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -87,13 +88,50 @@ def test_the_command_writes_pictures_and_their_index(run, tiny_vqgan, tmp_path, 
     timelapse.main([str(run), "--bundle", str(bundle), "--frames", "2"])
     rows = json.loads((bundle / "timelapse" / "index.json").read_text())
     assert rows == [
-        {"file": "000.webp", "minutes": 6.0, "step": 100},
-        {"file": "001.webp", "minutes": 30.0, "step": 300},
+        {"file": "000.webp", "minutes": 6.0, "step": 100, "codes": False},
+        {"file": "001.webp", "minutes": 30.0, "step": 300, "codes": False},
     ]
     names = sorted(p.name for p in (bundle / "timelapse").iterdir())
     assert names == ["000.webp", "001.webp", "index.json"]
-    assert Image.open(bundle / "timelapse" / "001.webp").size == (4 * S + GAP + 4 * S, 4 * S)
+    assert Image.open(bundle / "timelapse" / "001.webp").size == (4 * S, 4 * S)  # no codebook kept
     assert "2 pictures" in capsys.readouterr().out
+
+
+def test_pictures_are_left_out_and_the_next_ones_follow(tmp_path, run, tiny_vqgan):
+    pixels = strip(tmp_path / "s.png", 1)
+    shown = np.asarray(frame(Moment(tmp_path / "s.png", None, 0, 0), None, 4, leave_out=(2,)))
+    assert shown.shape == (4 * S, COLUMNS * S, 3)
+    row = [0, 1, 3, 4, 5, 6, 7, 8]
+    for place, number in enumerate(row):
+        y, x = 2 * S * (place // COLUMNS), S * (place % COLUMNS)
+        pair = pixels[:, number * S : number * S + S]
+        assert np.array_equal(shown[y : y + 2 * S, x : x + S], pair)
+    bundle = checkpoints.save(tmp_path / "bundle", name="tiny", vqgan=tiny_vqgan, card={})
+    command = [str(run), "--bundle", str(bundle), "--quality", "100", "--leave-out", "1", "3"]
+    timelapse.main(command)
+    first = Image.open(run / "samples" / "0000100.png").crop((S, 0, 2 * S, 2 * S))
+    kept = Image.open(bundle / "timelapse" / "000.webp").crop((0, 0, S, 2 * S))
+    grey = [np.asarray(picture.convert("L")).ravel() for picture in (first, kept)]
+    assert np.corrcoef(*grey)[0, 1] > 0.8  # lossy; another picture's noise is not like it at all
+
+
+def test_no_shipped_moment_shows_the_raised_middle_finger():
+    """Its drawing, 8 x 8 grey: its own reconstruction is like it by 0.98, all others by 0.6."""
+    finger = bytes.fromhex(
+        "fffff8ebf6fffffffffff1dfeefffffffffff4d9eefffffffff7e5d6dfeffdff"
+        "ffebdad3d1d3e4fffebed9d5d4d4dfffffe1ced8d9d8e0fffffff4d7e1e8feff"
+    )
+    folder = checkpoints.bundle.FOLDER / checkpoints.DEFAULT / "timelapse"
+    rows = json.loads((folder / "index.json").read_text())
+    assert len(rows) > 1
+    for row in rows:
+        picture = Image.open(folder / row["file"]).convert("L")
+        width = picture.height if row["codes"] else picture.width  # the codebook is a square
+        for x, y in product(range(0, width, 128), range(0, picture.height, 128)):
+            tile = picture.crop((x, y, x + 128, y + 128)).resize((8, 8), Image.Resampling.BOX)
+            assert np.asarray(tile).std() > 5, f"{row['file']} is empty at {x}, {y}"
+            like = np.corrcoef(list(finger), np.asarray(tile).ravel())[0, 1]
+            assert like < 0.8, f"{row['file']} at {x}, {y}"
 
 
 def test_a_snapshot_is_every_code_by_number_with_averaged_weights(tiny_vqgan, tmp_path, capsys):
@@ -136,6 +174,7 @@ def test_bad_input_ends_with_one_line(run, tiny_vqgan, tmp_path, capsys):
         ([run], "give --bundle"),
         ([run, "--bundle", bundle, "--frames", "1"], "--frames must be at least 2"),
         ([run, "--bundle", bundle, "--quality", "0"], "--quality lie between"),
+        ([run, "--bundle", bundle, "--leave-out", "0"], "counts the pictures of a strip from 1"),
         ([run, "--bundle", tmp_path / "none"], "there is no bundle"),
         ([tmp_path / "none", "--snapshot"], "no checkpoint at"),
     ):

@@ -337,6 +337,10 @@ def test_time_lapse_frames_are_in_order_and_exist(tmp_path, caplog):
     assert [(f.path.name, f.step) for f in found] == [("000.webp", 20), ("001.webp", 900)]
     url = timelapse._frame(found)(1)
     assert unpack(url)[0, 0, 2] > 200
+    assert "beside them every code" in timelapse.build(tmp_path).html_template
+    bare = [row | {"codes": False} for row in rows]
+    (folder / "index.json").write_text(json.dumps(bare))
+    assert "beside them" not in timelapse.build(tmp_path).html_template
     for broken in ("no json", '[{"file": "000.webp"}]', "[1]"):
         (folder / "index.json").write_text(broken)
         assert timelapse.frames(tmp_path) == [] and "left out" in caplog.text

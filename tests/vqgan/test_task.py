@@ -116,6 +116,20 @@ def test_frozen_encoder_keeps_tokens(pictures, tiny_config):
         assert same == key.startswith(("encoder.", "quant_conv.", "quantize.")), key
 
 
+def test_what_is_not_shown_is_measured_but_not_on_the_sheet(pictures, tiny_config, tmp_path):
+    task = make(pictures, tiny_config)
+    one, two = pictures[:2]
+    task.held_out = [replace(one, row={"codepoints": "1f595"}), replace(two, row={})]
+    figures = task.evaluate(1, tmp_path)
+    size = tiny_config.resolution
+    with Image.open(tmp_path / "0000001.png") as sheet:
+        assert sheet.size == (size, 2 * size)
+        original = sheet.crop((0, 0, size, size))
+    assert np.abs(np.asarray(original, int) - dataset.whole(two, size)).max() <= 1
+    task.held_out = [two]
+    assert task.evaluate(2, tmp_path)["val_psnr"] != figures["val_psnr"]
+
+
 def test_nan_names_the_tensor_and_changes_nothing(pictures, tiny_config):
     task = make(pictures, tiny_config)
     task.train_step(0)
