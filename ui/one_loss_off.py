@@ -40,9 +40,9 @@ add(
             "应用自己的解码器,共训练 {steps} 步({minutes} 分钟)。",
         ),
         "off.how": (
-            "Trained for this comparison only: {steps} steps ({minutes} minutes) from the shipped "
-            "decoder, with {flags}.",
-            "仅为此对比而训练:从附带的解码器出发 {steps} 步({minutes} 分钟),参数 {flags}。",
+            "Trained for this comparison only, all from the same start: {steps} steps ({minutes} "
+            "minutes) with {flags}.",
+            "仅为此对比而训练,起点相同:{steps} 步({minutes} 分钟),参数 {flags}。",
         ),
         "off.original": ("Your picture", "你的图片"),
         "off.near": (
