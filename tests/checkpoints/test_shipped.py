@@ -63,3 +63,20 @@ def test_the_fixture_pictures_come_back_as_well_as_the_card_says(bundle, fixture
     for name in ("psnr", "fg_psnr"):
         assert found[name] == pytest.approx(said[name], abs=TOLERANCE), name
     assert found["psnr"] > UNTRAINED and found["codes_used"] > 100
+
+
+def test_the_decoders_of_the_live_experiment_differ_in_one_loss_only(bundle, fixtures):
+    entries = bundle.card["decoders"]
+    off = {name: entry["off"] for name, entry in entries.items()}
+    assert off == {"all-on": [], "no-gan": ["gan"], "no-perceptual": ["perceptual", "gan"]}
+    loops = [entry["loop"] for entry in entries.values()]
+    assert all(loop == loops[0] for loop in loops) and loops[0]["steps"] == 900
+    pictures = choose(fixtures, "all", None)[:8]
+    size = bundle.card["preprocess"]["size"]
+    found = {}
+    for name, decoder in {"shipped": bundle.vqgan, **bundle.decoders}.items():
+        rows, counts = measure(decoder, pictures, size=size)
+        found[name] = summarise(rows, counts)["psnr"]
+    assert min(found.values()) > UNTRAINED + 3
+    # Pixel losses alone come nearest in pixels; the GAN pays for its edges with them.
+    assert found["no-perceptual"] > found["no-gan"] > found["all-on"]
