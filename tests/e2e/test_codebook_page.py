@@ -197,14 +197,16 @@ def test_a_zoomed_map_still_opens_what_is_under_the_pointer(book, codes):
     places = np.array([np.argwhere(grid == n)[0] for n in [code, *seen]])
     assert len(seen) == 4
     assert (np.abs(places - places[0]) <= grid.shape[0] / 4).all()  # a quarter of the map is seen
-    # Dragging moves the map and opens nothing.
-    book.page.mouse.move(box["x"] + 200, box["y"] + 200)
+    # Dragging moves the map and opens nothing. Away from the nearest edges, where it would stop.
+    down, right = (90 if 2 * n >= grid.shape[0] else -90 for n in places[0])
+    x, y = box["x"] + 0.46 * box["width"], box["y"] + 0.46 * box["height"]  # within a cell
+    book.page.mouse.move(x, y)
     before = book.page.inner_text("#codebook-map .cm-tip")
     book.page.mouse.down()
-    book.page.mouse.move(box["x"] + 320, box["y"] + 290, steps=4)
+    book.page.mouse.move(x + right, y + down, steps=4)
     book.page.mouse.up()
-    book.page.mouse.move(box["x"] + 321, box["y"] + 291)
-    book.page.mouse.move(box["x"] + 320, box["y"] + 290)
+    book.page.mouse.move(x + right + 1, y + down + 1)
+    book.page.mouse.move(x + right, y + down)
     assert book.page.inner_text("#codebook-map .cm-tip") == before
     assert book.marked() == named
 
