@@ -246,10 +246,8 @@ def test_a_picture_is_completed_around_what_is_kept(desk, studio):
 
 
 def test_bad_settings_are_answered_with_a_sentence(desk):
-    desk.page.click("#sample-fine button")
+    desk.open_fine_settings()
     seed = desk.page.locator("#sample-seed input")
-    seed.wait_for()
-    desk.page.wait_for_timeout(1000)  # fields that have just unfolded take their value once more
     seed.fill("-5")
     seed.press("Enter")
     desk.page.click("#sample-write")
