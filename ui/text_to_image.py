@@ -155,13 +155,18 @@ def opened(desk: Desk, board: Board, results: list[Drawn]) -> list[Any]:
     kept = [] if results else drawing.examples(desk.studio)
     if not kept:
         return board.change()
+    return _shown(desk, board, kept[-1], kept)
+
+
+def _shown(desk: Desk, board: Board, drawn: Drawn, results: list[Drawn]) -> list[Any]:
+    """One of the results on the stage, with all there is to say about it."""
     return board.change(
-        drawn=kept[-1],
-        results=kept,
-        stage=panel.finished(kept[-1]),
-        history=panel.history(kept, kept[-1].number),
+        drawn=drawn,
+        results=results,
+        stage=panel.finished(drawn),
+        history=panel.history(results, drawn.number),
         **_switch(False, True),
-        **_told(desk, kept[-1]),
+        **_told(desk, drawn),
     )
 
 
@@ -283,22 +288,13 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
     def again(event: gr.EventData, results: list[Drawn]) -> list[Any]:
         number = str((event._data or {}).get("number"))
         drawn = next((d for d in results if str(d.number) == number), None)
-        return gr.skip() if drawn is None else shown(drawn, results)
+        return gr.skip() if drawn is None else _shown(desk, board, drawn, results)
 
     def candidate(event: gr.EventData, results: list[Drawn], drawn: Drawn | None) -> list[Any]:
         index = int((event._data or {}).get("candidate", -1))
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
-        return shown(drawing.chosen(drawn, index), results)
-
-    def shown(drawn: Drawn, results: list[Drawn]) -> list[Any]:
-        return board.change(
-            drawn=drawn,
-            stage=panel.finished(drawn),
-            history=panel.history(results, drawn.number),
-            **_switch(False, True),
-            **_told(desk, drawn),
-        )
+        return _shown(desk, board, drawing.chosen(drawn, index), results)
 
     fields = [f for f in dataclasses.fields(Inputs) if f.name not in ("picture", "image_prompt")]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from checkpoints.bundle import pack
+import checkpoints
+from checkpoints.bundle import pack, save_clip
 from clip_guidance import model
 from prior.model import GPT, PriorConfig
 from tests.fakes import ColourClip
@@ -70,3 +72,13 @@ def prior(vqgan) -> GPT:
         embedding_size=ColourClip.embedding_size,
     )
     return GPT(config).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def bundle(tmp_path, vqgan, prior, clip, config):
+    """VQGAN, a real if tiny open_clip model, and a prior conditioned on its embeddings."""
+    shape = replace(prior.config, embedding_size=clip.embedding_size)
+    path = checkpoints.save(
+        tmp_path / "tiny", name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval()
+    )
+    return save_clip(path, config, clip, {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,20 +9,9 @@ from PIL import Image
 
 import checkpoints
 from checkpoints.bundle import FOLDER as BUNDLES
-from checkpoints.bundle import save_clip
 from clip_guidance import examples, redraw
 from clip_guidance.guide import decode, look
 from clip_guidance.prompts import parse, targets
-from prior.model import GPT
-
-
-@pytest.fixture
-def bundle(tmp_path, vqgan, prior, clip, config):
-    shape = replace(prior.config, embedding_size=clip.embedding_size)
-    path = checkpoints.save(
-        tmp_path / "tiny", name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval()
-    )
-    return save_clip(path, config, clip, {})
 
 
 def test_they_are_drawn_in_order_and_belong_to_the_weights(bundle, monkeypatch, capsys, caplog):

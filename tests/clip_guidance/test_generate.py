@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
 
 import checkpoints
-from checkpoints.bundle import save_clip
 from clip_guidance import record
 from clip_guidance.generate import main
-from prior.model import GPT
 
 FAST = ["--steps", "2", "--cutouts", "2", "--candidates", "2"]
-
-
-@pytest.fixture
-def bundle(tmp_path, vqgan, prior, clip, config):
-    """VQGAN, a real if tiny open_clip model, and a prior conditioned on its embeddings."""
-    shape = replace(prior.config, embedding_size=clip.embedding_size)
-    path = checkpoints.save(
-        tmp_path / "tiny", name="tiny", vqgan=vqgan, card={}, prior=GPT(shape).eval()
-    )
-    return save_clip(path, config, clip, {})
 
 
 @pytest.mark.parametrize("mode", ["both", "prior", "guided"])
