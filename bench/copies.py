@@ -25,6 +25,7 @@ from bench.judge import CARD, FILES
 from checkpoints.bundle import write
 from prior.nearest import FILE, Found, Training
 from training import flags
+from training.precision import autocast
 from vqgan import dataset
 from vqgan.images import to_image
 from vqgan.model import VQGAN, reconstruct
@@ -61,7 +62,7 @@ def rebuilt(vqgan: VQGAN, pictures: list[dataset.Picture]) -> list[tuple[str, Im
         some = pictures[start : start + BATCH]
         pixels = np.stack([dataset.whole(p, vqgan.config.resolution) for p in some])
         x = dataset.to_tensor(pixels).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), autocast("cpu"):
             output = reconstruct(vqgan, x)[0].float()
         found += [(p.path.stem, to_image(y[None])) for p, y in zip(some, output, strict=True)]
     return found

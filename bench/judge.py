@@ -30,6 +30,7 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
 from checkpoints.bundle import FOLDER, pack, write
+from training.precision import autocast
 from vqgan.perceptual import PerceptualLoss, training_loss
 
 SIDE = 96  # pixels that VGG sees: a decoder's blur weighs less, and it costs half of 128
@@ -56,7 +57,7 @@ def describe(vgg: PerceptualLoss, images: Tensor) -> Tensor:
     if images.shape[2] != SIDE:
         images = F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
     x = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16):
+    with autocast(x.device):
         maps = vgg.features(x)
     pooled = [F.adaptive_avg_pool2d(m, n) for m, n in zip(maps, CELLS, strict=True)]
     return torch.cat([p.flatten(1) for p in pooled], 1).half()

@@ -28,6 +28,7 @@ from clip_guidance.captions import article
 from clip_guidance.teacher import Teacher
 from prior import tokens as token_files
 from training import flags
+from training.precision import autocast
 from vqgan import dataset
 
 PROMPTS = Path(__file__).parent / "prompts.json"
@@ -87,7 +88,7 @@ def train(features: np.ndarray, phrases: np.ndarray, *, steps: int, seed: int = 
         x = torch.from_numpy(features[np.sort(chosen)])
         which = rng.integers(phrases.shape[1], size=len(chosen))
         y = torch.from_numpy(phrases[np.sort(chosen), which].astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             embedded = head(x)
         value = loss(embedded.float(), y, log_scale.exp().clamp(max=100))
         optimizer.zero_grad()

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.judge import FEATURES, describe
 from prior.tokens import TokenSet
+from training.precision import autocast
 from vqgan import dataset
 from vqgan.model import VQGAN
 from vqgan.perceptual import PerceptualLoss
@@ -100,7 +101,7 @@ def seen(
     if coded:
         flips = [some[n].view == "mirrored" for n in coded]
         codes = tokens.codes[[some[n].picture for n in coded], np.array(flips, int)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             output = vqgan.decode_indices(torch.from_numpy(codes.astype(np.int64)))
         images[coded] = output.float().clamp(-1, 1)
     for n, (place, view) in enumerate(some):

@@ -18,6 +18,7 @@ from bench import Row, compare
 from prior.decode import native_dtype
 from prior.model import GPT, PriorConfig, to_hugging_face, token_nats
 from prior.sample import finish, sample
+from training.precision import autocast, native_bf16
 
 BATCHES = (1, 16)
 TRAINING_BATCH = 16
@@ -77,7 +78,7 @@ def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
 
 
 def training(prior: GPT, batch: int, repeats: int, *, compiled: bool) -> Row:
-    """One step of AdamW on one batch, both in bfloat16 autocast, both compiled or neither."""
+    """One step of AdamW on one batch, in bfloat16 where it is native; both compiled or neither."""
     cfg = prior.config
     ours = GPT(cfg)
     theirs = transformers_model(ours)
@@ -90,9 +91,10 @@ def training(prior: GPT, batch: int, repeats: int, *, compiled: bool) -> Row:
         step(theirs, lambda: theirs(tokens, labels=tokens).loss),
         repeats=repeats,
     )
+    own = "bfloat16" if native_bf16("cpu") else "float32"
     way = "compiled" if compiled else "not compiled"
     rate = f"{batch / seconds[0]:.1f} and {batch / seconds[1]:.1f} pictures a second"
-    what = f"training step on {batch} pictures of {cfg.tokens} codes, bfloat16, {way}, {rate}"
+    what = f"training step on {batch} pictures of {cfg.tokens} codes, {own}, {way}, {rate}"
     return Row(what, "transformers' GPT2LMHeadModel", *seconds)
 
 
@@ -102,7 +104,7 @@ def step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
     def take() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             value = loss()
         value.backward()
         optimizer.step()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench import Row, compare
 from training.loop import LoopConfig
+from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
 from vqgan.model import PRESETS, VQGAN
@@ -30,7 +31,7 @@ def run(batch: int = BATCH, crop: int = CROP, net: str = "vgg", repeats: int = 5
 
 
 def gradients(batch: int, crop: int, net: str, repeats: int) -> Row:
-    """Both give the same gradients (tests/vqgan/test_task.py shows it); bf16, not compiled."""
+    """Both give the same gradients (tests/vqgan/test_task.py shows it); not compiled."""
     torch.manual_seed(0)
     last = torch.channels_last
     model = VQGAN(PRESETS["small"]).to(memory_format=last)
@@ -46,18 +47,18 @@ def gradients(batch: int, crop: int, net: str, repeats: int) -> Row:
 
     def cheap() -> None:
         model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             features = model.decoder.features(model.post_quant_conv(model.encode(images).quantized))
         output = model.decoder.conv_out(features.float())
         x_hat = output.detach().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             grads = [torch.autograd.grad(loss(x_hat), x_hat)[0] for loss in (rec, gan)]
         pair = losses.last_layer_gradients(output, model.last_layer, grads)
         output.backward(grads[0] + losses.adaptive_weight(*pair) * grads[1])
 
     def as_written() -> None:
         model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             output, _ = model(images)
             parts = rec(output), gan(output)
         pair = [torch.autograd.grad(p, model.last_layer, retain_graph=True)[0] for p in parts]

@@ -18,10 +18,10 @@ from torch import Tensor
 from clip_guidance.cutouts import Cutouts
 from clip_guidance.model import Clip
 from clip_guidance.prompts import Prompt, Targets, parse, targets
-from prior.decode import native_dtype
 from prior.likelihood import log_probs
 from prior.model import BITS, GPT
 from training.flags import option
+from training.precision import autocast
 from vqgan.model import VQGAN
 from vqgan.quantize import straight_through
 
@@ -345,12 +345,6 @@ def distance(seen: Tensor, wanted: Targets) -> Tensor:
     """Weighted spherical distance of views (N, E) from the prompts, the mean over views: ()."""
     away = spherical_distance(seen[:, None], wanted.embeddings[None])  # (N, P)
     return (away @ wanted.weights).mean()
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device multiplies it natively: about twice as fast on such a CPU."""
-    native = native_dtype(device) == torch.bfloat16
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
 def decode(vqgan: VQGAN, vectors: Tensor) -> Tensor:

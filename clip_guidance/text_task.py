@@ -18,6 +18,7 @@ from training import distributed
 from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, learning_rate, optimise
+from training.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,6 @@ class TextTask:
         ]
         self.opt = torch.optim.AdamW(groups, lr=loop.lr, betas=(0.9, 0.98), fused=True)
 
-    def autocast(self) -> Any:
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.loop.bf16)
-
     def picks(self, step: int) -> np.ndarray:
         """This process's texts of a step, of about equal length: a function of (seed, step)."""
         size, batch = len(self.pool) // self.cfg.batch, self.cfg.batch
@@ -135,7 +132,7 @@ class TextTask:
         self.tower.train()
         picks = torch.from_numpy(self.picks(step))
         targets = self.targets[picks].to(self.device)
-        with self.autocast():
+        with autocast(self.device, self.loop.bf16):
             output = self.trimmed(self.tokens[picks].to(self.device))
         found = F.normalize(output.float(), dim=-1)
         cosine = (found * targets).sum(-1).mean()

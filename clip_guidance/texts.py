@@ -12,12 +12,12 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from clip_guidance import corpus
 from clip_guidance.teacher import Teacher
 from training import flags
+from training.precision import autocast
 from vqgan import dataset
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def embed(texts: list[str], known: dict[str, np.ndarray]) -> np.ndarray:
     """(N, 384) float32: known vectors, and the encoder's for the rest."""
     new = [text for text in texts if text not in known]
     log.info("%d texts, %d to encode", len(texts), len(new))
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu"):
         found = Teacher().encode(new, progress=lambda it: tqdm(it, unit="batch"))
     vectors = dict(zip(new, found, strict=True)) | known
     return np.array([vectors[text] for text in texts], np.float32)

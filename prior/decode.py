@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prior.model import GELUS, GPT, PriorConfig
+from training.precision import native_bf16
 
 BLOCK = 32  # the cache grows by this many positions: few shapes, so that oneDNN plans them once
 Product = Callable[[Tensor], Tensor]
@@ -53,13 +54,7 @@ class Packed:
 
 def native_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies it natively, else float32."""
-    if device.type == "cpu":
-        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        fast = any(getattr(torch.cpu, name, bool)() for name in names)
-        return torch.bfloat16 if fast else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.float32
+    return torch.bfloat16 if native_bf16(device) else torch.float32
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, learning_rate, optimise
 from training.muon import MuonAdamW
+from training.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +121,6 @@ class PriorTask:
         layers = [p for n, p in named if n in inner]
         return MuonAdamW(layers, groups, lr=lr, betas=betas, weight_decay=cfg.weight_decay)
 
-    def autocast(self) -> Any:
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16) if self.loop.bf16 else nullcontext()
-
     def picks(self, step: int) -> tuple[np.ndarray, np.random.Generator]:
         """This process's pictures of a step, and its random numbers: functions of (seed, step).
 
@@ -169,7 +165,7 @@ class PriorTask:
 
     def train_step(self, step: int) -> dict[str, float]:
         inputs, targets, condition, dropped = self.batch(step)
-        with self.autocast():
+        with autocast(self.device, self.loop.bf16):
             logits = self.model(inputs, condition, dropped)
         loss = token_nats(logits, targets).mean()
         loss.backward()
@@ -210,10 +206,25 @@ class PriorTask:
             condition = None
             if conditional and self.conditions is not None:
                 condition = torch.from_numpy(self._condition(picks, None)).to(self.device)
-            with self.autocast():
+            with autocast(self.device, self.loop.bf16):
                 logits = model(grids.to(self.device), condition)
             total += float(token_nats(logits, grids.to(self.device)).sum())
         return total * BITS / (len(self.val) * model.config.tokens)
+
+    def init_from(self, start: GPT) -> None:
+        """Begin with the weights of `start`; a part it lacks keeps its own, which changes nothing.
+
+        ValueError, with the first difference, where the shapes do not fit.
+        """
+        try:
+            result = self.model.load_state_dict(start.state_dict(), strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"--init: {' '.join(str(error).split())}") from None
+        odd = [k for k in result.missing_keys if not k.startswith("condition_mlp.")]
+        odd += result.unexpected_keys
+        if odd:
+            raise ValueError(f"--init: the prior to start from differs in {odd[0]}")
+        self.ema = EMA(self.model, self.loop.ema)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -27,7 +27,7 @@ from vqgan.model import VQGAN
 log = logging.getLogger(__name__)
 
 PARTS = {"model": PriorConfig, "train": TrainConfig, "loop": LoopConfig}
-LOOP = {"lr": 1e-3, "bf16": True}  # where a prior wants something else than the shared defaults
+LOOP = {"lr": 1e-3}  # where a prior wants something else than the shared defaults
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--conditions", type=Path, help=".npy: class ids (P,) or floats (P, M, E)")
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--init", metavar="BUNDLE", help="start from the prior of this bundle")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     flags.add_flags(p, PriorConfig, "model (grid and codebook follow from the tokens)")
     flags.add_flags(p, TrainConfig, "corruption and data")
@@ -85,10 +86,23 @@ def previewer(vqgan: VQGAN, count: int = 16) -> Preview:
     return preview
 
 
+def initial_prior(source: str, tokenizer_id: str) -> GPT:
+    """The prior of a bundle. ValueError if it has none, or one of another tokenizer."""
+    bundle = checkpoints.load(source)
+    if bundle.prior is None:
+        raise ValueError(f"--init: bundle {bundle.name} holds no prior: leave it out")
+    if bundle.tokenizer_id != tokenizer_id:
+        raise ValueError(
+            f"--init: the prior of {bundle.name} reads codes of tokenizer "
+            f"{bundle.tokenizer_id[:12]}, and the tokens are of {tokenizer_id[:12]}"
+        )
+    return bundle.prior
+
+
 def configure(
-    args: argparse.Namespace, found: tokens.TokenSet
+    args: argparse.Namespace, found: tokens.TokenSet, start: GPT | None = None
 ) -> tuple[PriorConfig, TrainConfig, LoopConfig]:
-    """The three configs from flags and tokens or, with --resume, from the run."""
+    """The three configs from flags, tokens and the prior to start from or the run to resume."""
     chosen = {name: flags.given(args, cls) for name, cls in PARTS.items()}
     stored = {
         "model": {
@@ -99,6 +113,8 @@ def configure(
         "train": {},
         "loop": LOOP,
     }
+    if start is not None:
+        stored["model"] = start.config.to_dict()
     if args.resume:
         stored = load_checkpoint(args.out / "last.pt")["config"]
         if chosen["model"]:
@@ -121,10 +137,13 @@ def main(argv: list[str] | None = None) -> None:
     keep_pages()
     try:
         refuse_overwriting(args.out, args.resume)
+        if args.resume and args.init:
+            raise ValueError("--resume goes on with the run's own weights: leave out --init")
         bundle = checkpoints.load(args.bundle)
         distributed.start()
         found = get_tokens(args, bundle)
-        configs = configure(args, found)
+        start = initial_prior(args.init, found.tokenizer_id) if args.init else None
+        configs = configure(args, found, start)
         task = PriorTask(
             *configs,
             found,
@@ -132,6 +151,8 @@ def main(argv: list[str] | None = None) -> None:
             device=args.device,
             preview=previewer(bundle.vqgan),
         )
+        if start is not None:
+            task.init_from(start)
     except (ValueError, OSError) as error:
         flags.fail(error)
     config = {

@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
         text = (field.metadata.get("help", "") + f" (default {field.default})").strip()
         kind = hints[field.name]
         common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-        if kind is bool:
+        if _scalar(kind) is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         elif typing.get_origin(kind) is tuple:
             group.add_argument(flag, type=_scalar(kind), nargs="*", metavar="N", **common)

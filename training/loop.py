@@ -37,7 +37,9 @@ class LoopConfig:
     checkpoint_every: int = option(250, "steps between checkpoints (RUN/last.pt)")
     sample_every: int = option(500, "steps between evaluations and sample pictures; 0: never")
     compile: bool = option(False, "torch.compile the networks (about 100 s to warm up)")
-    bf16: bool = option(True, "bfloat16 autocast")
+    bf16: bool | None = option(
+        None, "bfloat16 autocast; None: where the processor multiplies it natively"
+    )
     lr: float = option(4e-4, "peak learning rate")
     min_lr: float = option(0.05, "share of the peak that the cosine ends at")
     warmup: int = option(200, "steps of linear learning-rate warm-up")

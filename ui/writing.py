@@ -12,19 +12,17 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from prior.decode import native_dtype
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
+from training.precision import autocast
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
@@ -231,7 +229,8 @@ def paint(
     """
     whole = torch.where(grids < 0, studio.blank_code, grids)
     n, h, w = whole.shape
-    quick = nullcontext() if rows is None else _quick(studio)
+    device = next(studio.vqgan.parameters()).device
+    quick = autocast(device, False if rows is None else None)
     rows = h if rows is None else rows
     below = torch.full((n, min(1, h - rows), w), studio.blank_code)
     part = torch.cat([whole[:, :rows], below], 1)
@@ -243,13 +242,6 @@ def paint(
             pixels = decode(studio.vqgan, part[start : start + TOGETHER])
         pictures[start : start + TOGETHER, : rows * studio.f] = pixels[:, : rows * studio.f]
     return pictures
-
-
-def _quick(studio: Studio) -> Any:
-    """bfloat16 where the processor has it: half the time, off by 0.1 % of the range."""
-    device = next(studio.vqgan.parameters()).device
-    dtype = native_dtype(device)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def settings_of(studio: Studio, ask: Request) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from training import distributed
 from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, check_losses, learning_rate, optimise
+from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
 from vqgan.model import VQGAN, VQGANConfig, reconstruct
@@ -151,9 +152,8 @@ class VQGANTask:
         if self.disc is not None:
             self.disc.compile()
 
-    def autocast(self) -> Any:
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16) if self.loop.bf16 else nullcontext()
+    def autocast(self) -> AbstractContextManager:
+        return autocast(self.device, self.loop.bf16)
 
     def quantised(self, step: int) -> bool:
         return step >= self.cfg.autoencoder_steps

@@ -182,11 +182,29 @@ def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys,
         ),
         ("--tokens tokens.npy --out twin --kinds photo", "bundle", "0 training"),
         ("--data missing --out twin", "bundle", "is not a folder"),
+        ("--tokens tokens.npy --out twin --init bundle", "bundle", "holds no prior"),
+        ("--tokens tokens.npy --out run --resume --init bundle", "bundle", "leave out --init"),
     ],
 )
 def test_training_refuses(world, trained, capsys, text, bundle, named):
     line = words(world, f"{text} --minutes 1e-9 --sample-every 0", bundle)  # short if not refused
     assert named in refused(capsys, train.main, line)
+
+
+def test_a_run_can_start_from_a_bundles_prior(world, shipped, tmp_path):
+    line = words(world, f"--tokens tokens.npy --out {tmp_path / 'on'} --init {shipped}")
+    train.main([*line, *"--steps 1 --lr 1e-9 --batch 4 --warmup 0 --sample-every 0".split()])
+    state = load_checkpoint(tmp_path / "on" / "last.pt")
+    before = checkpoints.load(shipped).prior.state_dict()
+    assert state["config"]["model"]["dim"] == 16  # the shape comes with it
+    for name, value in state["task"]["model"].items():
+        torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
+
+
+def test_a_prior_of_another_tokenizer_is_no_start(world, shipped, tmp_path, capsys):
+    encode.main(words(world, f"--data data --out {tmp_path / 't.npy'}", "other"))
+    line = words(world, f"--tokens {tmp_path / 't.npy'} --out twin --init {shipped}", "other")
+    assert "reads codes of tokenizer" in refused(capsys, train.main, line)
 
 
 def test_resuming_on_another_tokenizer_is_refused(world, trained, tmp_path, capsys):

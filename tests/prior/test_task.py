@@ -309,3 +309,32 @@ def test_processes_share_a_batch_without_overlap(monkeypatch):
         monkeypatch.setattr("training.distributed.rank", lambda rank=rank: rank)
         parts.append(trained.picks(3)[0])
     assert np.array_equal(np.concatenate(parts), alone)
+
+
+# --- starting from a trained prior ----------------------------------------------------------------
+
+EMBEDDED = {"condition": "embedding", "embedding_size": 3}
+
+
+def test_starting_from_a_prior_goes_on_from_its_weights():
+    conditions = np.ones((12, 1, 3), np.float32)
+    old = task(model=EMBEDDED, conditions=conditions)
+    for step in range(5):
+        old.train_step(step)
+    start = old.averaged()
+    wider = task(model=EMBEDDED | {"condition_everywhere": True}, conditions=conditions)
+    wider.init_from(start)
+    grids = torch.arange(16)[None]
+    told = torch.ones(1, 3)
+    assert torch.equal(wider.model(grids, told), start(grids, told))
+    assert torch.equal(wider.averaged()(grids, told), start(grids, told))
+    for step in range(3):
+        wider.train_step(step)
+    assert wider.model.condition_mlp[2].weight.abs().sum() > 0
+
+
+def test_starting_from_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"--init.*size mismatch"):
+        task(model={"dim": 8}).init_from(task().model)
+    with pytest.raises(ValueError, match="differs in blocks"):
+        task().init_from(task(model={"layers": 2}).model)
