@@ -257,12 +257,6 @@ def test_muon_takes_the_matrices_of_the_layers():
     assert values[:12].min() > 0.5 and values.max() < 1.5
 
 
-def test_an_old_torch_without_muon_is_named(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ValueError, match=r"2\.9 or later"):
-        task(optimizer="muon")
-
-
 # --- what is refused ------------------------------------------------------------------------------
 
 EMBEDDED = {"condition": "embedding", "embedding_size": 3}
@@ -312,8 +306,6 @@ def test_processes_share_a_batch_without_overlap(monkeypatch):
 
 
 # --- starting from a trained prior ----------------------------------------------------------------
-
-EMBEDDED = {"condition": "embedding", "embedding_size": 3}
 
 
 def test_starting_from_a_prior_goes_on_from_its_weights():
