@@ -3,7 +3,8 @@
 One thing is changed at a time: cutouts, optimiser (with learning rates of its own), what is
 optimised, where it starts. Every run gets the same seconds, and as many steps as fit into them, so
 that each has its whole schedule. The score is CLIP's own opinion of the whole picture, the very
-thing that is optimised: it says how fast a way climbs, not how good its pictures are.
+thing that is optimised: it says how fast a way climbs, not how good its pictures are. For that
+there is `--sheet`: the last picture of every setting and prompt, to look at.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,11 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import checkpoints
+from bench.sheets import grid
 from clip_guidance.guide import GuidanceConfig, guide
 from clip_guidance.modes import DrawConfig, Models, Request, run
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking
 from training.flags import fail
+from vqgan.images import to_image
 
 PROMPTS = Path(__file__).with_name("prompts.json")
 WARM = 3  # steps that tell how long one takes
@@ -63,12 +66,21 @@ class Outcome:
     first: float  # score of the first picture
     last: float
     curve: list[tuple[float, float]]  # (seconds, score) of the first run
+    pictures: tuple[Image.Image, ...] = ()  # the last one of each run
+
+
+@dataclass(frozen=True)
+class Climb:
+    """One run."""
+
+    curve: list[tuple[float, float]]  # (seconds, score) of every step
+    picture: Image.Image  # the last
 
 
 def climb(
     models: Models, text: str, seed: int, setting: dict, seconds: float, clock: Callable
-) -> list[tuple[float, float]]:
-    """(seconds, score) of every step of one run."""
+) -> Climb:
+    """One run of as many steps as fit into `seconds`, judging by the first few."""
     wanted = targets(models.clip, parse(text))
     values = BASE | setting
     origin = values.pop("start")
@@ -81,7 +93,7 @@ def climb(
     began, curve = clock(), []
     for step in guide(models.vqgan, models.clip, wanted, config, start=start):
         curve.append((clock() - began, step.score))
-    return curve
+    return Climb(curve, to_image(step.image))
 
 
 def best_of_prior(models: Models, text: str, seed: int) -> Tensor:
@@ -110,7 +122,9 @@ def study(models: Models, texts: list[str], seeds: list[int], seconds: float, cl
     return outcomes
 
 
-def outcome(name: str, setting: dict, curves: list[list[tuple[float, float]]]) -> Outcome:
+def outcome(name: str, setting: dict, climbs: list[Climb]) -> Outcome:
+    curves = [climb.curve for climb in climbs]
+
     def mean(values) -> float:
         return sum(values) / len(curves)
 
@@ -122,6 +136,7 @@ def outcome(name: str, setting: dict, curves: list[list[tuple[float, float]]]) -
         mean(c[0][1] for c in curves),
         mean(c[-1][1] for c in curves),
         curves[0],
+        tuple(climb.picture for climb in climbs),
     )
 
 
@@ -143,6 +158,13 @@ def table(outcomes: list[Outcome]) -> str:
         for o in outcomes
     ]
     return "\n".join(rows)
+
+
+def sheet(outcomes: list[Outcome]) -> Image.Image:
+    """A row a setting, its last pictures side by side."""
+    columns = outcomes[0].runs
+    titles = [text for o in outcomes for text in [label(o), *[""] * (columns - 1)]]
+    return grid([picture for o in outcomes for picture in o.pictures], columns, titles)
 
 
 COLOURS = ("#bf4a26", "#2a6f97", "#4c956c", "#8d6a9f", "#c79a2b", "#5b574f", "#9c3b1f", "#1c7c7d")
@@ -187,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a busy machine")
     p.add_argument("--json", type=Path, metavar="F", help="also write the figures to F")
     p.add_argument("--plot", type=Path, metavar="F", help="also draw them, as WebP")
+    p.add_argument("--sheet", type=Path, metavar="F", help="also show the last pictures, as WebP")
     return p
 
 
@@ -211,10 +234,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(table(outcomes))
     if args.json:
-        found = [asdict(o) for o in outcomes]
+        found = [asdict(replace(o, pictures=())) for o in outcomes]
         args.json.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
     if args.plot:
         plot(outcomes, args.seconds).save(args.plot, "WEBP", quality=90)
+    if args.sheet:
+        sheet(outcomes).save(args.sheet, "WEBP", quality=90)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ def test_settings_are_compared_within_their_time(models, monkeypatch):
     ]
     assert all(o.runs == 2 and o.steps >= 1 for o in found)
     assert found[1].curve == found[2].curve, "the base runs once"
+    shown = np.asarray(guidance.sheet(found))
+    first, other = (np.asarray(o.pictures[1]) for o in found[:2])
+    side = first.shape[0]
+    places = [(slice(y, y + side), slice(8 + side, 8 + 2 * side)) for y in (22, 44 + side)]
+    assert np.array_equal(shown[places[0]], first) and np.array_equal(shown[places[1]], other)
+    assert not np.array_equal(first, other)
     lines = guidance.table(found).splitlines()
     assert len(lines) == 6 and f"| {found[0].last:.3f} |" in lines[2]
     pixels = np.asarray(guidance.plot(found, 0.1))
