@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from training.precision import autocast
 from vqgan.model import VQGAN
 
 GAP = 2  # white pixels between pictures
@@ -26,10 +27,14 @@ WEIGHTS = "prior.safetensors"
 
 
 @torch.inference_mode()
-def decode(vqgan: VQGAN, grids: Tensor) -> np.ndarray:
-    """(B, h, w) int64 -> uint8 (B, H, W, 3)."""
+def decode(vqgan: VQGAN, grids: Tensor, *, preview: bool = False) -> np.ndarray:
+    """(B, h, w) int64 -> uint8 (B, H, W, 3).
+
+    A preview is decoded in bfloat16 where that is native: half the time, off by 0.1 % of the range.
+    """
     device = next(vqgan.parameters()).device
-    parts = [vqgan.decode_indices(part.to(device)).cpu() for part in grids.split(DECODED)]
+    with autocast(device, None if preview else False):
+        parts = [vqgan.decode_indices(part.to(device)).cpu() for part in grids.split(DECODED)]
     pixels = torch.cat(parts).float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     return pixels.permute(0, 2, 3, 1).numpy()
 

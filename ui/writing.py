@@ -22,7 +22,6 @@ import torch
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
-from training.precision import autocast
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
@@ -229,8 +228,7 @@ def paint(
     """
     whole = torch.where(grids < 0, studio.blank_code, grids)
     n, h, w = whole.shape
-    device = next(studio.vqgan.parameters()).device
-    quick = autocast(device, False if rows is None else None)
+    preview = rows is not None
     rows = h if rows is None else rows
     below = torch.full((n, min(1, h - rows), w), studio.blank_code)
     part = torch.cat([whole[:, :rows], below], 1)
@@ -238,8 +236,7 @@ def paint(
     for start in range(0, n, TOGETHER):
         if stop is not None and stop.is_set():
             return None
-        with quick:
-            pixels = decode(studio.vqgan, part[start : start + TOGETHER])
+        pixels = decode(studio.vqgan, part[start : start + TOGETHER], preview=preview)
         pictures[start : start + TOGETHER, : rows * studio.f] = pixels[:, : rows * studio.f]
     return pictures
 
