@@ -31,7 +31,8 @@ from training.flags import fail
 from vqgan.images import to_image
 
 PROMPTS = Path(__file__).with_name("prompts.json")
-WARM = 3  # steps that tell how long one takes
+WARM = 2  # steps before the clock starts: the first ones plan their kernels
+TIMED = 4  # further steps that tell how long one takes
 BASE = {"cutouts": 16, "optimizer": "adam", "lr": 0.15, "method": "latents", "start": "noise"}
 # What is compared -> the settings that differ from the base.
 STUDY: dict[str, list[dict]] = {
@@ -86,10 +87,11 @@ def climb(
     origin = values.pop("start")
     start = best_of_prior(models, text, seed) if origin == "prior" else None
     common = {**values, "seed": seed}
-    began = clock()
-    for _ in guide(models.vqgan, models.clip, wanted, GuidanceConfig(steps=WARM, **common)):
-        pass
-    config = GuidanceConfig(steps=max(1, int(seconds * WARM / (clock() - began))), **common)
+    trial = GuidanceConfig(steps=WARM + TIMED, **common)
+    at = [clock() for _ in guide(models.vqgan, models.clip, wanted, trial)]
+    config = GuidanceConfig(
+        steps=max(1, int(seconds * TIMED / (at[-1] - at[-TIMED - 1]))), **common
+    )
     began, curve = clock(), []
     for step in guide(models.vqgan, models.clip, wanted, config, start=start):
         curve.append((clock() - began, step.score))
