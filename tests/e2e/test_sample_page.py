@@ -136,6 +136,22 @@ def test_samples_are_there_before_the_first_click(desk, studio):
     assert len(distances) == 3 and distances == sorted(distances, key=float)
 
 
+def test_the_pictures_come_however_late_they_are_decoded(visit, studio):
+    """By then Gradio has put an equal copy in the place of the value that they came with."""
+    visited = visit()
+    visited.page.evaluate(
+        """() => {
+            const own = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
+            const set = function (url) { setTimeout(() => own.set.call(this, url), 1500); };
+            Object.defineProperty(HTMLImageElement.prototype, 'src', { ...own, set });
+        }"""
+    )
+    desk = Desk(visited)
+    desk.page.wait_for_function(f"{ROOT}.dataset.state === 'done'", timeout=20_000)
+    first = decode(studio.vqgan, torch.from_numpy(Record.read(studio.bundle.path / FILE).codes))[0]
+    assert close(desk.tile(0)[..., :3], first)
+
+
 def test_pictures_are_written_row_by_row(desk, studio):
     desk.page.evaluate(WATCH)
     desk.write(4, 7)
@@ -260,6 +276,11 @@ def test_a_phone_and_a_chinese_browser(visit):
     page = visit(390, 844, has_touch=True, locale="zh-CN").page
     page.get_by_role("tab", name="采样").click()
     page.wait_for_selector("#sample-about .sp")
+    page.click("#sample-write")  # the pictures lie below it, and come into sight
+    page.wait_for_function(f"{ROOT}.dataset.state === 'live'")
+    page.wait_for_function(f"{ROOT}.getBoundingClientRect().top < innerHeight / 2")
+    assert page.evaluate("document.querySelector('#sample-stop').getBoundingClientRect().top >= 0")
+    page.wait_for_function(f"{ROOT}.dataset.state === 'done'")
     text = page.inner_text("body")
     assert "最接近的训练图片" in text and "每码比特" in text
     for english in ("Write", "Likelihood", "Stop", "row by row", "Nearest"):

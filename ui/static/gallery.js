@@ -1,13 +1,15 @@
 // The pictures being written. One canvas a picture; what is not written yet is hatched.
 const $ = (query) => element.querySelector(query);
 const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
-let data = null, sheet = null, order = 'written', picked = null;
+let data = null, sheet = null, order = 'written', picked = null, turn = 0;
 
 function receive() {
   const next = props.value;
   if (!next || !next.count) return;
+  const mine = ++turn;
   const arrived = () => {
     const fresh = !data || next.number !== data.number;
+    const begins = next.live && !(data && data.live);
     data = next;
     if (fresh && data.number) {
       picked = data.picked;
@@ -20,6 +22,7 @@ function receive() {
     element.dataset.shown = data.shown;
     element.dataset.batch = data.number || '';
     element.dataset.version = (Number(element.dataset.version) || 0) + 1;
+    if (begins) bringIntoSight();
   };
   if (!next.image) {
     sheet = null;
@@ -27,11 +30,18 @@ function receive() {
   }
   const image = new Image();
   image.onload = () => {
-    if (props.value !== next) return; // a newer one is on its way
+    // A newer one is on its way. (props.value !== next says nothing: Gradio puts an equal copy there.)
+    if (mine !== turn) return;
     sheet = image;
     arrived();
   };
   image.src = next.image;
+}
+
+// What starts a run may stand far above or below, on a phone for one.
+function bringIntoSight() {
+  const { top, bottom } = element.getBoundingClientRect();
+  if (top > 0.6 * innerHeight || bottom < 0.2 * innerHeight) element.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }
 
 // One button a picture, in the order asked for.
