@@ -8,13 +8,13 @@ import inspect
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
+from ui import refusals
 from ui.text import both
 
 # One picture at a time goes through the models, whichever tab asks: two at once on two cores
@@ -66,7 +66,7 @@ def _as_error(error: Exception) -> gr.Error | None:
     if isinstance(error, Sentence):
         return gr.Error(str(error), print_exception=False)
     if isinstance(error, ValueError):
-        return gr.Error(escape(str(error)), print_exception=False)
+        return gr.Error(refusals.in_both(str(error)), print_exception=False)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return gr.Error(both("error.memory"), print_exception=False)
     return None
