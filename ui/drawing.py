@@ -32,6 +32,7 @@ from vqgan.images import to_image
 
 SHOWN = 0.12  # seconds between two previews of guided steps
 PAINTED = 0.35  # seconds between two previews of a grid that is being written
+PREVIEWS = 0.3  # share of the time that may go into these
 FRAMES = 80  # of the way that are kept; beyond, every second one goes
 PUBLISHED = ("ViT-B-32", "ViT-B-16", "RN50")  # offered by name; any of open_clip's can be typed
 OWN = "own"
@@ -189,9 +190,11 @@ def go_on(
 ) -> Iterator[View | Drawn]:
     """Guided steps from a picture: those that Stop left out, else as many again.
 
-    The prompt may be another one by now; all else stays as it was.
+    The prompt may be another one by now (an empty one: the picture's own); all else stays as it
+    was.
     """
     old, state = drawn.request, drawn.state
+    prompt = prompt if prompt.strip() else old.prompt
     done = 0 if state is None else state.step
     planned = old.guidance.steps
     total = planned if done < planned else done + planned
@@ -237,18 +240,18 @@ class _Way:
         self.found: tuple[Image.Image, Tensor, float, State | None] | None = None
         self.ranking: Ranking | None = None
         self.picked: int | None = None
-        self.began, self.told, self.painted = time.monotonic(), 0.0, None
+        self.began, self.told, self.next_view = time.monotonic(), 0.0, 0.0
 
     def written(self, progress: Progress) -> View | None:
         """The first grid as far as it is written, now and then; the rest is white paper."""
-        if time.monotonic() - self.told < PAINTED:
+        began = time.monotonic()
+        if began < self.next_view:
             return None
-        picture = self.paper(progress.grid[:1])
-        self.painted = to_image(_decoded(self.models, picture))
+        picture = to_image(_decoded(self.models, self.paper(progress.grid[:1])))
         self.told = time.monotonic()
-        return View(
-            "writing", progress.done, progress.total, self.painted, progress.tokens_per_second
-        )
+        cost = self.told - began
+        self.next_view = self.told + max(PAINTED, cost / PREVIEWS - cost)
+        return View("writing", progress.done, progress.total, picture, progress.tokens_per_second)
 
     def paper(self, grid: Tensor) -> Tensor:
         """Unwritten cells as white ones."""

@@ -247,7 +247,9 @@ class Starter:
             yield from handler(runs.stop_of(request.session_hash), said, *values)
 
         armed_ = event(armed, None, [said, *switches], **QUICK)
-        ran = armed_.then(friendly(run), [said, *inputs], self.board.shown, **{**RUN, **options})
+        # "multiple", as else Gradio drops a run asked for while the last one's figures still come.
+        how = {**RUN, "trigger_mode": "multiple", **options}
+        ran = armed_.then(friendly(run), [said, *inputs], self.board.shown, **how)
         ran.failure(lambda: [_ready(True), _ready(False)], None, switches, **QUICK)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.context import Context
 
 from clip_guidance import record
 from clip_guidance.modes import MODES
@@ -259,13 +260,23 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         text = str((event._data or {}).get("prompt", ""))
         return [text if text in EXAMPLES else EXAMPLES[0], *arm(request)]
 
+    def leave(request: gr.Request) -> None:
+        desk.runs.forget(request.session_hash)
+
     def failed(drawn: Drawn | None) -> list[Any]:
-        return list(_switch(False, drawn is not None).values())
+        if drawn is None:
+            return board.change(stage=panel.empty(), **_switch(False, False))
+        return board.change(
+            stage=panel.finished(drawn), **_switch(False, True), **_told(desk, drawn)
+        )
 
     quick: dict[str, Any] = {
         "show_progress": "hidden", "api_visibility": "private", "queue": False,
     }  # fmt: skip
-    heavy: dict[str, Any] = {"show_progress": "hidden", "preprocess": False, **HEAVY}
+    # "multiple", as else Gradio drops a run asked for while the last one's figures still come.
+    heavy: dict[str, Any] = {
+        "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **HEAVY,
+    }  # fmt: skip
     switches = [board.go, board.halt, board.more]
     asking = [board.results, *inputs.all]
     going = [board.results, board.drawn, inputs.prompt]
@@ -278,8 +289,9 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     ):
         options = public or {"api_visibility": "private"}
         ran = armed.then(friendly(handler), given, board.shown, **heavy, **options)
-        ran.failure(failed, board.drawn, switches, **quick)
+        ran.failure(failed, board.drawn, board.shown, **quick)
     board.halt.click(stop, None, None, **quick)
+    Context.root_block.unload(leave)  # a run for no one would only make others wait
 
 
 def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:

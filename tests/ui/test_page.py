@@ -18,3 +18,18 @@ def test_between_the_tabs_lies_nothing_else(writer):
         "text-to-image",
     ]
     assert all(isinstance(child, gr.Tab) for group in groups for child in group.children)
+
+
+def test_a_run_is_never_dropped_because_the_last_one_still_tells(writer):
+    """Its button is ready before its figures are; of mode "once" Gradio would run nothing then,
+    and nothing would switch the button back."""
+    runs = [
+        fn
+        for fn in page.build(writer).fns.values()
+        if fn.concurrency_id == "model"
+        and fn.trigger_after is not None
+        and not fn.trigger_only_on_success
+    ]
+    named = {fn.api_name for fn in runs}
+    assert {"sample", "text_to_image"} <= named and len(runs) == 7
+    assert {fn.trigger_mode for fn in runs} == {"multiple"}
