@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from clip_guidance.examples import PROMPTS as EXAMPLES
-from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
-from clip_guidance.modes import DrawConfig, Request
+from clip_guidance.guide import MAX_STEPS, METHODS, OPTIMIZERS, GuidanceConfig
+from clip_guidance.modes import MAX_CANDIDATES, MODES, DrawConfig, Request
 from ui import drawing
 from ui.common import Sentence
 from ui.drawing import OWN, PUBLISHED, Clips
 from ui.studio import Studio
 from ui.text import add, both, t
+from ui.writing import SEEDS
 from vqgan.images import open_image
+
+MAX_CUTOUTS = 256  # as `clip_guidance.cutouts` has it
 
 # A click on a button of our own HTML -> an event `pick` with that button's data.
 PICK = """
@@ -27,6 +29,14 @@ element.addEventListener('click', (event) => {
 });
 """
 
+# Whole numbers, by their field: as the page calls them, and the least and most that is drawn with.
+WHOLE = {
+    "steps": (("Guided steps", "引导步数"), 1, MAX_STEPS),
+    "cutouts": (("Cutouts", "裁剪数"), 1, MAX_CUTOUTS),
+    "seed": (("Seed", "种子"), 0, SEEDS),
+    "candidates": (("Candidates", "候选数"), 1, MAX_CANDIDATES),
+}
+
 add(
     {
         "draw.prompt": ("What should it show?", "画什么?"),
@@ -34,6 +44,7 @@ add(
             "Parts between | count together; a number after a colon is a weight, negative: away.",
             "用 | 分隔多个部分;冒号后的数字是权重,负数表示远离。",
         ),
+        "draw.prompt.hint": ("a red apple", "红苹果"),
         "draw.examples": ("or try one of these", "或试试这些"),
         "draw.mode": ("How", "方式"),
         "draw.mode.both": ("Both", "两者结合"),
@@ -50,15 +61,15 @@ add(
             "重画的比例:0 保留原图,1 完全重画。",
         ),
         "draw.fine": ("Fine settings", "细节设置"),
-        "draw.steps.label": ("Guided steps", "引导步数"),
-        "draw.cutouts": ("Cutouts", "裁剪数"),
+        "draw.steps.label": WHOLE["steps"][0],
+        "draw.cutouts": WHOLE["cutouts"][0],
         "draw.cutouts.info": (
             "Views of the picture that CLIP sees at each step.",
             "每一步 CLIP 看到的裁剪图数量。",
         ),
-        "draw.seed": ("Seed", "种子"),
+        "draw.seed": WHOLE["seed"][0],
         "draw.seed.info": ("Same seed, same picture.", "相同种子,相同图片。"),
-        "draw.count": ("Candidates", "候选数"),
+        "draw.count": WHOLE["candidates"][0],
         "draw.cfg_scale": ("Pull of the prompt", "提示词的牵引"),
         "draw.cfg_scale.info": (
             "Classifier-free guidance of the prior; 1: none.",
@@ -91,10 +102,13 @@ add(
         ),
         "draw.clip.own": ("shipped", "自带"),
         "draw.image_prompt": ("A picture to go towards", "作为目标的图片"),
-        "draw.bad": (
-            "“{name}” must be a whole number of 0 or more.",
-            "“{name}”必须是不小于 0 的整数。",
-        ),
+        **{
+            f"draw.bad.{name}": (
+                f"“{english}” must be a whole number from {low} to {most}.",
+                f"“{chinese}”必须是 {low} 到 {most} 之间的整数。",
+            )
+            for name, ((english, chinese), low, most) in WHOLE.items()
+        },
         **{f"draw.optimizer.{name}": (name, name) for name in OPTIMIZERS},
         **{f"draw.clip.name.{name}": (name, name) for name in PUBLISHED},
     }
@@ -136,7 +150,7 @@ def asked(values: dict[str, Any]) -> tuple[Request, str]:
     drawing_values = {f.name: values[f.name] for f in dataclasses.fields(DrawConfig)}
     guidance = {f.name: values[f.name] for f in dataclasses.fields(GuidanceConfig)}
     for group in (drawing_values, guidance):
-        for name in group.keys() & {"steps", "cutouts", "seed", "candidates"}:
+        for name in group.keys() & WHOLE.keys():
             group[name] = _whole(name, group[name])
     request = Request(
         str(values["prompt"] or ""),
@@ -152,8 +166,9 @@ def asked(values: dict[str, Any]) -> tuple[Request, str]:
 def _whole(name: str, value: object) -> int:
     """A number from a browser: 7.0 is 7, a gap or NaN is a sentence."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value != int(value) or value < 0:
-        raise Sentence("draw.bad", name=name)
+    _, low, most = WHOLE[name]
+    if not number or not low <= value <= most or value != int(value):
+        raise Sentence(f"draw.bad.{name}")
     return int(value)
 
 
@@ -161,11 +176,11 @@ def _picture(file: dict | None) -> Any:
     return None if file is None else open_image(file["path"])
 
 
-def ask(modes: tuple[str, ...]) -> tuple[gr.Textbox, gr.HTML, gr.Radio, list[gr.Button]]:
+def ask() -> tuple[gr.Textbox, gr.HTML, list[gr.Button]]:
     """The thing to do first: words, and a button."""
     prompt = gr.Textbox(
-        label=t("draw.prompt"), info=t("draw.prompt.info"), lines=2, max_lines=4,
-        elem_id="draw-prompt",
+        label=t("draw.prompt"), info=t("draw.prompt.info"), placeholder=t("draw.prompt.hint"),
+        lines=2, max_lines=4, elem_id="draw-prompt",
     )  # fmt: skip
     with gr.Row(elem_classes="draw-go"):
         go = gr.Button(t("draw.go"), variant="primary", min_width=70, elem_id="draw-go")
@@ -181,16 +196,12 @@ def ask(modes: tuple[str, ...]) -> tuple[gr.Textbox, gr.HTML, gr.Radio, list[gr.
         js_on_load=PICK,
         elem_id="draw-examples",
     )
-    mode = gr.Radio(
-        [(t(f"draw.mode.{name}"), name) for name in modes],
-        value=modes[0],
-        label=t("draw.mode"),
-        elem_id="draw-mode",
-    )
-    return prompt, examples, mode, [go, halt, more]
+    return prompt, examples, [go, halt, more]
 
 
-def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]:
+def settings(
+    studio: Studio, clips: Clips, modes: tuple[str, ...] = MODES
+) -> dict[str, gr.components.Component]:
     """All other inputs by name; the rarer ones folded away."""
     values = {
         f.name: f.default for c in (GuidanceConfig, DrawConfig) for f in dataclasses.fields(c)
@@ -204,6 +215,12 @@ def settings(studio: Studio, clips: Clips) -> dict[str, gr.components.Component]
             info=t(f"{key}.info") if info else None, elem_id=f"draw-{name}",
         )  # fmt: skip
 
+    made["mode"] = gr.Radio(
+        [(t(f"draw.mode.{name}"), name) for name in modes],
+        value=modes[0],
+        label=t("draw.mode"),
+        elem_id="draw-mode",
+    )
     slider("steps", 1, 300, 1, "steps.label")
     slider("cutouts", 1, 64, 1, info=True)
     made["seed"] = gr.Number(

@@ -28,7 +28,7 @@ add(
         "draw.done": ("Done", "完成"),
         "draw.stopped": ("Stopped after {done} of {total} steps", "已在第 {done} / {total} 步停止"),
         "draw.example": (
-            "An example: “{prompt}”, drawn with the settings on this page",
+            "An example: “{prompt}”, by the settings here",
             "示例:“{prompt}”,使用本页的设置绘制",
         ),
         "draw.score": ("Score", "得分"),
@@ -85,13 +85,14 @@ def _stage(picture: str, status: str, share: float, below: str, phase: str, step
     )
 
 
-def _img(picture: object) -> str:
-    return f'<img alt="" decoding="sync" src="{data_url(picture)}">'
+def _img(picture: object, says: str = "") -> str:
+    return f'<img alt="{escape(says)}" decoding="sync" src="{data_url(picture)}">'
 
 
 def empty(key: str = "draw.start") -> str:
     """Before the first picture, or while the models get ready."""
-    return _stage(f"<p>{both(key)}</p>", "", 0, "", "empty", 0)
+    phase = "empty" if key == "draw.start" else "waiting"
+    return _stage(f"<p>{both(key)}</p>", "", 0, "", phase, 0)
 
 
 def live(view: View) -> str:
@@ -113,12 +114,13 @@ def finished(drawn: Drawn) -> str:
     if drawn.stopped is not None and drawn.stopped < total:
         status = both("draw.stopped", done=done, total=total)
     elif drawn.example:
-        status = both("draw.example", prompt=escape(drawn.request.prompt))
+        status = both("draw.example", prompt=drawn.request.prompt)
     else:
         status = both("draw.done")
     status += f" · {both('draw.score')} {drawn.score:.3f}"
     phase = "example" if drawn.example else "done" if drawn.stopped is None else "stopped"
-    return _stage(_img(drawn.image), status, 1, curves(drawn.curve), phase, done)
+    image = _img(drawn.image, drawn.request.prompt)
+    return _stage(image, status, 1, curves(drawn.curve), phase, done)
 
 
 def found(

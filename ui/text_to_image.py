@@ -28,6 +28,21 @@ from ui.text import add, both, explanation, t
 KEPT = 12  # pictures in the history
 NEAREST = 2  # training pictures shown beside a result
 
+# On a phone the picture lies below the button: a run that begins brings it into sight.
+SHOW = """
+let phase = '';
+new MutationObserver(() => {
+  const stage = element.querySelector('.dr'), before = phase;
+  phase = stage ? stage.dataset.phase : '';
+  if (phase === before || phase !== 'waiting') return;
+  if (stage.getBoundingClientRect().top > 0.6 * innerHeight) {
+    stage.scrollIntoView({ block: 'nearest', behavior: 'smooth' }); // Stop stays in sight too
+  }
+}).observe(element, {
+  childList: true, subtree: true, attributes: true, attributeFilter: ['data-phase'],
+});
+"""
+
 add(
     {
         "draw.tab": ("Text to image", "文生图"),
@@ -129,16 +144,18 @@ def build(studio: Studio) -> TabHandles:
         drawn, results = gr.State(None), gr.State([])
         with gr.Row(elem_classes="draw-desk"):
             with gr.Column(min_width=0, elem_classes="dr-ask"):
-                prompt, examples, mode, buttons = ask(modes)
+                prompt, examples, buttons = ask()
             with gr.Column(min_width=0, elem_classes="dr-board"):
-                stage = gr.HTML(panel.empty(), apply_default_css=False, elem_id="draw-stage")
+                stage = gr.HTML(
+                    panel.empty(), apply_default_css=False, js_on_load=SHOW, elem_id="draw-stage"
+                )
             with gr.Column(min_width=0, elem_classes="dr-aside"):
-                found, history = (
+                history, found = (  # the history first, as it stays while the other comes and goes
                     gr.HTML("", apply_default_css=False, js_on_load=PICK, elem_id=f"draw-{name}")
-                    for name in ("found", "history")
+                    for name in ("history", "found")
                 )
             with gr.Column(min_width=0, elem_classes="dr-set"):
-                inputs = Inputs(prompt, mode, **settings(studio, desk.clips))
+                inputs = Inputs(prompt, **settings(studio, desk.clips, modes))
                 png, gif, restore = _files()
         with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
             gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)

@@ -113,6 +113,7 @@ def test_the_tab_opens_with_a_drawn_example_to_go_on_from(visit):
     tab = Drawing(visit())
     tab.page.wait_for_selector("#draw-stage img")
     assert np.array_equal(tab.picture(), np.asarray(LEAF))
+    assert tab.page.get_attribute("#draw-stage img", "alt") == "a green leaf"
     status = tab.page.inner_text("#draw-stage .dr-status")
     assert "An example: \u201ca green leaf\u201d" in status and "0.250" in status
     assert tab.page.locator("#draw-history button").count() == 1
@@ -180,6 +181,57 @@ def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
         arg=stopped,
     )
     assert np.array_equal(tab.picture(), picture)
+
+
+def test_draw_can_be_pressed_as_soon_as_a_picture_is_there(visit):
+    """Its figures and files are then still on their way; Gradio would drop the new run."""
+    tab = Drawing(visit())
+    tab.steps(40)  # a GIF of 40 frames takes a moment
+    tab.page.click("#draw-mode label:has-text('Guided only')")
+    tab.page.fill("#draw-prompt textarea", "a red leaf")
+    tab.page.evaluate(
+        """() => new Promise((done) => {
+            const button = document.querySelector('#draw-go');
+            button.click();
+            let ran = false;
+            const look = () => {
+                if (button.disabled) ran = true;
+                if (!ran || button.disabled) return requestAnimationFrame(look);
+                button.click();
+                done();
+            };
+            look();
+        })"""
+    )
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 3")
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
+
+
+def test_a_run_that_fails_leaves_the_picture_that_was_there(visit):
+    tab = Drawing(visit())
+    tab.page.wait_for_selector("#draw-stage img")
+    tab.page.fill("#draw-prompt textarea", "leaf | leaf:-1")  # found out only by CLIP
+    tab.page.click("#draw-go")
+    assert "cancel each other" in tab.visit.toast()
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
+    tab.wait("example")
+    assert np.array_equal(tab.picture(), np.asarray(LEAF))
+
+
+def test_on_a_phone_the_picture_comes_into_sight_beside_stop(visit):
+    tab = Drawing(visit(width=390, height=700, has_touch=True))
+    tab.steps(60)
+    tab.page.evaluate("scrollTo(0, 0)")
+    tab.page.click("#draw-examples button >> nth=0")
+    tab.page.wait_for_function(
+        "document.querySelector('#draw-stage .dr-picture').getBoundingClientRect().top"
+        " < innerHeight / 2"
+    )
+    assert tab.page.evaluate(
+        "document.querySelector('#draw-stop').getBoundingClientRect().top >= 0"
+    )
+    tab.page.click("#draw-stop")
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
 
 
 def test_a_bad_prompt_is_a_sentence_in_the_visitors_language(visit):

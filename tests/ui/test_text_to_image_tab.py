@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import fields
+import time
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -25,6 +26,7 @@ from ui import drawing_panel as panel
 from ui.common import Sentence
 from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import Inputs
+from ui.runs import Runs
 from ui.studio import Studio
 
 FEW = GuidanceConfig(steps=4, cutouts=2)
@@ -81,6 +83,7 @@ def drawn(able, models, request: Request, stop_at: int | None = None) -> tuple[l
 def every_step_is_shown(monkeypatch):
     monkeypatch.setattr(drawing, "SHOWN", 0.0)
     monkeypatch.setattr(drawing, "PAINTED", 0.0)
+    monkeypatch.setattr(drawing, "PREVIEWS", 1.0)
 
 
 def test_a_run_shows_codes_then_the_best_candidate_then_steps(able, models):
@@ -120,6 +123,26 @@ def test_continue_after_stop_equals_not_having_stopped(able, models):
     assert rest.curve == whole.curve
     *_, longer = drawing.go_on(able, models, rest, "red", threading.Event())
     assert longer.state.step == 12 and longer.request.guidance.steps == 12
+
+
+def test_without_words_it_goes_on_with_those_of_the_picture(able, models):
+    _, result = drawn(able, models, ask("guided"))
+    *_, more = drawing.go_on(able, models, result, "  ", threading.Event())
+    assert more.request.prompt == result.request.prompt == "red" and more.state.step == 8
+
+
+def test_previews_take_their_share_of_the_time_and_no_more(able, models, monkeypatch):
+    """On a slow computer a preview takes longer than the pause before it."""
+    decoded = drawing._decoded
+
+    def slowly(*args):
+        time.sleep(0.3)
+        return decoded(*args)
+
+    monkeypatch.setattr(drawing, "_decoded", slowly)
+    monkeypatch.setattr(drawing, "PREVIEWS", 0.3)
+    views, _ = drawn(able, models, ask("prior"))  # 16 codes, a few milliseconds each
+    assert 1 <= sum(view.phase == "writing" for view in views) <= 4
 
 
 def test_a_result_of_the_prior_goes_on_with_guided_steps(able, models):
@@ -180,8 +203,9 @@ def test_the_panel_shows_scores_curves_and_candidates(able, models):
 
 def test_a_prompt_cannot_become_markup(able, models):
     _, result = drawn(able, models, ask("guided", '<script>"red"'))
-    assert "<script>" not in panel.history([result], None)
-    assert "<script>" not in panel.finished(result)
+    example = replace(result, example=True)
+    for html in (panel.history([result], None), panel.finished(result), panel.finished(example)):
+        assert "<script>" not in html and "&lt;script&gt;" in html, "escaped, and only once"
 
 
 def test_the_files_remember_and_move(able, models):
@@ -215,8 +239,10 @@ def test_untouched_settings_are_the_defaults(able):
     [
         ("seed", None, "whole number"),
         ("seed", -1, "whole number"),
-        ("steps", 0, "steps is 0"),
-        ("steps", 2.5, "whole number"),
+        ("seed", 1e30, "“种子”必须是 0 到 9007199254740992 之间的整数"),
+        ("seed", float("inf"), "whole number"),
+        ("steps", 0, "“引导步数”必须是 1 到 10000"),
+        ("steps", 2.5, "“Guided steps” must be a whole number from 1 to 10000"),
         ("cutouts", float("nan"), "whole number"),
         ("mode", "magic", "choose both"),
         ("optimizer", "magic", "choose adam"),
@@ -259,6 +285,17 @@ def test_the_page_draws_continues_and_restores(able, tmp_path):
         assert len(pictures) > 2, "previews differ"
     finally:
         app.close()
+
+
+def test_a_visitor_who_leaves_ends_the_run(able, monkeypatch):
+    ended = []
+    monkeypatch.setattr(Runs, "forget", lambda self, visitor: ended.append(visitor))
+    with gr.Blocks() as blocks:
+        text_to_image.build(able)
+    leaving = [fn for fn in blocks.fns.values() if any(on == "unload" for _, on in fn.targets)]
+    for fn in leaving:
+        fn.fn(SimpleNamespace(session_hash="them"))
+    assert ended == ["them"]
 
 
 def test_the_nearest_training_picture_is_beside_the_result(able, models):
