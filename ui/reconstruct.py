@@ -346,17 +346,20 @@ def _connect_sources(
 
     shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
     busy = {"show_progress_on": board.slider, "show_progress": "minimal", **HEAVY}
+    # preprocess=False: the file reaches our own reader unopened, which knows more formats and
+    # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
+    uploaded = sources.upload.input(
+        friendly(show_upload),
+        [sources.upload, side],
+        shown,
+        preprocess=False,
+        api_name="reconstruct",
+        **busy,
+    )
+    # A file that could not be read would look as if it were what the board shows.
+    uploaded.failure(lambda: None, None, sources.upload, show_progress="hidden", **QUICK)
     return (
-        # preprocess=False: the file reaches our own reader unopened, which knows more formats and
-        # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
-        sources.upload.input(
-            friendly(show_upload),
-            [sources.upload, side],
-            shown,
-            preprocess=False,
-            api_name="reconstruct",
-            **busy,
-        ),
+        uploaded,
         sources.thumbnails.pick(
             friendly(show_example), side, [sources.upload, *shown], **hidden, **busy
         ),
