@@ -28,6 +28,11 @@ EVENTS = ("look", "stroke", "swap", "shuffle", "undo", "restore")
 
 add(
     {
+        "grid.name": (
+            "The picture as a grid of codes. Arrow keys move from cell to cell, Enter uses the "
+            "chosen tool.",
+            "以码网格表示的图片。方向键逐格移动,回车使用所选工具。",
+        ),
         "grid.look": ("Look", "查看"),
         "grid.paint": ("Paint", "绘制"),
         "grid.swap": ("Swap all", "全部替换"),

@@ -49,6 +49,10 @@ add(
             "该模型可以使用的全部 {codes} 个码。解码器会看到相邻的格子,所以一个码本身没有固定的"
             "样子:这里显示的是全部为该码的 {side}×{side} 网格解码后的中央一格。",
         ),
+        "codes.map": (
+            "All codes. Arrow keys open the code beside, + and − zoom.",
+            "全部码。方向键打开相邻的码,+ 和 − 缩放。",
+        ),
         "codes.order.similarity": ("Similarity", "相似度"),
         "codes.order.hue": ("Hue", "色相"),
         "codes.order.usage": ("Usage", "使用率"),

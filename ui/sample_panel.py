@@ -186,8 +186,9 @@ def page(batch: Batch, index: int, neighbours: str) -> str:
     return (
         f'<div class="sp" data-picture="{index}" data-batch="{batch.number}" data-rows="{rows}" '
         f'data-last="{last}"><div class="sp-codes"><h3>{title}</h3>'
-        f'<div class="sp-stage" tabindex="0">{codes_svg(batch.pictures[index], grid)}'
-        f'<i class="sp-cut"></i></div><p class="note">{both("one.row")}</p>'
+        '<div class="sp-stage" tabindex="0" role="application" aria-labelledby="sp-hint">'
+        f"{codes_svg(batch.pictures[index], grid)}"
+        f'<i class="sp-cut"></i></div><p class="note" id="sp-hint">{both("one.row")}</p>'
         f'<button type="button" class="sp-rewrite" data-act="rewrite">{both("one.rewrite")} '
         f"<b></b></button></div>"
         f'<div class="sp-about">{figures(batch, index)}{partial}{neighbours}</div></div>'

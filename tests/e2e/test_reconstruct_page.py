@@ -263,6 +263,50 @@ def test_a_chinese_browser_gets_a_chinese_page(visit):
     assert "pixel by pixel" in text and "重建" not in text
 
 
+@pytest.mark.parametrize("width", [390, 360])
+def test_a_phone_shows_all_tabs_beside_each_other(visit, width):
+    page = visit(width, 800, has_touch=True).page
+    for name in ("Reconstruct", "Codebook", "Sample", "Text to image"):
+        tab = page.get_by_role("tab", name=name, exact=True)
+        tab.wait_for(timeout=5_000)
+        box = tab.bounding_box()
+        assert 0 <= box["x"] and box["x"] + box["width"] <= width
+    assert not page.locator(".overflow-menu >> visible=true").count()
+
+
+def test_the_keyboard_is_seen_and_canvases_have_names(visit):
+    page = visit(color_scheme="dark").page
+    canvas = page.get_by_role("application", name="as a grid of codes. Arrow keys move")
+    page.locator("#code-grid [data-tool=erase]").focus()
+    seen = "() => { const s = getComputedStyle(document.activeElement);"
+    seen += " return [s.outlineStyle, s.outlineWidth, s.outlineColor]; }"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert canvas.evaluate("canvas => canvas === document.activeElement")
+    orange = ["solid", "2px", "rgb(216, 95, 56)"]
+    assert page.evaluate(seen) == orange
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert "row 1, column 2" in page.inner_text("#code-grid .cg-tip")
+    page.locator("#upload button").last.focus()
+    for _ in range(12):  # past the examples
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.type === 'radio'"):
+            break
+    assert page.evaluate("document.activeElement.type") == "radio"
+    assert page.evaluate(seen) == orange
+
+
+def test_a_file_that_cannot_be_read_does_not_stay_in_the_box(visit, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    page = visit(locale="zh-CN")
+    before = page.sources()
+    page.page.locator("#upload input[type=file]").first.set_input_files(tmp_path / "text.png")
+    assert "text.png 不是已知格式的图片" in page.toast()
+    page.page.wait_for_function("!document.querySelector('#upload img')")
+    assert page.sources() == before and not page.page.locator("#slider .error").is_visible()
+
+
 def test_a_phone_scrolls_in_one_direction_only(visit, studio):
     page = visit(390, 844, has_touch=True)
     width = "document.documentElement.scrollWidth"
