@@ -1,5 +1,6 @@
 """ruff, check and format, is part of the tests."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +16,15 @@ def test_ruff(args):
         [sys.executable, "-m", "ruff", *args, "."], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("path", ["vqgan/model.py", *sorted(ROOT.glob("training/*.py"))])
+def test_what_others_build_on_says_what_it_takes(path):
+    """Public classes and functions have a docstring."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
+    ]
+    assert not [node.name for node in public if not ast.get_docstring(node)]

@@ -92,10 +92,16 @@ PRESETS = {
 
 
 def norm(channels: int, cfg: VQGANConfig) -> nn.GroupNorm:
+    """GroupNorm with the config's groups: (B, channels, H, W) -> the same shape."""
     return nn.GroupNorm(cfg.num_groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
+    """(B, cin, H, W) -> (B, cout, H, W): x + two 3x3 convolutions of it.
+
+    Each convolution is behind norm and SiLU; a 1x1 convolution matches x where cin != cout.
+    """
+
     def __init__(self, cin: int, cout: int, cfg: VQGANConfig):
         super().__init__()
         self.norm1 = norm(cin, cfg)
@@ -132,6 +138,8 @@ class AttnBlock(nn.Module):
 
 
 class Downsample(nn.Module):
+    """(B, C, H, W) -> (B, C, H/2, W/2), H and W even: a 3x3 convolution of stride 2."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
@@ -141,6 +149,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """(B, C, H, W) -> (B, C, 2H, 2W): each pixel four times, then a 3x3 convolution."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -150,6 +160,11 @@ class Upsample(nn.Module):
 
 
 class Middle(nn.Module):
+    """(B, C, h, w) -> the same shape, at the coarsest level: two blocks, attention between them.
+
+    `mid_attn=False` leaves the attention out. Values are activations of no fixed range.
+    """
+
     def __init__(self, channels: int, cfg: VQGANConfig):
         super().__init__()
         self.block_1 = ResnetBlock(channels, channels, cfg)
