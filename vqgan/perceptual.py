@@ -70,6 +70,16 @@ def alex_slices() -> list[nn.Sequential]:
     return slices
 
 
+def unit_length(features: Tensor) -> Tensor:
+    """(B, C, H, W) of any type -> the same in float32, of unit length along C; 0 stays 0.
+
+    In float32 and with the epsilon inside the root: its slope at 0 is infinite otherwise, and
+    bfloat16 or a flat picture then gives NaN.
+    """
+    y = features.float()
+    return y * torch.rsqrt(y.square().sum(1, keepdim=True) + 1e-10)
+
+
 TRUNKS = {
     "vgg": (vgg_slices, (64, 128, 256, 512, 512)),
     "alex": (alex_slices, (64, 192, 384, 256, 256)),
@@ -108,10 +118,7 @@ class PerceptualLoss(nn.Module):
         x, maps = (images - self.shift) / self.scale, []
         for layers in self.slices:
             x = layers(x)
-            # In fp32 and with the epsilon inside the root: its slope at 0 is infinite otherwise,
-            # and bf16 or a flat picture then gives NaN.
-            y = x.float()
-            maps.append(y * torch.rsqrt(y.square().sum(1, keepdim=True) + 1e-10))
+            maps.append(unit_length(x))
         return maps
 
     def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
@@ -161,7 +168,11 @@ def pypi_weights(trunk: str) -> Path:
 
 
 class LPIPSLoss(nn.Module):
-    """The `lpips` package with torchvision's VGG16 trunk, under the same interface."""
+    """The `lpips` package with torchvision's VGG16 trunk, under the same interface.
+
+    Its weights, not its forward pass: that divides by a root whose slope at a feature of zeros is
+    infinite, and compares in whatever type autocast leaves.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,8 +180,17 @@ class LPIPSLoss(nn.Module):
 
         self.net = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False).eval()
 
-    def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        return self.net(x, x_hat).flatten()
+    @property
+    def heads(self) -> list[Tensor]:
+        """Five learned weights w_l (C_l,)."""
+        return [head.model[-1].weight.flatten() for head in self.net.lins]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> five maps (B, C_l, H_l, W_l) of unit length along C."""
+        return [unit_length(maps) for maps in self.net.net(self.net.scaling_layer(images))]
+
+    compare = PerceptualLoss.compare
+    forward = PerceptualLoss.forward
 
 
 def torchvision_trunk() -> Path:
