@@ -21,7 +21,7 @@ MEASURED = 128  # pictures of each split that say what a distance means
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m prior.nearest",
         description="Index the pictures a prior was trained on, to find the nearest to a sample.",
     )
@@ -60,7 +60,7 @@ def seen_again(bundle: checkpoints.Bundle, pictures: list[Picture], split: str) 
         raise ValueError(f"the data folder has no picture of the split {split}")
     steps = np.linspace(0, len(chosen) - 1, min(MEASURED, len(chosen))).round().astype(int)
     side = bundle.vqgan.config.resolution
-    pixels = np.stack([dataset.whole(chosen[i], side) for i in steps])
+    pixels = np.stack([p for _, p in dataset.wholes([chosen[i] for i in steps], side)])
     parts = []
     with torch.inference_mode():
         for images in dataset.to_tensor(pixels).split(DECODED):

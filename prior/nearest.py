@@ -127,11 +127,10 @@ def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
 def gather(pictures: Iterable[dataset.Picture]) -> Training:
     """Thumbnails of the training split; held-out pictures are left out."""
     thumbnails, names, sets = [], [], []
-    for picture in pictures:
-        if picture.split != "train":
-            continue
-        whole = Image.fromarray(dataset.whole(picture, 4 * SIDE))
-        thumbnails.append(np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BOX)))
+    train = (p for p in pictures if p.split == "train")
+    for picture, pixels in dataset.wholes(train, 4 * SIDE):
+        small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
+        thumbnails.append(np.asarray(small))
         row = picture.row or {}
         names.append(str(row.get("name") or picture.path.stem))
         sets.append(str(row.get("set") or picture.path.parent.name))

@@ -6,6 +6,7 @@ may still improve under it, and codes of another tokenizer are refused.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -71,6 +72,7 @@ def encode(
 ) -> TokenSet:
     """Codes of all pictures at `size` pixels, and of their mirror images, in float32.
 
+    Pictures that cannot be read are left out, with a warning; ValueError if none is left.
     `progress` wraps the iterable of batch starts (a tqdm, say).
     """
     if vqgan.config.codebook_size > 2**16:
@@ -78,14 +80,19 @@ def encode(
     device = next(vqgan.parameters()).device
     side = size // vqgan.config.downsampling
     codes = np.zeros((len(pictures), 2, side, side), dtype=np.uint16)
-    for start in progress(range(0, len(pictures), batch)):
-        pixels = np.stack([dataset.whole(p, size) for p in pictures[start : start + batch]])
+    rows: list[dict] = []
+    found = dataset.wholes(pictures, size)
+    for _ in progress(range(0, len(pictures), batch)):
+        part = list(itertools.islice(found, batch))
+        if not part:  # so many were left out
+            continue
+        pixels = np.stack([pixels for _, pixels in part])
         images = dataset.to_tensor(pixels).to(device, memory_format=torch.channels_last)
         for flip, x in enumerate((images, images.flip(3))):
-            indices = vqgan.encode(x).indices
-            codes[start : start + batch, flip] = indices.cpu().numpy().astype(np.uint16)
-    rows = [_row(picture) for picture in pictures]
-    return TokenSet(codes, rows, tokenizer_id, vqgan.config.codebook_size, data)
+            indices = vqgan.encode(x).indices.cpu().numpy().astype(np.uint16)
+            codes[len(rows) : len(rows) + len(part), flip] = indices
+        rows += [_row(picture) for picture, _ in part]
+    return TokenSet(codes[: len(rows)], rows, tokenizer_id, vqgan.config.codebook_size, data)
 
 
 def _row(picture: dataset.Picture) -> dict:

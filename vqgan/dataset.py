@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vqgan.images import check_image, open_image
+
+log = logging.getLogger(__name__)
+
 # Code points of drawings that are measured like any other, but put on no sheet for people's eyes:
 # the raised middle finger.
 UNSHOWN = {"1f595"}
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+PHOTO_SIDE = 512  # pixels of a photograph's shorter side, as `data.build` makes them
+MAX_PIXELS = 178_000_000  # some 540 MB as RGB while one is read; larger ones are left out
+CACHE_BYTES = 2 * 2**30  # of decoded pictures kept in memory, in each process
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,21 @@ class Picture:
 
 
 def plain_folder(root: Path) -> list[Picture]:
-    """Every image under `root`; one in twenty, chosen by hash of its name, is held out."""
-    found = []
+    """Every image under `root`; one in twenty, chosen by hash of its name, is held out.
+
+    A file whose header is not that of a picture is left out (see `Skipped`).
+    """
+    found, skipped = [], Skipped()
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS):
+        try:
+            check_image(path, max_pixels=MAX_PIXELS)
+        except ValueError as error:
+            skipped.add(error)
+            continue
         name = path.relative_to(root).as_posix()
         held_out = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 20 == 0
         found.append(Picture(path, photo=True, split="val" if held_out else "train"))
+    skipped.report(len(found))
     if found and len({p.split for p in found}) == 1:  # too few for the hash to hold one out
         found[0] = Picture(found[0].path, photo=True, split="val")
         found[1:] = [Picture(p.path, photo=True) for p in found[1:]]
@@ -76,19 +94,50 @@ def identity(root: str | Path) -> dict:
     return {"name": Path(root).name, "sha256": digest}
 
 
-def read(path: Path, mode: str = "RGB") -> np.ndarray:
-    """A picture file as uint8 (H, W, 3), transparency on white; or (H, W) for mode "L"."""
+class Skipped:
+    """Counts pictures that cannot be read, to say so in one line."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def add(self, error: ValueError) -> None:
+        """One more, that `error` speaks of."""
+        self.first = self.first or str(error)
+        self.count += 1
+
+    def report(self, others: int) -> None:
+        """Warn, if any was left out. ValueError if there are no `others`."""
+        if self.count and not others:
+            raise ValueError(
+                f"none of the pictures can be opened, {self.count} in all: {self.first}"
+            )
+        if self.count:
+            log.warning(
+                "left out %d of %d pictures that cannot be opened, the first: %s",
+                self.count,
+                self.count + others,
+                self.first,
+            )
+
+
+def read(path: Path, mode: str = "RGB", shortest: int | None = None) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3) by `images.open_image`, or a mask (H, W) for mode "L".
+
+    `shortest`: scale down until the shorter side is so many pixels. ValueError if it is damaged.
+    """
+    if mode == "RGB":
+        return np.asarray(open_image(path, max_pixels=MAX_PIXELS, shortest=shortest))
     with Image.open(path) as image:
-        if mode == "RGB" and ("A" in image.getbands() or "transparency" in image.info):
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
         return np.asarray(image.convert(mode))
 
 
-def whole(picture: Picture, size: int) -> np.ndarray:
-    """The centred square of a picture at `size` pixels: uint8 (size, size, 3)."""
-    pixels = read(picture.path)
+def pixels_of(picture: Picture, size: int) -> np.ndarray:
+    """All of a picture: uint8 (H, W, 3). Photographs no larger than pictures of `size` need."""
+    return read(picture.path, shortest=max(PHOTO_SIDE, size) if picture.photo else None)
+
+
+def centred(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (H, W, 3) -> its centred square at `size` pixels, uint8 (size, size, 3)."""
     h, w = pixels.shape[:2]
     if (h, w) == (size, size):
         return pixels
@@ -96,6 +145,28 @@ def whole(picture: Picture, size: int) -> np.ndarray:
     top, left = (h - side) // 2, (w - side) // 2
     image = Image.fromarray(pixels[top : top + side, left : left + side])
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def whole(picture: Picture, size: int) -> np.ndarray:
+    """The centred square of a picture at `size` pixels: uint8 (size, size, 3)."""
+    return centred(pixels_of(picture, size), size)
+
+
+def wholes(pictures: Iterable[Picture], size: int) -> Iterator[tuple[Picture, np.ndarray]]:
+    """Each picture that can be read, with its pixels by `whole`.
+
+    The others are left out, with one warning at the end; ValueError if all had to be.
+    """
+    good, skipped = 0, Skipped()
+    for picture in pictures:
+        try:
+            pixels = whole(picture, size)
+        except ValueError as error:
+            skipped.add(error)
+            continue
+        good += 1
+        yield picture, pixels
+    skipped.report(good)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -110,6 +181,9 @@ class Crops:
     random scale and make up `photo_share` of the crops. Half of all are mirrored, and
     `colour_shuffle` of them have their colour channels permuted: icons are mostly yellow and blue,
     and an autoencoder that sees few greens and purples is slow to find a third axis of colour.
+
+    Pictures stay in memory up to `cache_bytes`. Where a damaged one is drawn, the next draw takes
+    its place: which crops a step sees still depends on nothing but (seed, step) and the files.
     """
 
     def __init__(
@@ -121,6 +195,7 @@ class Crops:
         photo_share: float,
         seed: int,
         colour_shuffle: float = 0.0,
+        cache_bytes: int = CACHE_BYTES,
     ):
         self.size, self.crop, self.seed = size, crop, seed
         self.colour_shuffle = colour_shuffle
@@ -133,22 +208,45 @@ class Crops:
             photo_share = float(not self.drawn)
         self.photo_share = photo_share
         self.cache: dict[Path, np.ndarray] = {}
+        self.room = cache_bytes
+        self.damaged: dict[bool, set[int]] = {False: set(), True: set()}  # of drawn, of photos
+        for photo in (False, True):
+            if photo_share != float(not photo):  # some are wanted: is there one that opens?
+                self._draw(photo, np.random.default_rng(0))
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         pixels = self.cache.get(picture.path)
         if pixels is None:
-            pixels = read(picture.path)
+            pixels = pixels_of(picture, self.size)
             if min(pixels.shape[:2]) < self.crop:
-                pixels = whole(picture, self.size)
-            self.cache[picture.path] = pixels
+                pixels = centred(pixels, self.size)
+            # Every picture is as likely as any other, so none makes way for a newer one.
+            if pixels.nbytes <= self.room:
+                self.cache[picture.path] = pixels
+                self.room -= pixels.nbytes
         return pixels
+
+    def _draw(self, photo: bool, rng: np.random.Generator) -> np.ndarray:
+        """A random photograph or drawing: uint8 (H, W, 3). ValueError if none can be read."""
+        pool, damaged = self.photos if photo else self.drawn, self.damaged[photo]
+        while True:
+            number = int(rng.integers(len(pool)))
+            if number in damaged:
+                continue
+            try:
+                return self._pixels(pool[number])
+            except ValueError as error:
+                damaged.add(number)
+                if len(damaged) == len(pool):
+                    raise ValueError(f"none of the pictures can be opened: {error}") from error
+                if len(damaged).bit_count() == 1:  # a line for each would bury the log
+                    log.warning("left out %d of %d so far: %s", len(damaged), len(pool), error)
 
     def one(self, step: int, index: int) -> np.ndarray:
         """Crop `index` of the global batch of `step`: uint8 (crop, crop, 3)."""
         rng = np.random.default_rng([self.seed, step, index])
         photo = rng.random() < self.photo_share
-        pool = self.photos if photo else self.drawn
-        pixels = self._pixels(pool[rng.integers(len(pool))])
+        pixels = self._draw(photo, rng)
         h, w = pixels.shape[:2]
         side = self.crop
         if photo:
@@ -170,7 +268,7 @@ class Crops:
         return to_tensor(np.stack(crops)).contiguous(memory_format=torch.channels_last)
 
 
-def held_out(pictures: list[Picture], count: int) -> list[Picture]:
+def held_out(pictures: Sequence[Picture], count: int) -> list[Picture]:
     """`count` held-out pictures spread evenly over the data set, always the same ones."""
     val = [p for p in pictures if p.split == "val"]
     picks = np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)

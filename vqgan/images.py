@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,15 +24,40 @@ KNOWN = "PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF can be read"
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image
 
 
-def open_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> Image.Image:
+def open_image(
+    source: Source, *, max_pixels: float = MAX_PIXELS, shortest: int | None = None
+) -> Image.Image:
     """A path, bytes, binary file or PIL picture -> PIL "RGB", upright, sRGB, alpha on white.
 
-    Of an animation the first frame. ValueError with one sentence if it is empty, no picture, of an
-    unknown format, damaged, or has more than `max_pixels` pixels (found before decoding).
+    Of an animation the first frame. A side shorter than `shortest` stays; else the picture is
+    scaled down until its shorter side is that long. ValueError with one sentence if it is empty, no
+    picture, of an unknown format, damaged, or has more than `max_pixels` pixels (found before
+    decoding).
     """
     if isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, "the picture")
-        return _to_rgb(source)
+        return _shrunk(_to_rgb(source), shortest)
+    with _header(source, max_pixels) as (name, image):
+        try:
+            if shortest is not None and min(image.size) > 2 * shortest:
+                # JPEG: decode at a fraction of the size, no less than twice what is wanted.
+                scale = 2 * shortest / min(image.size)
+                image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            image.load()
+            return _shrunk(_to_rgb(image), shortest)
+        except Exception as error:
+            raise ValueError(f"{name} is damaged or cut off: {error}.") from error
+
+
+def check_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> None:
+    """ValueError as `open_image` raises it, from the header alone: damage behind it goes unseen."""
+    with _header(source, max_pixels):
+        pass
+
+
+@contextlib.contextmanager
+def _header(source: Source, max_pixels: float) -> Iterator[tuple[str, Image.Image]]:
+    """What to call a file in a message, and its picture, not decoded yet."""
     name, file = _opened(source)
     with contextlib.ExitStack() as stack:
         if isinstance(source, (str, os.PathLike)):
@@ -47,11 +73,16 @@ def open_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> Image.Image
         except Exception:  # Pillow's readers raise a dozen kinds of error on foreign bytes
             raise ValueError(f"{name} is not a picture of a known format: {KNOWN}.") from None
         _check_size(image.size, max_pixels, name)
-        try:
-            image.load()
-            return _to_rgb(image)
-        except Exception as error:
-            raise ValueError(f"{name} is damaged or cut off: {error}.") from error
+        yield name, image
+
+
+def _shrunk(image: Image.Image, shortest: int | None) -> Image.Image:
+    """Scaled down until the shorter side is `shortest` pixels, aspect kept; never up."""
+    if shortest is None or min(image.size) <= shortest:
+        return image
+    scale = shortest / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _opened(source: str | os.PathLike | bytes | BinaryIO) -> tuple[str, BinaryIO]:
