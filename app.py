@@ -70,8 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
     with quick.collecting_later():
         import checkpoints
+        from training.device import usable_device
         from ui import page
-        from ui.studio import Studio, usable_device
+        from ui.studio import Studio
 
         try:
             device = usable_device(args.device)

@@ -26,7 +26,8 @@ import checkpoints
 from bench.sheets import blind, comparison
 from checkpoints.bundle import read_card, write_card
 from checkpoints.export import without_folders
-from training.flags import fail
+from training.device import usable_device
+from training.flags import add_device, fail
 from vqgan import dataset
 from vqgan.images import to_image, to_tensor
 from vqgan.metrics import (
@@ -40,7 +41,6 @@ from vqgan.metrics import (
 )
 from vqgan.model import VQGAN, reconstruct
 from vqgan.perceptual import PerceptualLoss, training_loss
-from vqgan.reconstruct import usable_device
 from vqgan.usage import perplexity
 
 log = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--blind", type=Path, metavar="DIR", help="32 numbered icons to name, and a key")
     p.add_argument("--seed", type=int, default=0, help="picks the icons of --blind")
     p.add_argument("--card", action="store_true", help="write the means into the bundle's card")
-    p.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
+    add_device(p, "cpu")
     return p
 
 

@@ -8,7 +8,6 @@ none), the picture itself, and the picture mixed evenly with two of its phrases.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def _bar(name: str) -> Callable:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.conditions", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.conditions", description=__doc__)
     p.add_argument("--tokens", required=True, type=Path, help="F.npy made by prior.tokens")
     p.add_argument("--data", required=True, help="the folder that the tokens were made from")
     p.add_argument("--out", required=True, type=Path, help="the .npy to write")

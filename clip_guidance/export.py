@@ -5,7 +5,6 @@ Takes the averaged weights of each RUN/last.pt. The bundle's other files and fig
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from checkpoints.export import without_folders
 from clip_guidance import model
 from clip_guidance.config import ClipConfig
 from training.checkpoint import commands, load
-from training.flags import fail
+from training.flags import Parser, fail
 
 LOGS = {"image": "clip-image-log.csv", "text": "clip-text-log.csv"}
 
@@ -61,7 +60,7 @@ def _training(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.export", description=__doc__)
+    p = Parser(prog="python -m clip_guidance.export", description=__doc__)
     p.add_argument("--image", required=True, type=Path, metavar="RUN", help="the image tower's run")
     p.add_argument("--text", required=True, type=Path, metavar="RUN", help="the text tower's run")
     p.add_argument("--size", type=int, help="side of its pictures in px (default: as trained)")

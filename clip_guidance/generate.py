@@ -22,19 +22,13 @@ from clip_guidance.modes import MODES, DrawConfig, Models, Request, run
 from clip_guidance.rerank import Ranking
 from prior.sample import Progress
 from training import flags
+from training.device import usable_device
 from training.memory import keep_pages
 from vqgan.images import open_image, to_image
 
 
-class Parser(argparse.ArgumentParser):
-    """One line for a bad flag."""
-
-    def error(self, message: str):
-        flags.fail(f"{message} (see {self.prog} --help)")
-
-
 def parser() -> argparse.ArgumentParser:
-    p = Parser(prog="python -m clip_guidance.generate", description="Draw what a text says.")
+    p = flags.Parser(prog="python -m clip_guidance.generate", description="Draw what a text says.")
     p.add_argument("prompt", help='such as "a red apple | watercolor:0.5 | text:-1"')
     p.add_argument("--out", required=True, type=Path, help="the PNG to write")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
@@ -42,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--clip", help="a published CLIP, such as ViT-B-32; default: the bundle's")
     p.add_argument("--start", type=Path, help="a picture to start from (see --strength)")
     p.add_argument("--image-prompt", type=Path, help="a picture to go towards, beside the text")
-    p.add_argument("--device", default="cpu", help="cpu, cuda (%(default)s)")
+    flags.add_device(p, "cpu")
     flags.add_flags(p, GuidanceConfig, "guided steps")
     flags.add_flags(p, DrawConfig, "the prior's candidates")
     return p
@@ -62,8 +56,9 @@ def main(argv: list[str] | None = None) -> None:
             picture=open_image(args.start) if args.start else None,
             image_prompt=open_image(args.image_prompt) if args.image_prompt else None,
         )
-        bundle = checkpoints.load(args.bundle, args.device)
-        models = together(bundle, args.clip, args.device)
+        device = usable_device(args.device)
+        bundle = checkpoints.load(args.bundle, device)
+        models = together(bundle, args.clip, device)
         image, codes, score = last(run(models, request), request)
         made = record.settings(request, bundle=bundle.name, clip=models.clip.name, score=score)
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,7 @@ class ImageTask:
         self.bank = self.vectors[self.train].flatten(0, 1)
         clip.requires_grad_(False)
         self.tower = clip.model.visual.requires_grad_(True)
-        self.scale = torch.nn.Parameter(torch.tensor(30.0).log())
+        self.scale = torch.nn.Parameter(torch.tensor(30.0).log().to(device))
         self.frozen = lite.freeze_stages(self.tower.trunk, cfg.frozen_stages)
         self.ema = EMA(self.tower, loop.ema)
         self.module = torch.nn.ModuleDict({"tower": self.tower})

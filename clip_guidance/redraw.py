@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import checkpoints
@@ -15,7 +14,7 @@ from training.memory import keep_pages
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.redraw", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.redraw", description=__doc__)
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     args = p.parse_args(argv)
     keep_pages()

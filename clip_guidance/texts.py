@@ -6,7 +6,6 @@ space) for `python -m clip_guidance.train_text`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from pathlib import Path
@@ -46,7 +45,7 @@ def load(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.texts", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.texts", description=__doc__)
     p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
     p.add_argument("--words", required=True, type=Path, help="words.json made by data.words")
     p.add_argument("--phrases", type=Path, help=".npy by clip_guidance.conditions, to save time")

@@ -6,17 +6,17 @@ clip_guidance.export` puts them together. Each part has its own `--help`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from clip_guidance import train_image, train_text
+from training import flags
 
 PARTS = {"text": train_text.main, "image": train_image.main}
 
 
 def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.train", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.train", description=__doc__)
     p.add_argument("part", choices=PARTS, help="which tower")
     PARTS[p.parse_args(words[:1]).part](words[1:])
 

@@ -37,7 +37,7 @@ SIDE = 96  # the pictures in memory
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.train_image", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.train_image", description=__doc__)
     p.add_argument("--data", required=True, help="folder made by data.build")
     p.add_argument("--phrases", required=True, type=Path, help=".npy by clip_guidance.conditions")
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--painted-count", type=int, default=4000, help="how many (%(default)s)")
     p.add_argument("--init", type=Path, help="start from the averaged weights of this run")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     flags.add_flags(p, ClipConfig, "model")
     flags.add_flags(p, ImageTrainConfig, "losses and data")
     flags.add_flags(p, AugmentConfig, "augmentations")
@@ -80,7 +80,7 @@ def get_pictures(args: argparse.Namespace) -> pictures.Pictures:
     return pictures.Pictures(loaded.rows, loaded.pixels, loaded.masks, painted, of)
 
 
-def get_task(args: argparse.Namespace) -> tuple[ImageTask, dict]:
+def get_task(args: argparse.Namespace, device: str) -> tuple[ImageTask, dict]:
     """The task and its configs, from flags or, with --resume, from the run."""
     stored = {"model": {}, "train": {}, "augment": {}, "loop": LOOP}
     if args.resume:
@@ -102,7 +102,7 @@ def get_task(args: argparse.Namespace) -> tuple[ImageTask, dict]:
         configs["loop"],
         get_pictures(args),
         vectors,
-        args.device,
+        device,
     )
     if args.init:
         state = checkpoint.load(args.init / "last.pt")["task"]["ema"]["shadow"]
@@ -117,8 +117,8 @@ def main(argv: list[str] | None = None) -> None:
     keep_pages()
     try:
         refuse_overwriting(args.out, args.resume)
-        distributed.start()
-        task, config = get_task(args)
+        device = distributed.start(args.device)
+        task, config = get_task(args, device)
     except (ValueError, OSError) as error:
         flags.fail(error)
     launch(

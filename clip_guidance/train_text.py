@@ -29,13 +29,13 @@ LOOP = {"lr": 1e-3, "steps": 3000}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m clip_guidance.train_text", description=__doc__)
+    p = flags.Parser(prog="python -m clip_guidance.train_text", description=__doc__)
     p.add_argument("--texts", required=True, type=Path, help="corpus by clip_guidance.texts")
     p.add_argument("--data", required=True, help="folder made by data.build: held-out captions")
     p.add_argument("--phrases", required=True, type=Path, help=".npy by clip_guidance.conditions")
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     flags.add_flags(p, ClipConfig, "model")
     flags.add_flags(p, TextTrainConfig, "losses and data")
     flags.add_flags(p, LoopConfig, "schedule")
@@ -83,7 +83,7 @@ def token_strings(tokenizer: object) -> list[str]:
     return strings
 
 
-def get_task(args: argparse.Namespace) -> tuple[TextTask, dict]:
+def get_task(args: argparse.Namespace, device: str) -> tuple[TextTask, dict]:
     """The task and its configs, from flags or, with --resume, from the run."""
     stored = {"model": {}, "train": {}, "loop": LOOP}
     if args.resume:
@@ -109,7 +109,7 @@ def get_task(args: argparse.Namespace) -> tuple[TextTask, dict]:
         corpus,
         vectors,
         held_out(args.data, args.phrases),
-        args.device,
+        device,
     )
     return task, {k: asdict(v) for k, v in configs.items()}
 
@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     keep_pages()
     try:
         refuse_overwriting(args.out, args.resume)
-        distributed.start()
-        task, config = get_task(args)
+        device = distributed.start(args.device)
+        task, config = get_task(args, device)
     except (ValueError, OSError) as error:
         flags.fail(error)
     launch(

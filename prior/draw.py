@@ -17,11 +17,12 @@ import checkpoints
 from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from training import flags
+from training.device import usable_device
 from training.memory import keep_pages
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m prior.sample", description="Write pictures with a bundle's prior."
     )
     p.add_argument("--out", required=True, type=Path, help="the PNG to write")
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="picture i uses seed + i (%(default)s)")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--size", metavar="HxW", help="rows x columns of codes; default: as trained")
-    p.add_argument("--device", default="cpu", help="cpu, cuda (%(default)s)")
+    flags.add_device(p, "cpu")
     flags.add_flags(p, Settings, "drawing codes")
     return p
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.out.suffix.lower() != ".png":
             raise ValueError(f"out is {args.out}: it must end in .png")
         settings = Settings(**flags.given(args, Settings))
-        bundle = checkpoints.load(args.bundle, args.device)
+        bundle = checkpoints.load(args.bundle, usable_device(args.device))
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} holds no prior: it cannot write pictures")
         steps = sample(

@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import checkpoints
 from prior import tokens
 from training import flags
+from training.device import usable_device
 from training.memory import keep_pages
 from vqgan import dataset
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m prior.tokens",
         description="Encode a data folder once, mirror images included, for prior.train.",
     )
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, type=Path, help="F.npy; captions go to F.json beside it")
     p.add_argument("--limit", type=int, default=0, help="encode this many, evenly spread; 0: all")
     p.add_argument("--batch", type=int, default=16, help="pictures at a time (%(default)s)")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     return p
 
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     keep_pages()
     try:
         out = tokens.named(args.out)
-        bundle = checkpoints.load(args.bundle, args.device)
+        bundle = checkpoints.load(args.bundle, usable_device(args.device))
         found = encode_folder(bundle, args.data, limit=args.limit, batch=args.batch)
         tokens.save(found, out)
     except (ValueError, OSError) as error:

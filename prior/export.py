@@ -5,7 +5,6 @@ Takes the averaged weights of RUN/last.pt. The bundle's other files and figures 
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from checkpoints.bundle import write
 from checkpoints.export import without_folders
 from prior.model import GPT, PriorConfig
 from training.checkpoint import commands, load
-from training.flags import fail
+from training.flags import Parser, fail
 
 FIGURES = ("val_bits", "val_free_bits", "unigram_bits")
 LOG = "prior-log.csv"
@@ -62,7 +61,7 @@ def figures(log: str) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m prior.export", description=__doc__)
+    p = Parser(prog="python -m prior.export", description=__doc__)
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("bundle", metavar="BUNDLE", help="name or folder of the tokenizer's bundle")
     args = p.parse_args(argv)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import checkpoints
 from prior import tokens
@@ -31,7 +30,7 @@ LOOP = {"lr": 1e-3}  # where a prior wants something else than the shared defaul
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m prior.train",
         description="Train a GPT-2 on the codes that a bundle's tokenizer gives a data folder.",
         epilog="Data-parallel: torchrun --nproc-per-node N -m prior.train ...",
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
     p.add_argument("--init", metavar="BUNDLE", help="start from the prior of this bundle")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     flags.add_flags(p, PriorConfig, "model (grid and codebook follow from the tokens)")
     flags.add_flags(p, TrainConfig, "corruption and data")
     flags.add_flags(p, LoopConfig, "schedule")
@@ -139,8 +138,8 @@ def main(argv: list[str] | None = None) -> None:
         refuse_overwriting(args.out, args.resume)
         if args.resume and args.init:
             raise ValueError("--resume goes on with the run's own weights: leave out --init")
+        device = distributed.start(args.device)
         bundle = checkpoints.load(args.bundle)
-        distributed.start()
         found = get_tokens(args, bundle)
         start = initial_prior(args.init, found.tokenizer_id) if args.init else None
         configs = configure(args, found, start)
@@ -148,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
             *configs,
             found,
             conditions=get_conditions(args.conditions),
-            device=args.device,
+            device=device,
             preview=previewer(bundle.vqgan),
         )
         if start is not None:

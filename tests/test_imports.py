@@ -19,7 +19,7 @@ ALLOWED = {
     "checkpoints": {"vqgan", "prior", "clip_guidance", "training"},
     "ui": {"vqgan", "prior", "clip_guidance"},
     "bench": {"vqgan", "prior", "clip_guidance", "training", "checkpoints", "data"},
-    "app": {"ui", "checkpoints"},
+    "app": {"ui", "checkpoints", "training"},
 }
 # Commands put models together, so these may import more than the library modules beside them.
 FOR_COMMANDS = {"checkpoints"}

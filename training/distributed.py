@@ -1,5 +1,7 @@
 """Data-parallel helpers over torch.distributed; each is a no-op in a single process.
 
+Tensors may be on the CPU or on the GPU of their process: see `start`.
+
 No DistributedDataParallel: gradients are averaged by hand after the backward pass, since the VQGAN
 step sends one combined gradient back and takes lambda from averaged gradients first.
 """
@@ -13,25 +15,43 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from training.device import usable_device
 
-def start() -> tuple[int, int]:
-    """Join the process group that `torchrun` describes, if any. Returns (rank, world size)."""
+
+def start(device: str) -> str:
+    """Join the process group that `torchrun` describes, if any -> this process's device.
+
+    "cuda" becomes the GPU of this process's LOCAL_RANK. There nccl carries GPU tensors and gloo
+    those on the CPU (code counts); on "cpu" gloo carries all. ValueError if the device cannot be
+    used here, or is one GPU for several processes.
+    """
+    device = usable_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return rank(), world
+    if world == 1 or dist.is_initialized():
+        return device
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and device != "cuda"):
+        raise ValueError(f"device {device!r} is one for {world} processes: choose cpu or cuda")
+    if kind == "cuda":
+        device = usable_device(f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}")
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    return device
 
 
 def stop() -> None:
+    """Leave the process group, if any."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
+    """Number of this process, in [0, world size); 0 in a single one. Rank 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
+    """How many processes train together; 1 in a single one."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -12,6 +12,13 @@ from typing import Any, NoReturn, TypeVar
 T = TypeVar("T")
 
 
+class Parser(argparse.ArgumentParser):
+    """One line for a bad flag, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} (see {self.prog} --help)")
+
+
 def option(default: Any, help: str) -> Any:
     """A dataclass field with a help text for its flag."""
     return dataclasses.field(default=default, metadata={"help": help})
@@ -46,6 +53,13 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
             group.add_argument(flag, type=kind, metavar=kind.__name__.upper(), **common)
 
 
+def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """`--device`; `training.device.usable_device` tells whether its value can be used here."""
+    parser.add_argument(
+        "--device", default=default, help="auto, cpu, cuda, cuda:1, mps (%(default)s)"
+    )
+
+
 def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The fields of `cls` that were given on the command line."""
     names = {field.name for field in dataclasses.fields(cls)}
@@ -53,7 +67,12 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 
 def build(cls: type[T], stored: dict[str, Any], chosen: dict[str, Any]) -> T:
-    """`cls` from stored values overridden by chosen ones; unknown stored fields are an error."""
+    """`cls` from stored values overridden by chosen ones; ValueError for unknown stored fields."""
+    unknown = sorted(stored.keys() - {field.name for field in dataclasses.fields(cls)})
+    if unknown:
+        raise ValueError(
+            f"{cls.__name__} has no {unknown[0]}: the stored run or bundle is of another kind"
+        )
     return cls(**{**stored, **chosen})
 
 

@@ -167,16 +167,3 @@ class Studio:
 def digest(image: Image.Image) -> bytes:
     """A short name of a picture's pixels."""
     return hashlib.blake2b(repr(image.size).encode() + image.tobytes()).digest()
-
-
-def usable_device(name: str) -> str:
-    """`name`, or the best device here for "auto". ValueError if it cannot be used."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=torch.device(name))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here: choose auto, cpu, cuda or mps"
-        ) from error
-    return name

@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 import checkpoints
-from training.flags import fail
+from training import flags
+from training.device import usable_device
 from vqgan.images import FORMATS, open_image
 from vqgan.rebuild import NATIVE_LIMIT, Reconstruction, rebuild
 
@@ -23,7 +24,7 @@ SIZES = {"128": 128, "256": 256, "384": 384, "native": None}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m vqgan.reconstruct", description=__doc__)
+    p = flags.Parser(prog="python -m vqgan.reconstruct", description=__doc__)
     p.add_argument("source", metavar="IN", type=Path, help="a picture, or a folder of pictures")
     p.add_argument("out", metavar="OUT", type=Path, help="a .png file, or a folder")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         default="128",
         help=f"longest side in pixels; native keeps it, up to {NATIVE_LIMIT} (%(default)s)",
     )
-    p.add_argument("--device", default="cpu", help="cpu, cuda, mps (%(default)s)")
+    flags.add_device(p, "cpu")
     return p
 
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         device = usable_device(args.device)
         vqgan, metric = checkpoints.load(args.bundle, device).vqgan, checkpoints.metric(device)
     except (ValueError, OSError) as error:
-        fail(error)
+        flags.fail(error)
     done, failed = [], 0
     for source, target in tqdm(jobs, unit="picture", disable=len(jobs) == 1):
         try:
@@ -61,16 +62,6 @@ def main(argv: list[str] | None = None) -> None:
         print(summary(done))
     if failed:
         raise SystemExit(2)
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of that name, if this computer can compute on it."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name!r} cannot be used here: choose cpu, cuda or mps") from error
-    return device
 
 
 def plan(source: Path, out: Path) -> list[tuple[Path, Path]]:

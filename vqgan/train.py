@@ -10,8 +10,6 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from training import distributed, flags
 from training.checkpoint import load as load_checkpoint
 from training.command import launch, refuse_overwriting
@@ -23,7 +21,7 @@ from vqgan.task import TrainConfig, VQGANTask
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m vqgan.train",
         description="Train a VQGAN (or a VQ-VAE) on a folder of pictures.",
         epilog="Data-parallel: torchrun --nproc-per-node N -m vqgan.train ...",
@@ -33,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
     p.add_argument("--init", metavar="BUNDLE", help="start from a bundle's or a run's weights")
     p.add_argument("--preset", choices=PRESETS, default="small", help="shape to start flags from")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     flags.add_flags(p, VQGANConfig, "model")
     flags.add_flags(p, TrainConfig, "losses and data")
     flags.add_flags(p, LoopConfig, "schedule")
@@ -44,7 +42,10 @@ def initial_weights(source: str) -> tuple[dict, dict]:
     """(state dict, VQGANConfig fields) of a run folder or a bundle."""
     if (Path(source) / "last.pt").is_file():
         state = load_checkpoint(Path(source) / "last.pt")
-        return state["task"]["ema"]["shadow"], state["config"]["model"]
+        try:
+            return state["task"]["ema"]["shadow"], state["config"]["model"]
+        except KeyError as error:
+            raise ValueError(f"--init: {source} is no run of vqgan.train") from error
     import checkpoints
 
     vqgan = checkpoints.load(source).vqgan
@@ -59,8 +60,12 @@ def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopC
         stored = load_checkpoint(Path(args.out) / "last.pt")["config"]
         if chosen[0]:
             raise ValueError(f"--resume keeps the model as it is: leave out {', '.join(chosen[0])}")
+        if args.init:
+            raise ValueError("--resume goes on with the run's own weights: leave out --init")
     elif args.init:
         weights, stored["model"] = initial_weights(args.init)
+    elif chosen[1].get("freeze_encoder"):
+        raise ValueError("--freeze-encoder needs a trained encoder: add --init, or --resume")
     configs = [
         flags.build(cls, stored[key], picked)
         for cls, key, picked in zip(
@@ -78,9 +83,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         refuse_overwriting(out, args.resume)
         model_cfg, train_cfg, loop_cfg, weights = configure(args)
+        device = distributed.start(args.device)
         pictures = dataset.scan(args.data)
-        distributed.start()
-        task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, args.device)
+        task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)
         if weights is not None:
             task.init_from(weights)
     except (ValueError, FileNotFoundError) as error:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 import checkpoints
 from training import flags
+from training.device import usable_device
 from vqgan import dataset
 from vqgan.codebook.build import build, redraw
 from vqgan.codebook.cells import Progress
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = flags.Parser(
         prog="python -m vqgan.codebook",
         description="Encode the pictures of a folder and write what they say about each code: "
         "how often it occurs, its nearest real patches, and the codes beside it.",
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--quality", type=int, default=60, help="of the patches' WebP (%(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the receptive field's measurement")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(p)
     return p
 
 
@@ -60,19 +60,11 @@ def choose(data: str, split: str, limit: int | None) -> list[dataset.Picture]:
 
 
 def readable(pictures: list[dataset.Picture], size: int) -> list[dataset.Picture]:
-    """The pictures that open; the others are named in the log. A manifest is taken at its word."""
-    good = []
-    for picture in tqdm(pictures, "check", unit="picture", disable=pictures[0].row is not None):
-        try:
-            if picture.row is None:
-                dataset.whole(picture, size)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            log.warning("left out %s: %s", picture.path, error)
-        else:
-            good.append(picture)
-    if not good:
-        raise ValueError("none of the pictures can be opened")
-    return good
+    """The pictures that open. A manifest is taken at its word."""
+    if pictures[0].row is not None:
+        return pictures
+    found = dataset.wholes(tqdm(pictures, "check", unit="picture"), size)
+    return [picture for picture, _ in found]
 
 
 def title(picture: dataset.Picture, root: Path) -> str:
@@ -104,7 +96,7 @@ def run(args: argparse.Namespace) -> tuple[Path, CodeStatistics]:
         raise ValueError(f"--quality is {args.quality}: it must lie between 1 and 100")
     if not (args.data or args.redraw):
         raise ValueError("give the pictures to encode with --data, or --redraw")
-    bundle = checkpoints.load(args.bundle, args.device)
+    bundle = checkpoints.load(args.bundle, usable_device(args.device))
     size = bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution)
     out = Path(args.out) if args.out else bundle.path / FILE
     if not out.parent.is_dir():

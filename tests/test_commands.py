@@ -1,0 +1,68 @@
+"""Every command answers a device or flag that it cannot use with one line and exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Where `--device` is declared: the module with `main`, and the least that it asks for beside.
+WITH_DEVICE = {
+    "vqgan/train.py": "--data {data} --out {new}",
+    "vqgan/reconstruct.py": "{picture} {new}.png",
+    "vqgan/codebook/__main__.py": "--data {data}",
+    "prior/train.py": "--data {data} --out {new}",
+    "prior/encode.py": "--data {data} --out {new}.npy",
+    "prior/draw.py": "--out {new}.png",
+    "clip_guidance/generate.py": "apple --out {new}.png",
+    "clip_guidance/train_text.py": "--texts {data} --data {data} --phrases {data} --out {new}",
+    "clip_guidance/train_image.py": "--data {data} --phrases {data} --out {new}",
+    "bench/quality.py": "--fixtures",
+    "app.py": "",
+}
+WITHOUT = (
+    *("prior/export.py", "prior/index.py", "clip_guidance/conditions.py", "clip_guidance/texts.py"),
+    *("clip_guidance/export.py", "clip_guidance/redraw.py"),
+)
+
+
+def words(path: str, fixtures: Path, tmp_path: Path) -> list[str]:
+    picture = fixtures / "images" / "emojione" / "eye.png"
+    given = {"data": fixtures, "picture": picture, "new": tmp_path / "new"}
+    return [word.format(**given) for word in WITH_DEVICE.get(path, "").split()]
+
+
+def refused(capsys, path: str, args: list[str]) -> str:
+    """The one line that the command of this file ends with, exit code 2."""
+    main = importlib.import_module(path.removesuffix(".py").replace("/", ".")).main
+    with pytest.raises(SystemExit) as stop:
+        sys.exit(main(args))  # app.main returns its code, the others raise it
+    out, error = capsys.readouterr()
+    assert stop.value.code == 2 and not out
+    assert re.fullmatch(r"error: [^\n]+\n", error), error
+    return error
+
+
+def test_the_list_is_whole():
+    declared = re.compile(r'add_device\(p|"--device"')
+    ours = [p for p in ROOT.rglob("*.py") if "tests" not in p.relative_to(ROOT).parts]
+    found = {p.relative_to(ROOT).as_posix() for p in ours if declared.search(p.read_text("utf-8"))}
+    assert found - {"training/flags.py"} == WITH_DEVICE.keys()
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", "meta"])
+@pytest.mark.parametrize("path", WITH_DEVICE)
+def test_a_device_that_cannot_be_used(capsys, fixtures, tmp_path, path, device):
+    said = refused(capsys, path, [*words(path, fixtures, tmp_path), "--device", device])
+    assert f"device '{device}' cannot be used here: choose auto, cpu, cuda or mps" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [*(p for p in WITH_DEVICE if p != "bench/quality.py"), *WITHOUT])
+def test_a_flag_that_does_not_exist(capsys, fixtures, tmp_path, path):
+    said = refused(capsys, path, [*words(path, fixtures, tmp_path), "--no-such-flag"])
+    assert "--help" in said
