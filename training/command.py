@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, distributed
-from training.loop import LoopConfig, NotFinite, Task, run
+from training import checkpoint, distributed, flags
+from training.loop import DoesNotFit, LoopConfig, NotFinite, Task, run
+from training.precision import warn_if_emulated
 
 
 def refuse_overwriting(out: Path, resume: bool) -> None:
@@ -31,7 +32,7 @@ def launch(
     """Train `task`; `config`, with the command lines of this run so far, goes into the checkpoint.
 
     module: as in `python -m MODULE`; argv: its arguments, None for those of the process. Exit code
-    1 and one line where a loss or gradient is no longer finite.
+    1 and one line where a loss or gradient is no longer finite; 2 where `resume` does not fit.
     """
     words = " ".join(sys.argv[1:] if argv is None else argv)
     config = config | {
@@ -40,8 +41,11 @@ def launch(
             checkpoint.commands(checkpoint.load(out / "last.pt")["config"]) if resume else []
         ),
     }
+    warn_if_emulated(task.device, loop.bf16)
     try:
         run(task, loop, out, json.loads(json.dumps(config)), resume)
+    except DoesNotFit as error:
+        flags.fail(error)
     except NotFinite as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error

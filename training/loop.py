@@ -64,6 +64,8 @@ class LoopConfig:
 class Task(Protocol):
     """What the loop trains."""
 
+    device: str
+
     def train_step(self, step: int) -> dict[str, float]: ...
 
     def evaluate(self, step: int, out: Path) -> dict[str, float]: ...
@@ -71,6 +73,10 @@ class Task(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class DoesNotFit(ValueError):
+    """A checkpoint holds other tensors than the flags given with --resume ask for."""
 
 
 class NotFinite(ArithmeticError):
@@ -86,6 +92,7 @@ def learning_rate(step: int, cfg: LoopConfig) -> float:
 
 
 def check_losses(losses: dict[str, float]) -> None:
+    """NotFinite, naming the first loss that is NaN or infinite, if any is."""
     for name, value in losses.items():
         if not math.isfinite(value):
             raise NotFinite(f"{name} is {value}")
@@ -123,7 +130,14 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     step, seconds = 0, 0.0
     if resume:
         state = checkpoint.load(out / "last.pt")
-        task.load_state_dict(state["task"])
+        try:
+            task.load_state_dict(state["task"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            why = " ".join(str(error).splitlines()[:2])
+            raise DoesNotFit(
+                f"--resume keeps what is trained as it is, and {out / 'last.pt'} does not fit "
+                f"these flags: leave them out, or start a new run ({why})"
+            ) from error
         torch.set_rng_state(state["rng"])
         step, seconds = state["step"], state["seconds"]
     table = None
@@ -163,7 +177,8 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
             if last:
                 break
     except NotFinite as error:
-        kept = f"the last good checkpoint is {out / 'last.pt'}" if step else "nothing was saved yet"
+        saved = (out / "last.pt").exists()
+        kept = f"the last good checkpoint is {out / 'last.pt'}" if saved else "none was saved yet"
         raise NotFinite(f"step {step}: {error}; {kept}") from error
     finally:
         bar.close()

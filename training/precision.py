@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+log = logging.getLogger(__name__)
 
 
 def native_bf16(device: str | torch.device) -> bool:
@@ -25,3 +28,12 @@ def autocast(device: str | torch.device, bf16: bool | None = None) -> AbstractCo
     if native_bf16(device) if bf16 is None else bf16:
         return torch.autocast(torch.device(device).type, torch.bfloat16)
     return nullcontext()
+
+
+def warn_if_emulated(device: str | torch.device, bf16: bool | None) -> None:
+    """One line if bfloat16 was chosen, by a flag or by the run that is resumed, and is slow."""
+    if bf16 and torch.device(device).type == "cpu" and not native_bf16(device):
+        log.warning(
+            "bfloat16 is chosen, but this processor only emulates it, some 80 times as slow as "
+            "float32: stop and add --no-bf16 (with --resume too)"
+        )

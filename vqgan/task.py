@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,12 @@ from vqgan.model import VQGAN, VQGANConfig, reconstruct
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
 log = logging.getLogger(__name__)
+
+
+NOT_NEGATIVE = (
+    *("l1_weight", "l2_weight", "perceptual_weight", "codebook_weight", "beta", "gan_weight"),
+    *("disc_start", "gan_start", "disc_lr", "autoencoder_steps", "restart_every"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,20 @@ class TrainConfig:
         for name in ("batch", "crop", "disc_ch", "disc_layers", "held_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("l1_weight", "l2_weight", "perceptual_weight", "gan_weight", "beta"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
-        for name in ("photo_share", "colour_shuffle", "perceptual_share"):
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number >= 0")
+        for name in ("photo_share", "colour_shuffle", "perceptual_share", "restart_below"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
+        if self.freeze_encoder and (self.autoencoder_steps or self.new_codebook):
+            other = "new_codebook" if self.new_codebook else "autoencoder_steps"
+            raise ValueError(
+                f"freeze_encoder keeps the codebook and {other} replaces it: choose one of them"
+            )
         if self.gan_loss not in losses.GAN_LOSSES:
             raise ValueError(f"gan_loss is {self.gan_loss!r}: choose hinge or log")
         if self.gan_start < self.disc_start:
@@ -95,19 +110,7 @@ class VQGANTask:
         pictures: list[dataset.Picture],
         device: str = "cpu",
     ):
-        world = distributed.world_size()
-        if cfg.batch % world:
-            raise ValueError(f"batch is {cfg.batch}: it must be a multiple of {world} processes")
-        if cfg.crop % model_cfg.downsampling:
-            raise ValueError(
-                f"crop is {cfg.crop}: it must be a multiple of the downsampling factor "
-                f"{model_cfg.downsampling}"
-            )
-        if cfg.gan_weight and cfg.crop < 2 ** (cfg.disc_layers + 2):
-            raise ValueError(
-                f"crop is {cfg.crop}: a discriminator of {cfg.disc_layers} layers needs at least "
-                f"{2 ** (cfg.disc_layers + 2)}"
-            )
+        check_fit(model_cfg, cfg)
         self.cfg, self.loop, self.device = cfg, loop, device
         torch.manual_seed(loop.seed)
         self.model = VQGAN(model_cfg).to(device, memory_format=torch.channels_last)
@@ -140,6 +143,10 @@ class VQGANTask:
             colour_shuffle=cfg.colour_shuffle,
         )
         self.held_out = dataset.held_out(pictures, cfg.held_out)
+        if loop.sample_every:
+            if not self.held_out:
+                raise ValueError("the data has no held-out picture: add some, or --sample-every 0")
+            self.held_out = [p for p, _ in dataset.wholes(self.held_out, model_cfg.resolution)]
         if loop.compile:
             self._compile()
 
@@ -344,15 +351,59 @@ class VQGANTask:
             self.disc_opt.load_state_dict(state["disc_opt"])
 
     def init_from(self, weights: dict[str, Tensor]) -> None:
-        """Start from a trained generator. The discriminator starts anew and warms up again."""
+        """Start from a trained generator. The discriminator starts anew and warms up again.
+
+        ValueError, with the first difference, where it is of another shape.
+        """
+        own = self.model.state_dict()
         if self.cfg.new_codebook:
             # Size and dimension may differ; what belongs to them starts anew.
-            own = self.model.state_dict()
-            kept = {k: v for k, v in weights.items() if not k.startswith("quantize.")}
-            weights = {k: v if v.shape == own[k].shape else own[k] for k, v in kept.items()}
+            sized = ("quant_conv.", "post_quant_conv.")
+            weights = {k: v for k, v in weights.items() if not k.startswith("quantize.")}
             weights |= {k: v for k, v in own.items() if k.startswith("quantize.")}
+            odd = [k for k in own if k.startswith(sized) and k in weights]
+            weights |= {k: own[k] for k in odd if weights[k].shape != own[k].shape}
+        shapes, wanted = ({k: tuple(v.shape) for k, v in s.items()} for s in (weights, own))
+        odd = [k for k in {**wanted, **shapes} if shapes.get(k) != wanted.get(k)]
+        if odd:
+            raise ValueError(
+                f"--init: {odd[0]} is {shapes.get(odd[0], 'missing')} there and "
+                f"{wanted.get(odd[0], 'missing')} here: leave out flags that change the model"
+            )
         self.model.load_state_dict(weights)
         self.ema = EMA(self.model, self.loop.ema)
+
+
+def check_fit(model: VQGANConfig, cfg: TrainConfig) -> None:
+    """ValueError unless this model can be trained in this way, on so many processes."""
+    world, crop = distributed.world_size(), cfg.crop
+    if model.quantizer == "gumbel":
+        raise ValueError(
+            "quantizer is 'gumbel': it is for published checkpoints, and cannot be trained here: "
+            "choose euclidean or cosine"
+        )
+    for name in ("in_channels", "out_ch"):
+        if getattr(model, name) != 3:
+            raise ValueError(f"{name} is {getattr(model, name)}: it must be 3, pictures are RGB")
+    if cfg.batch % world:
+        raise ValueError(f"batch is {cfg.batch}: it must be a multiple of {world} processes")
+    if crop % model.downsampling:
+        raise ValueError(
+            f"crop is {crop}: it must be a multiple of the downsampling factor {model.downsampling}"
+        )
+    if crop > model.resolution:
+        raise ValueError(
+            f"crop is {crop}: it must not be larger than whole pictures (resolution, "
+            f"{model.resolution})"
+        )
+    least = 2 ** (cfg.disc_layers + 2)
+    if cfg.gan_weight and crop < least:
+        raise ValueError(
+            f"crop is {crop}: a discriminator of {cfg.disc_layers} layers needs at least {least}"
+        )
+    least = perceptual.MINIMUM_SIDE
+    if cfg.perceptual_weight and crop < least:
+        raise ValueError(f"crop is {crop}: the perceptual loss needs at least {least}")
 
 
 def decibels(mean_squared: Tensor) -> float:

@@ -1,7 +1,9 @@
 """The loop as its users meet it: resume bit for bit, kill -9, data-parallel, NaN, flags."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +16,9 @@ import torch
 from PIL import Image
 
 from training import checkpoint
+from training.command import launch
 from training.log import CsvLog
-from training.loop import LoopConfig, learning_rate
+from training.loop import LoopConfig, NotFinite, learning_rate, run
 from vqgan.train import main
 
 SMALL = (
@@ -156,14 +159,145 @@ def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
         (["--lr", "nan"], "lr is nan: it must be a positive number"),
         (["--resume"], "no checkpoint at"),
         (["--quantizer", "vq"], "quantizer is 'vq': choose euclidean, cosine, gumbel"),
+        (["--quantizer", "gumbel"], "cannot be trained here: choose euclidean or cosine"),
+        (["--in-channels", "1"], "in_channels is 1: it must be 3"),
+        (["--crop", "64"], "crop is 64: it must not be larger than whole pictures"),
+        (["--perceptual-weight", "1"], "crop is 16: the perceptual loss needs at least 32"),
+        (["--codebook-weight", "-1"], "codebook_weight is -1.0: it must be a number >= 0"),
+        (["--l1-weight", "inf"], "l1_weight is inf: it must be a number >= 0"),
+        (["--restart-every", "-5"], "restart_every is -5: it must be a number >= 0"),
+        (["--beta2", "1"], "beta2 is 1.0: it must lie in [0, 1)"),
+        (["--freeze-encoder", "--autoencoder-steps", "0"], "needs a trained encoder: add --init"),
+        (["--freeze-encoder"], "keeps the codebook and autoencoder_steps replaces it"),
+        (
+            ["--freeze-encoder", "--autoencoder-steps", "0", "--new-codebook"],
+            "keeps the codebook and new_codebook replaces it",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(data, tmp_path, capsys, args, sentence):
+    args = ["--steps", "1", *args]  # short, if it is not refused
+    args += ["--init", "emoji-128"] if "replaces it" in sentence else []
     with pytest.raises(SystemExit) as stop:
         main(["--data", str(data), "--out", str(tmp_path / "x"), *SMALL, *args])
     stderr = capsys.readouterr().err
     assert stop.value.code == 2
     assert stderr.count("\n") == 1 and sentence in stderr
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """One step on eight pictures: (data, run)."""
+    root = tmp_path_factory.mktemp("first")
+    (root / "data").mkdir()
+    for i in range(8):
+        Image.effect_noise((40, 36), 60 + i).convert("RGB").save(root / "data" / f"{i}.png")
+    main(["--data", str(root / "data"), "--out", str(root / "run"), *SMALL, "--steps", "1"])
+    return root / "data", root / "run"
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--init", "RUN", "--ch", "16"], "encoder.conv_in.weight is (8, 3, 3, 3) there"),
+        (["--init", "RUN", "--ch", "16", "--new-codebook"], "encoder.conv_in.weight is (8, 3, 3"),
+        (["--init", "RUN", "--codebook-size", "9"], "quantize.embedding.weight is (32, 4) there"),
+        (["--init", "RUN", "--resume"], "the run's own weights: leave out --init"),
+        (["--resume", "--gan-weight", "0", "--freeze-encoder"], "autoencoder_steps replaces it"),
+        (["--resume", "--disc-ch", "16", "--steps", "2"], "does not fit these flags"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_one_clear_line(first_run, tmp_path, capsys, args, sentence):
+    data, run = first_run
+    out = run if "--resume" in args else tmp_path / "x"
+    args = [str(run) if word == "RUN" else word for word in args]
+    # Short, if it is not refused.
+    args += ["--minutes", "1e-9", "--sample-every", "0", "--no-bf16"]
+    args += [] if "--resume" in args else ["--crop", "16", "--perceptual-weight", "0"]
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", str(data), "--out", str(out), *args])
+    error = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2
+    assert error[-1].startswith("error: ") and sentence in error[-1]
+
+
+def test_a_new_codebook_may_have_another_size(first_run, tmp_path):
+    data, run = first_run
+    line = ["--data", str(data), "--out", str(tmp_path / "x"), "--init", str(run), "--new-codebook"]
+    main([*line, *"--codebook-size 16 --embed-dim 6 --steps 1 --crop 16 --batch 4".split(),
+          *"--perceptual-weight 0 --sample-every 0 --no-bf16".split()])  # fmt: skip
+    a, b = (checkpoint.load(p / "last.pt")["task"]["model"] for p in (run, tmp_path / "x"))
+    assert b["quantize.embedding.weight"].shape == (16, 6)
+    assert torch.allclose(a["encoder.conv_in.weight"], b["encoder.conv_in.weight"], atol=0.01)
+
+
+def test_data_without_held_out_pictures_is_refused_before_training(first_run, tmp_path, capsys):
+    rows = [{"path": f"{i}.png", "kind": "icon", "split": "train"} for i in range(8)]
+    data = tmp_path / "data"
+    shutil.copytree(first_run[0], data)
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    line = ["--data", str(data), "--out", str(tmp_path / "x"), *SMALL, "--steps", "1"]
+    with pytest.raises(SystemExit) as stop:
+        main([*line, "--sample-every", "1"])
+    assert stop.value.code == 2 and "no held-out picture" in capsys.readouterr().err
+    main(line)
+
+
+def test_damaged_pictures_do_not_end_a_run(first_run, tmp_path, caplog):
+    data = tmp_path / "data"
+    shutil.copytree(first_run[0], data)
+    splits = ["train"] * 5 + ["val"] * 3
+    rows_ = [{"path": f"{i}.png", "kind": "icon", "split": s} for i, s in enumerate(splits)]
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows_)))
+    for name in ("2.png", "6.png"):  # one of each split
+        (data / name).write_bytes((data / name).read_bytes()[:600])
+    line = ["--data", str(data), "--out", str(tmp_path / "x"), *SMALL, "--held-out", "99"]
+    main([*line, "--steps", "4", "--sample-every", "4"])
+    assert float(rows(tmp_path / "x")[-1]["val_psnr"]) > 0
+    assert any("left out 1 of 5 so far: 2.png is damaged" in m for m in caplog.messages)
+    assert any("left out 1 of 3 pictures" in m and "6.png" in m for m in caplog.messages)
+
+
+class Breaking:
+    """A task whose second step gives NaN."""
+
+    device = "cpu"
+
+    def train_step(self, step: int) -> dict[str, float]:
+        return {"loss": float("nan") if step else 1.0}
+
+    def evaluate(self, step: int, out: Path) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_nan_names_a_checkpoint_only_where_there_is_one(tmp_path, every):
+    cfg = LoopConfig(steps=9, checkpoint_every=every, sample_every=0)
+    with pytest.raises(NotFinite) as stop:
+        run(Breaking(), cfg, tmp_path, {}, resume=False)
+    there = (tmp_path / "last.pt").exists()
+    assert there == (every == 1)
+    assert ("the last good checkpoint is" in str(stop.value)) == there
+    assert ("none was saved yet" in str(stop.value)) != there
+
+
+def test_resuming_in_emulated_bfloat16_is_told_what_would_help(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("training.command.run", lambda *args: None)
+    monkeypatch.setattr("training.precision.native_bf16", lambda device: False)
+    for stored, told in ((True, 1), (False, 0), (None, 0)):
+        caplog.clear()
+        loop = LoopConfig(**json.loads(json.dumps({"bf16": stored})))
+        launch(Breaking(), loop, tmp_path, {}, module="m", argv=[], resume=False)
+        assert ["--no-bf16" in m and "\n" not in m for m in caplog.messages] == [True] * told
+    monkeypatch.setattr("training.precision.native_bf16", lambda device: True)
+    launch(Breaking(), LoopConfig(bf16=True), tmp_path, {}, module="m", argv=[], resume=False)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(
