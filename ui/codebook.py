@@ -225,7 +225,8 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
                 )
             with gr.Column(min_width=0, elem_classes="cb-figures"):
                 gr.HTML(_whole(codes), apply_default_css=False, elem_id="codebook-figures")
-        timelapse.build(studio.bundle.path)
+        training = studio.bundle.card.get("training", {})
+        timelapse.build(studio.bundle.path, training.get("hours", 0))
         with gr.Accordion(t("app.how"), open=False, elem_id="how-codebook"):
             gr.Markdown(explanation("codebook"), latex_delimiters=LATEX)
     handles = TabHandles(tab, reading.last_code)

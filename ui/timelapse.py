@@ -28,15 +28,16 @@ add(
         "timelapse.title": ("How it learned", "它是怎样学会的"),
         "timelapse.note": (
             "Held-out pictures, each above what came back of it, and beside them every code, "
-            "decoded as the model then stood (blank while there were no codes yet). Drag from the "
-            "first minutes to the last hour.",
+            "decoded as the model then stood (blank while there were no codes yet). Drag from "
+            "minute {first} to minute {last}, of {total} in all.",
             "每张未参与训练的图片下方是它的重建结果,右边是当时的模型解码出的全部码"
-            "(尚无码本时为空白)。拖动滑块,从最初几分钟到最后一小时。",
+            "(尚无码本时为空白)。拖动滑块,从第 {first} 分钟到第 {last} 分钟(共 {total} 分钟)。",
         ),
         "timelapse.pictures": (
-            "Held-out pictures, each above what came back of it. Drag from the first minutes to "
-            "the last hour.",
-            "每张未参与训练的图片下方是它的重建结果。拖动滑块,从最初几分钟到最后一小时。",
+            "Held-out pictures, each above what came back of it. Drag from minute {first} to "
+            "minute {last}, of {total} in all.",
+            "每张未参与训练的图片下方是它的重建结果。拖动滑块,从第 {first} 分钟到第 {last} 分钟"
+            "(共 {total} 分钟)。",
         ),
         "timelapse.play": ("Play", "播放"),
     }
@@ -81,14 +82,17 @@ def _frame(found: list[Frame]) -> Callable[[object], str]:
     return frame
 
 
-def build(bundle: Path) -> gr.HTML | None:
-    """The slider, or None where there is nothing to show."""
+def build(bundle: Path, hours: float = 0.0) -> gr.HTML | None:
+    """The slider, or None where there is nothing to show. `hours`: of all training, where known."""
     found = frames(bundle)
     if not found:
         return None
     template = (STATIC / "timelapse.html").read_text("utf-8")
-    if not any(frame.codes for frame in found):
-        template = template.replace("timelapse.note", "timelapse.pictures")
+    first, last = round(found[0].minutes), round(found[-1].minutes)
+    minutes = {"first": first, "last": last, "total": max(round(hours * 60), last)}
+    kept = any(frame.codes for frame in found)
+    note = both("timelapse.note" if kept else "timelapse.pictures", **minutes)
+    template = template.replace("[[timelapse.note]]", note)
     value: list[dict[str, Any]] = [{"minutes": f.minutes, "step": f.step} for f in found]
     return gr.HTML(
         value,

@@ -337,7 +337,10 @@ def test_time_lapse_frames_are_in_order_and_exist(tmp_path, caplog):
     assert [(f.path.name, f.step) for f in found] == [("000.webp", 20), ("001.webp", 900)]
     url = timelapse._frame(found)(1)
     assert unpack(url)[0, 0, 2] > 200
-    assert "beside them every code" in timelapse.build(tmp_path).html_template
+    shown = timelapse.build(tmp_path, hours=2.5).html_template
+    assert "beside them every code" in shown
+    assert "from minute 2 to minute 90, of 150 in all" in " ".join(shown.split())
+    assert "第 2 分钟到第 90 分钟(共 150 分钟)" in shown
     bare = [row | {"codes": False} for row in rows]
     (folder / "index.json").write_text(json.dumps(bare))
     assert "beside them" not in timelapse.build(tmp_path).html_template
