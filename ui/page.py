@@ -34,7 +34,7 @@ def build(studio: Studio) -> gr.Blocks:
                 reading = reconstruct.build(studio)
                 codebook.build(studio, reading, tabs)
                 sample.build(studio, reading, tabs)
-                text_to_image.build(studio)
+                text_to_image.build(studio, reading, tabs)
         page.queue(max_size=QUEUE)
     return page
 

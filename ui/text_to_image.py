@@ -16,7 +16,7 @@ from clip_guidance import record
 from clip_guidance.modes import MODES
 from ui import drawing
 from ui import drawing_panel as panel
-from ui.common import HEAVY, LATEX, Sentence, TabHandles, friendly
+from ui.common import HEAVY, LATEX, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, settings
@@ -59,6 +59,7 @@ add(
             "说出你想看到的内容。从噪声或你的图片出发,逐步微调每个码,直到 CLIP 认为它符合你的描述。"
             "该模型包没有可用的先验模型,因此不提供其他方式。",
         ),
+        "draw.open": ("Open in Reconstruct", "在重建中打开"),
         "draw.save": ("Take it with you", "保存与载入"),
         "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片(PNG)"),
         "draw.gif": ("The way there (GIF)", "生成过程(GIF)"),
@@ -121,6 +122,7 @@ class Board:
     go: gr.Button
     halt: gr.Button
     more: gr.Button
+    open: gr.Button
 
     @property
     def shown(self) -> list[gr.components.Component]:
@@ -131,8 +133,11 @@ class Board:
         return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
 
 
-def build(studio: Studio) -> TabHandles:
-    """The tab. Without a CLIP of its own, or a prior, it says so and offers what works."""
+def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
+    """The tab. Without a CLIP of its own, or a prior, it says so and offers what works.
+
+    `reading` is the Reconstruct tab, where a drawn picture can be opened.
+    """
     desk = Desk(studio, Clips(studio))
     modes = MODES if studio.bundle.prior is not None else ("guided",)
     with gr.Tab(t("draw.tab"), id="text-to-image") as tab:
@@ -149,6 +154,7 @@ def build(studio: Studio) -> TabHandles:
                 stage = gr.HTML(
                     panel.empty(), apply_default_css=False, js_on_load=SHOW, elem_id="draw-stage"
                 )
+                send = gr.Button(t("draw.open"), size="sm", interactive=False, elem_id="draw-open")
             with gr.Column(min_width=0, elem_classes="dr-aside"):
                 history, found = (  # the history first, as it stays while the other comes and goes
                     gr.HTML("", apply_default_css=False, js_on_load=PICK, elem_id=f"draw-{name}")
@@ -159,13 +165,22 @@ def build(studio: Studio) -> TabHandles:
                 png, gif, restore = _files()
         with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
             gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)
-    board = Board(drawn, results, stage, found, history, png, gif, *buttons)
+    board = Board(drawn, results, stage, found, history, png, gif, *buttons, send)
     _connect_runs(desk, board, inputs, examples)
     _connect_board(desk, board, inputs, restore)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    board.open.click(friendly(sent), board.drawn, [tabs, reading.inbox], **quiet)
     tab.select(desk.clips.warm, None, None, **quiet)
     tab.select(lambda results: opened(desk, board, results), results, board.shown, **quiet)
     return TabHandles(tab)
+
+
+def sent(drawn: Drawn | None) -> tuple[gr.Tabs, Sent]:
+    """The codes of the picture on the stage, on their way to the Reconstruct tab."""
+    if drawn is None:
+        raise Sentence("draw.nothing")
+    grid = drawn.codes[0].numpy()
+    return gr.Tabs(selected="reconstruct"), Sent(grid, file_stem(drawn.request.prompt[:40]))
 
 
 def opened(desk: Desk, board: Board, results: list[Drawn]) -> list[Any]:
@@ -212,6 +227,7 @@ def _switch(running: bool, more: bool) -> dict[str, gr.Button]:
         "go": gr.Button(interactive=not running),
         "halt": gr.Button(interactive=running),
         "more": gr.Button(interactive=not running and more),
+        "open": gr.Button(interactive=not running and more),
     }
 
 
@@ -294,7 +310,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     heavy: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **HEAVY,
     }  # fmt: skip
-    switches = [board.go, board.halt, board.more]
+    switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
     going = [board.results, board.drawn, inputs.prompt]
     api = {"api_name": "text_to_image"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -87,10 +88,13 @@ class Drawing:
             arg=[phase, step],
         )
 
-    def steps(self, count: int) -> None:
-        number = self.page.locator("#draw-steps input[type=number]")
-        number.fill(str(count))
+    def set(self, name: str, value: int) -> None:
+        number = self.page.locator(f"#draw-{name} input[type=number]")
+        number.fill(str(value))
         number.press("Tab")
+
+    def steps(self, count: int) -> None:
+        self.set("steps", count)
 
     @property
     def step(self) -> int:
@@ -143,6 +147,10 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
     request, _ = record.read(tmp_path / "apple.png")
     assert (request.prompt, request.mode, request.guidance.steps) == ("红苹果", "both", 8)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "apple.png")), first)
+    codes = json.loads(Image.open(tmp_path / "apple.png").text["codes"])[0]
+    tab.visit.after(lambda: tab.page.click("#draw-open"), "open a drawn picture in Reconstruct")
+    assert np.abs(tab.visit.images()[1].astype(int) - first).max() <= 2
+    assert tab.visit.code_at(3, 4) == codes[3][4]
 
     again = Drawing(visit())  # another visitor drops the PNG in
     again.page.locator("#draw-save > button").click()
@@ -158,6 +166,7 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
 def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
     tab = Drawing(visit())
     tab.steps(300)
+    tab.set("cutouts", 64)  # slow steps: Stop must find a run to stop, on one core too
     tab.page.click("#draw-mode label:has-text('Guided only')")
     tab.page.fill("#draw-prompt textarea", "a cat | text:-1")
     tab.page.click("#draw-go")
@@ -220,7 +229,8 @@ def test_a_run_that_fails_leaves_the_picture_that_was_there(visit):
 
 def test_on_a_phone_the_picture_comes_into_sight_beside_stop(visit):
     tab = Drawing(visit(width=390, height=700, has_touch=True))
-    tab.steps(60)
+    tab.steps(300)
+    tab.set("cutouts", 64)
     tab.page.evaluate("scrollTo(0, 0)")
     tab.page.click("#draw-examples button >> nth=0")
     tab.page.wait_for_function(

@@ -23,7 +23,7 @@ from prior.nearest import SIDE, Training
 from tests.fakes import ColourClip
 from ui import drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
-from ui.common import Sentence
+from ui.common import Sentence, TabHandles
 from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import Inputs
 from ui.runs import Runs
@@ -260,9 +260,15 @@ def test_a_start_picture_that_is_none_is_a_sentence(able, tmp_path):
         drawing_inputs.asked(values(able) | {"picture": {"path": tmp_path / "text.png"}})
 
 
+def alone(studio) -> gr.Blocks:
+    """The tab without the others."""
+    with gr.Blocks() as blocks, gr.Tabs() as tabs:
+        text_to_image.build(studio, TabHandles(gr.Tab(), inbox=gr.State(None)), tabs)
+    return blocks
+
+
 def test_without_prior_or_clip_the_tab_says_so_and_offers_what_works(studio):
-    with gr.Blocks() as blocks:
-        text_to_image.build(studio)
+    blocks = alone(studio)
     components = blocks.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in components}
     assert [value for _, value in by_id["draw-mode"]["choices"]] == ["guided"]
@@ -290,8 +296,7 @@ def test_the_page_draws_continues_and_restores(able, tmp_path):
 def test_a_visitor_who_leaves_ends_the_run(able, monkeypatch):
     ended = []
     monkeypatch.setattr(Runs, "forget", lambda self, visitor: ended.append(visitor))
-    with gr.Blocks() as blocks:
-        text_to_image.build(able)
+    blocks = alone(able)
     leaving = [fn for fn in blocks.fns.values() if any(on == "unload" for _, on in fn.targets)]
     for fn in leaving:
         fn.fn(SimpleNamespace(session_hash="them"))
