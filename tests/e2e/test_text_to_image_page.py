@@ -88,6 +88,18 @@ class Drawing:
             arg=[phase, step],
         )
 
+    def stop(self, step: int) -> None:
+        """Press Stop at this step or soon after: at once, since on one core a run outpaces a click
+        that first waits for the page to be still."""
+        self.page.wait_for_function(
+            "step => { const dr = document.querySelector('#draw-stage .dr');"
+            " const stop = document.querySelector('#draw-stop');"
+            " if (dr.dataset.phase !== 'steps' || Number(dr.dataset.step) < step || stop.disabled)"
+            " return false; stop.click(); return true; }",
+            arg=step,
+        )
+        self.wait("stopped", step)
+
     def set(self, name: str, value: int) -> None:
         number = self.page.locator(f"#draw-{name} input[type=number]")
         number.fill(str(value))
@@ -170,18 +182,14 @@ def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
     tab.page.click("#draw-mode label:has-text('Guided only')")
     tab.page.fill("#draw-prompt textarea", "a cat | text:-1")
     tab.page.click("#draw-go")
-    tab.wait("steps", 3)
-    tab.page.click("#draw-stop")
-    tab.wait("stopped")
+    tab.stop(3)
     stopped, picture = tab.step, tab.picture()
     assert 3 <= stopped < 300
     assert f"Stopped after {stopped} of 300" in tab.page.inner_text("#draw-stage .dr-status")
     tab.page.click("#draw-more")
-    tab.wait("steps", stopped + 3)
+    tab.stop(stopped + 3)
     first = next(s for s in tab.page.evaluate("window.seen") if s[0] == "steps" and s[1] > stopped)
     assert first[1] > stopped, "it goes on, and does not start again"
-    tab.page.click("#draw-stop")
-    tab.wait("stopped", stopped + 3)
     assert not np.array_equal(tab.picture(), picture)
     tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 3")
     tab.page.click("#draw-history button >> nth=1")  # the older one, shown again
