@@ -1,4 +1,4 @@
-"""A bundle: one folder with a model's weights (safetensors, fp16) and config.json, its card.
+"""A bundle: one folder with a model's weights (safetensors) and config.json, its card.
 
 `load` and `save` are strict: every tensor must be there, fit, and match the sha256 in the card.
 """
@@ -210,17 +210,23 @@ def checked(path: Path, sha256: str | None) -> bytes:
 
 
 def save(
-    path: str | os.PathLike, *, name: str, vqgan: VQGAN, card: dict, prior: GPT | None = None
+    path: str | os.PathLike,
+    *,
+    name: str,
+    vqgan: VQGAN,
+    card: dict,
+    prior: GPT | None = None,
+    dtype: torch.dtype = torch.float16,
 ) -> Path:
     """Write a bundle folder -> its path.
 
     `card` is what config.json says beyond what follows from the models: preprocess, training,
-    metrics. `prior` must have been trained on this VQGAN's codes. Each file is replaced in one
-    step, config.json last. Other files of the folder stay.
+    metrics. `prior` must have been trained on this VQGAN's codes. `dtype` is that of the VQGAN's
+    file. Each file is replaced in one step, config.json last. Other files of the folder stay.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    files = {WEIGHTS: pack(vqgan.state_dict())}
+    files = {WEIGHTS: pack(vqgan.state_dict(), dtype)}
     derived = {
         "format": FORMAT,
         "name": name,
@@ -262,13 +268,14 @@ def write_card(path: Path, card: dict) -> None:
     write(path / CARD, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def pack(state: dict[str, Tensor]) -> bytes:
-    """Tensors -> a safetensors file in fp16. ValueError if one does not survive the cast."""
-    half = {name: value.detach().cpu().half().contiguous() for name, value in state.items()}
-    for name, value in half.items():
+def pack(state: dict[str, Tensor], dtype: torch.dtype = torch.float16) -> bytes:
+    """Tensors -> a safetensors file of one dtype. ValueError if one does not survive the cast."""
+    cast = {name: value.detach().cpu().to(dtype).contiguous() for name, value in state.items()}
+    for name, value in cast.items():
         if not torch.isfinite(value).all():
-            raise ValueError(f"{name} has values that are not finite in fp16")
-    return to_safetensors(half)
+            kind = "fp16" if dtype == torch.float16 else str(dtype).removeprefix("torch.")
+            raise ValueError(f"{name} has values that are not finite in {kind}")
+    return to_safetensors(cast)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -35,6 +35,7 @@ class VQGANConfig:
     quantizer: str = "euclidean"  # euclidean | cosine | gumbel
     gradient: str = "straight_through"  # straight_through | rotation
     legacy_beta: bool = False  # record of old checkpoints: beta stood on the codebook term
+    unit_range: bool = False  # the encoder's layers take pixels in [0, 1], as aMUSEd's do
 
     def __post_init__(self) -> None:
         for name in ("ch_mult", "attn_resolutions"):
@@ -203,6 +204,7 @@ class Encoder(nn.Module):
 
     def __init__(self, cfg: VQGANConfig):
         super().__init__()
+        self.unit_range = cfg.unit_range
         self.conv_in = nn.Conv2d(cfg.in_channels, cfg.ch, 3, padding=1)
         self.down = nn.ModuleList()
         cin, side = cfg.ch, cfg.resolution
@@ -219,7 +221,8 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(cin, cfg.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
+        # Not folded into conv_in's weights: the zeros it pads with would mean another grey.
+        x = self.conv_in((x + 1) / 2 if self.unit_range else x)
         for level in self.down:
             x = level(x)
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
