@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -216,17 +217,18 @@ def save(
     vqgan: VQGAN,
     card: dict,
     prior: GPT | None = None,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write a bundle folder -> its path.
 
     `card` is what config.json says beyond what follows from the models: preprocess, training,
     metrics. `prior` must have been trained on this VQGAN's codes. `dtype` is that of the VQGAN's
-    file. Each file is replaced in one step, config.json last. Other files of the folder stay.
+    file; without one, that of the file which is replaced, or fp16. Each file is replaced in one
+    step, config.json last. Other files of the folder stay.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    files = {WEIGHTS: pack(vqgan.state_dict(), dtype)}
+    files = {WEIGHTS: pack(vqgan.state_dict(), dtype or _precision(path / WEIGHTS))}
     derived = {
         "format": FORMAT,
         "name": name,
@@ -244,6 +246,16 @@ def save(
         write(path / file, data)
     write_card(path, {**derived, "preprocess": preprocess, **card, **derived})
     return path
+
+
+def _precision(path: Path) -> torch.dtype:
+    """That of a safetensors file, so that a converted tokenizer keeps its codes; fp16 if none."""
+    try:
+        with safe_open(path, "pt") as file:
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return torch.float16
+    return torch.float32 if "F32" in kinds else torch.float16
 
 
 def save_clip(path: str | os.PathLike, config: dict, clip: Clip, about: dict) -> Path:

@@ -1,6 +1,7 @@
 """What weights exist: the bundles shipped here, and the field's published checkpoints.
 
-`python -m checkpoints.catalog` lists them, `python -m checkpoints.catalog NAME` downloads one.
+`python -m checkpoints.catalog` lists them, `python -m checkpoints.catalog NAME` downloads one and
+says how to make a bundle of it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import hashlib
 import http.client
 import os
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -29,7 +31,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class File:
-    """One file of a published checkpoint. `sha256` is None where its authors publish none."""
+    """One file of a published checkpoint. `sha256` is None where none is known."""
 
     name: str
     url: str
@@ -45,7 +47,15 @@ class Published:
     layout: str  # whose parameter names: taming | llamagen | diffusers
     licence: str
     source: str  # page that describes it
-    files: tuple[File, ...]
+    files: tuple[File, ...]  # the weights first, then their configuration if there is one
+    options: tuple[str, ...] = ()  # further ones for checkpoints.convert
+
+    def convert(self, folder: Path) -> str:
+        """The command that makes a bundle of the files in `folder`."""
+        weights, *config = (str(folder / file.name) for file in self.files)
+        more = ["--config", *config] if config else []
+        words = [weights, self.name, "--format", self.layout, *more, *self.options]
+        return f"python -m checkpoints.convert {shlex.join(words)}"
 
 
 TAMING = "https://github.com/CompVis/taming-transformers"
@@ -108,6 +118,7 @@ PUBLISHED = (
             ),
             File("config.json", f"{HUB}/amused/amused-256/resolve/main/vqvae/config.json"),
         ),
+        options=("--unit-range",),
     ),
 )
 
@@ -206,15 +217,21 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{entry.name:20} {entry.about} ({entry.licence}; {entry.source})")
         return
     try:
-        for file in published(args.name).files:
+        entry = published(args.name)
+        folder = args.to / entry.name
+        for file in entry.files:
             with tqdm(desc=file.name, unit="B", unit_scale=True) as bar:
 
                 def show(done: int, total: int | None, bar: tqdm = bar) -> None:
                     bar.total = total
                     bar.update(done - bar.n)
 
-                path = download(file, args.to / args.name, show)
-            print(path)
+                path = download(file, folder, show)
+            if file.sha256 is None:
+                print(f"{path}: sha256 {_sha256(path)}, unchecked, none is known here")
+            else:
+                print(f"{path}: sha256 as published")
+        print(f"next: {entry.convert(folder)}")
     except (ValueError, OSError) as error:
         fail(error)
 

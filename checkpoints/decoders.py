@@ -42,9 +42,10 @@ def export(run: Path, bundle: Path, name: str) -> dict:
     bundle = find(bundle)
     card, state = read_card(bundle), load_checkpoint(run / "last.pt")
     try:
-        if state["config"]["model"] != card["vqgan"]:
+        config = VQGANConfig(**state["config"]["model"])
+        if config != VQGANConfig(**card["vqgan"]):  # either may be from before a field was added
             raise ValueError(f"the model of {run} has another shape than that of {bundle}")
-        model = VQGAN(VQGANConfig(**state["config"]["model"]))
+        model = VQGAN(config)
         model.load_state_dict(state["task"]["ema"]["shadow"])
         train = state["config"]["train"]
         same = adopt_tokenizer(model, bundle)

@@ -9,6 +9,7 @@ does not know becomes a `StandIn`, which holds nothing, does nothing, and import
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,9 @@ def read(path: Path) -> Found:
             raise ValueError(f"{path} is no safetensors file, or not whole: {error}") from error
     ignored: tuple[str, ...] = ()
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # it advises about what is then read below
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         if not zipfile.is_zipfile(path):
             raise ValueError(_unreadable(path)) from error

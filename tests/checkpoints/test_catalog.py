@@ -1,14 +1,21 @@
 """The downloader, against a small server on this computer."""
 
+import functools
 import hashlib
 import http.server
+import shlex
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from checkpoints import catalog
+import checkpoints
+from checkpoints import catalog, convert
 from checkpoints.catalog import PUBLISHED, File, download, main, published
+from tests.checkpoints.foreign_models import CONFIGS, Foreign
 
 CONTENT = bytes(range(256)) * 4000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -48,6 +55,22 @@ def server(monkeypatch):
     httpd.shutdown()
     httpd.server_close()
     thread.join()
+
+
+class Folder(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, silently."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(server, tmp_path):
+    """A server of a folder -> its path and URL."""
+    (tmp_path / "hub").mkdir()
+    handler = functools.partial(Folder, directory=str(tmp_path / "hub"))
+    server.RequestHandlerClass = handler
+    return tmp_path / "hub", server.url.removesuffix("/file")
 
 
 def files(folder) -> list[str]:
@@ -116,10 +139,38 @@ def test_the_command(server, tmp_path, capsys, monkeypatch):
     assert "one" in capsys.readouterr().out
     main(["one", "--to", str(tmp_path)])
     assert (tmp_path / "one" / "f").read_bytes() == CONTENT
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == f"{tmp_path / 'one' / 'f'}: sha256 {SHA}, unchecked, none is known here"
+    assert last == f"next: python -m checkpoints.convert {tmp_path}/one/f one --format taming"
+    entry = catalog.Published("one", "", "taming", "", "", (File("f", server.url, SHA),))
+    monkeypatch.setattr(catalog, "PUBLISHED", (entry,))
+    main(["one", "--to", str(tmp_path)])
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'one' / 'f'}: sha256 as published\n")
     with pytest.raises(SystemExit) as stop:
         main(["two"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.endswith("choose one of one\n")
+
+
+@pytest.mark.parametrize("layout", ["taming", "diffusers", "llamagen"])
+def test_what_it_says_next_makes_a_bundle(hub, tmp_path, capsys, monkeypatch, layout):
+    """Each entry's own file names and options, with tiny models for weights."""
+    folder, url = hub
+    for real in (e for e in PUBLISHED if e.layout == layout):
+        weights, *config = (file.name for file in real.files)
+        torch.save({"state_dict": Foreign(layout).state}, folder / weights)
+        if layout == "diffusers":
+            save_file(Foreign(layout).state, folder / weights)
+        for name in config:
+            (folder / name).write_text(CONFIGS[layout])
+        served = tuple(File(file.name, f"{url}/{file.name}") for file in real.files)
+        monkeypatch.setattr(catalog, "PUBLISHED", (replace(real, files=served),))
+        monkeypatch.chdir(tmp_path)
+        main([real.name, "--to", "a cache"])
+        command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+        assert command[:4] == ["next:", "python", "-m", "checkpoints.convert"]
+        convert.main(command[4:])
+        assert checkpoints.load(real.name).vqgan.config.unit_range == (real.name == "amused-256")
 
 
 def test_entries_are_whole():
