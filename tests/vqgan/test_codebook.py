@@ -282,3 +282,17 @@ def test_effective_field_of_a_random_model(tiny_vqgan):
     half, most = (effective_field(tiny_vqgan, images, share=s) for s in (0.5, 0.95))
     assert 2 <= half < most <= 64
     assert images.grad is None  # the caller's tensor is left alone
+
+
+def test_effective_field_is_measured_in_parts(tiny_vqgan, monkeypatch):
+    """With its gradients, a 256 px picture in a published model takes some 700 MB."""
+    images = torch.randn(5, 3, 32, 32).clamp(-1, 1)
+    whole, sizes, latents = effective_field(tiny_vqgan, images), [], tiny_vqgan.latents
+
+    def watched(part):
+        sizes.append(len(part))
+        return latents(part)
+
+    monkeypatch.setattr(tiny_vqgan, "latents", watched)
+    monkeypatch.setattr("vqgan.codebook.field.PIXELS_AT_ONCE", 2 * 32 * 32)
+    assert effective_field(tiny_vqgan, images) == whole and sizes == [2, 2, 1]

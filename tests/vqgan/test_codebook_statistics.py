@@ -68,6 +68,13 @@ def test_encode_all_agrees_with_the_model(tiny_vqgan, pictures):
     assert far == pytest.approx(expected.detach().numpy(), abs=1e-5)
 
 
+def test_larger_pictures_are_encoded_fewer_at_once(tiny_vqgan, pictures, monkeypatch):
+    monkeypatch.setattr("vqgan.codebook.build.PIXELS_AT_ONCE", 4 * SIZE * SIZE)
+    seen = []
+    encode_all(tiny_vqgan, pictures.__getitem__, 9, progress=lambda *done: seen.append(done))
+    assert seen == [(4, 9), (8, 9), (9, 9)]
+
+
 def test_gumbel_distance_is_minus_log_of_the_codes_probability(tiny_vqgan):
     torch.manual_seed(0)
     vqgan = VQGAN(replace(tiny_vqgan.config, quantizer="gumbel"))

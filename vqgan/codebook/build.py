@@ -30,6 +30,7 @@ from vqgan.quantize import Encoding
 PER_PICTURE = 2  # patches of a code that may come from one picture
 OUTSIDE = 128  # grey beyond a picture's edge: what the encoder's zero padding stands for
 FIELD_PICTURES = 32  # pictures that the effective field is measured on
+PIXELS_AT_ONCE = 2**18  # that are encoded in one batch: 16 pictures of 128 px
 
 Read = Callable[[int], np.ndarray]  # number of a picture -> (S, S, 3) uint8, the same each time
 
@@ -53,11 +54,15 @@ def encode_all(
     read: Read,
     count: int,
     *,
-    batch: int = 16,
+    batch: int | None = None,
     progress: code_cells.Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pictures -> index grids (N, h, w) int32 and distances (N, h, w) float32."""
+    """`count` pictures -> index grids (N, h, w) int32 and distances (N, h, w) float32.
+
+    `batch` at once; without one, so many that memory does not grow with their size.
+    """
     device = next(vqgan.parameters()).device
+    batch = batch or max(1, PIXELS_AT_ONCE // read(0)[..., 0].size)
     grids, distances = [], []
     for start in range(0, count, batch):
         numbers = range(start, min(start + batch, count))

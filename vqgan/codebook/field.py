@@ -10,6 +10,8 @@ from torch import Tensor
 
 from vqgan.model import VQGAN, VQGANConfig
 
+PIXELS_AT_ONCE = 2**16  # pictures are measured in parts of so many: gradients keep every layer
+
 
 @dataclass(frozen=True)
 class Field:
@@ -61,15 +63,17 @@ def effective_field(vqgan: VQGAN, images: Tensor, *, share: float = 0.9, seed: i
     gradient of one random direction of its latent vector (after the effective receptive field of
     arXiv:1701.04128). Far smaller than `Field.side`: distant pixels could act, and hardly do.
     """
-    images = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        latents = vqgan.latents(images)
-        row, column = (s // 2 for s in latents.shape[2:])
-        generator = torch.Generator().manual_seed(seed)
-        way = torch.randn(latents.shape[:2], generator=generator).to(latents.device)
-        (latents[:, :, row, column] * way).sum().backward()
-    energy = images.grad.square().sum((0, 1))  # (H, W)
     f = vqgan.config.downsampling
+    row, column = (s // f // 2 for s in images.shape[2:])
+    generator = torch.Generator().manual_seed(seed)
+    ways = torch.randn(len(images), vqgan.config.embed_dim, generator=generator).to(images.device)
+    energy = torch.zeros(images.shape[2:], device=images.device)
+    at_once = max(1, PIXELS_AT_ONCE // energy.numel())
+    for part, way in zip(images.split(at_once), ways.split(at_once), strict=True):
+        part = part.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            (vqgan.latents(part)[:, :, row, column] * way).sum().backward()
+        energy += part.grad.square().sum((0, 1))  # (H, W)
     ys, xs = (torch.arange(n, device=energy.device) + 0.5 for n in energy.shape)
     away = torch.maximum(
         (ys - (row + 0.5) * f).abs()[:, None], (xs - (column + 0.5) * f).abs()[None]
