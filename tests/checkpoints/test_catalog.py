@@ -170,7 +170,9 @@ def test_what_it_says_next_makes_a_bundle(hub, tmp_path, capsys, monkeypatch, la
         command = shlex.split(capsys.readouterr().out.splitlines()[-1])
         assert command[:4] == ["next:", "python", "-m", "checkpoints.convert"]
         convert.main(command[4:])
-        assert checkpoints.load(real.name).vqgan.config.unit_range == (real.name == "amused-256")
+        made = checkpoints.load(real.name).vqgan.config
+        assert made.unit_range == (real.name == "amused-256")
+        assert made.resolution == (64 if layout == "taming" else 256)  # as its .yaml says
 
 
 def test_entries_are_whole():
