@@ -34,7 +34,6 @@ class PriorConfig:
     condition: str = "start"  # what precedes the codes: start | first | class | embedding
     classes: int = 0  # number of classes, for condition "class"
     embedding_size: int = 0  # length of the condition vector, for condition "embedding"
-    condition_everywhere: bool = False  # it is also added, through an MLP, to every position
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "layers", "heads", "dim"):
@@ -60,11 +59,6 @@ class PriorConfig:
                     f"{name} is {getattr(self, name)} with condition {self.condition!r}: it must "
                     f"be at least 1 for {kind!r} and 0 otherwise"
                 )
-        if self.condition_everywhere and self.condition != "embedding":
-            raise ValueError(
-                f"condition_everywhere is set with condition {self.condition!r}: only an "
-                "'embedding' can be added to every position"
-            )
 
     @property
     def tokens(self) -> int:
@@ -139,12 +133,6 @@ class GPT(nn.Module):
             self.class_emb = nn.Embedding(config.classes, config.dim)
         if config.condition == "embedding":
             self.condition_proj = nn.Linear(config.embedding_size, config.dim)
-        if config.condition_everywhere:
-            self.condition_mlp = nn.Sequential(
-                nn.Linear(config.embedding_size, 2 * config.dim),
-                nn.GELU(),
-                nn.Linear(2 * config.dim, config.dim),
-            )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.dim)
         if not config.tie_head:
@@ -162,9 +150,6 @@ class GPT(nn.Module):
                 nn.init.zeros_(p)
         if self.config.prefix:
             nn.init.normal_(self.start, std=0.02)
-        if self.config.condition_everywhere:
-            # Zero at first: added to a trained prior, it changes nothing until it has learnt.
-            nn.init.zeros_(self.condition_mlp[2].weight)
 
     @property
     def head_weight(self) -> Tensor:
@@ -215,22 +200,6 @@ class GPT(nn.Module):
             prefix = torch.where(dropped[:, None], start.to(prefix.dtype), prefix)
         return prefix[:, None]
 
-    def shift(
-        self, batch: int, condition: Tensor | None = None, dropped: Tensor | None = None
-    ) -> Tensor:
-        """(B, 1, dim): what the condition adds to every position; 0 for rows without one.
-
-        One prefix among 256 positions is easily overlooked by a small prior; a sum is not. The
-        embedding, of unit length in CLIP's space, comes in with unit variance.
-        """
-        cfg = self.config
-        if condition is None or not cfg.condition_everywhere:
-            return self.wte.weight.new_zeros(batch, 1, cfg.dim)
-        added = self.condition_mlp(condition * math.sqrt(cfg.embedding_size))
-        if dropped is not None:
-            added = added.masked_fill(dropped[:, None], 0)
-        return added[:, None]
-
     def forward(
         self, tokens: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
     ) -> Tensor:
@@ -247,8 +216,6 @@ class GPT(nn.Module):
         prefix = self.embed_prefix(b, condition, dropped)
         codes = self.wte(tokens[:, :-1])  # (B, N-1, dim): the last token is never an input
         x = torch.cat([prefix.to(codes.dtype), codes], 1)
-        if self.config.condition_everywhere:
-            x = x + self.shift(b, condition, dropped)
         x = F.dropout(x + self.wpe.weight[: x.shape[1]], self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x)

@@ -124,12 +124,10 @@ class Reader:
     ):
         self.weights, self.batch, self.scale = weights, batch, scale
         self.twice = condition is not None and scale != 1
-        prefix, shift = prior.embed_prefix(batch, condition), prior.shift(batch, condition)
+        prefix = prior.embed_prefix(batch, condition)
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
-            shift = torch.cat([shift, prior.shift(batch)])
-        self.prefix = (prefix + shift).to(weights.dtype)  # (rows, 0 or 1, dim)
-        self.shift = shift.to(weights.dtype)  # (rows, 1, dim), added to every code
+        self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
 
     def restart(self, tokens: Tensor, last: int = 1) -> tuple[Tensor, Tensor]:
         """Begin a window with these codes (B, S), S >= 0.
@@ -153,7 +151,7 @@ class Reader:
 
     def _embed(self, tokens: Tensor) -> Tensor:
         codes = self.weights.codes[tokens]  # (B, S, dim)
-        return (torch.cat([codes, codes]) if self.twice else codes) + self.shift
+        return torch.cat([codes, codes]) if self.twice else codes
 
     def _read(self, x: Tensor, last: int) -> tuple[Tensor, Tensor]:
         if x.shape[1] == 1:

@@ -32,7 +32,6 @@ KINDS = [
     {"condition": "first"},
     {"condition": "class", "classes": 3},
     {"condition": "embedding", "embedding_size": 5},
-    {"condition": "embedding", "embedding_size": 5, "condition_everywhere": True},
 ]
 
 
@@ -51,7 +50,6 @@ KINDS = [
         ({"condition": "class"}, "classes is 0"),
         ({"classes": 3}, "classes is 3"),
         ({"condition": "embedding", "embedding_size": -1}, "embedding_size is -1"),
-        ({"condition_everywhere": True}, "condition_everywhere is set with condition 'start'"),
     ],
 )
 def test_a_config_names_what_is_wrong(change, named):
@@ -184,36 +182,3 @@ def test_a_wrong_gpt2_is_refused(tiny):
         to_hugging_face(tiny(**KINDS[3]))
     with pytest.raises(ValueError, match="embedding prefix"):
         from_hugging_face(state, tiny(**KINDS[3]).config)
-
-
-# --- a condition at every position ----------------------------------------------------------------
-
-
-def test_a_condition_is_added_to_every_position(tiny, grids):
-    """By hand: the same forward pass over embeddings with the MLP's output added to each."""
-    model = tiny(**KINDS[4])
-    condition = conditions(model, 5)
-    first, _, second = model.condition_mlp
-    added = second(F.gelu(first(condition * math.sqrt(5))))
-    x = torch.cat([model.condition_proj(condition)[:, None], model.wte(grids[:, :-1])], 1)
-    x = x + added[:, None] + model.wpe.weight
-    for block in model.blocks:
-        x = block(x)
-    expected = F.linear(model.ln_f(x), model.head_weight)
-    torch.testing.assert_close(model(grids, condition), expected, atol=1e-5, rtol=0)
-
-
-def test_dropped_rows_get_nothing_of_the_condition(tiny, grids):
-    model = tiny(**KINDS[4])
-    condition, free = conditions(model, 5), model(grids)
-    dropped = torch.tensor([True, False, True, False, False])
-    mixed = model(grids, condition, dropped)
-    torch.testing.assert_close(mixed[dropped], free[dropped])
-    torch.testing.assert_close(mixed[~dropped], model(grids, condition)[~dropped])
-    assert (mixed - free)[~dropped].abs().amax() > 0.1
-
-
-def test_a_new_condition_mlp_changes_nothing_yet(grids):
-    shape = {"codebook_size": 48, "height": 6, "width": 7, "layers": 1, "heads": 2, "dim": 16}
-    fresh = GPT(PriorConfig(**shape, **KINDS[4]))
-    assert torch.equal(fresh.shift(5, conditions(fresh, 5)), torch.zeros(5, 1, 16))

@@ -309,24 +309,20 @@ def test_processes_share_a_batch_without_overlap(monkeypatch):
 
 
 def test_starting_from_a_prior_goes_on_from_its_weights():
-    conditions = np.ones((12, 1, 3), np.float32)
-    old = task(model=EMBEDDED, conditions=conditions)
+    old = task()
     for step in range(5):
         old.train_step(step)
-    start = old.averaged()
-    wider = task(model=EMBEDDED | {"condition_everywhere": True}, conditions=conditions)
-    wider.init_from(start)
+    start, new = old.averaged(), task()
+    new.init_from(start)
     grids = torch.arange(16)[None]
-    told = torch.ones(1, 3)
-    assert torch.equal(wider.model(grids, told), start(grids, told))
-    assert torch.equal(wider.averaged()(grids, told), start(grids, told))
-    for step in range(3):
-        wider.train_step(step)
-    assert wider.model.condition_mlp[2].weight.abs().sum() > 0
+    assert torch.equal(new.model(grids), start(grids))
+    assert torch.equal(new.averaged()(grids), start(grids))
+    new.train_step(0)
+    assert not torch.equal(new.model(grids), start(grids))
 
 
 def test_starting_from_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"--init.*size mismatch"):
         task(model={"dim": 8}).init_from(task().model)
-    with pytest.raises(ValueError, match="differs in blocks"):
+    with pytest.raises(ValueError, match=r"--init.*blocks\.1"):
         task().init_from(task(model={"layers": 2}).model)
