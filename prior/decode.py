@@ -1,10 +1,14 @@
-"""Writing one token at a time: packed weights, a key-value cache, two pure steps.
+"""Writing some tokens at a time: packed weights, a key-value cache, a pure step.
 
-`prefill` reads any number of tokens at once, `decode_one_token` one a row. Both give what
-`GPT.forward` gives (up to rounding), at a small share of its cost. What makes them quick on a CPU:
+`read` reads one token a row or any number, and gives what `GPT.forward` gives (up to rounding), at
+a small share of its cost. What makes it quick on a CPU:
 bfloat16 where the processor multiplies it natively, weights packed once into oneDNN's own layout
 (twice the speed of `F.linear` at these sizes), GELU and residual fused into the products, and a
-cache that stays contiguous, so that attention never copies it.
+cache that stays contiguous, so that attention never copies it. In float32, weights that are float16
+numbers (shipped ones are) lie in memory as such and are multiplied in float32 all the same.
+
+Every row is read where it stands: a place that a row has not come to is masked, so what was read
+too early is forgotten by reading that place again.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ class PackedBlock:
     """One layer: LayerNorm weights and the four products."""
 
     norm_1: tuple[Tensor, Tensor]
-    qkv: Product  # (M, dim) -> (M, 3 dim); queries come scaled by 1 / sqrt(head size)
+    qkv: Product  # (M, dim) -> (M, 3 dim)
     proj: Residual  # (M, dim), (M, dim) -> their sum after the product
     norm_2: tuple[Tensor, Tensor]
     fc: Product  # GELU included
@@ -71,8 +75,32 @@ def _onednn(device: str, dtype: torch.dtype) -> bool:
         return False
 
 
+@functools.cache
+def _halves() -> bool:
+    """Whether float32 can be multiplied by weights kept in float16, found out by trying."""
+    x, weight = torch.full((2, 16), 1 / 3), torch.eye(16)
+    try:
+        packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
+        return torch.equal(torch.ops.quantized.linear_dynamic_fp16(x, packed), x)
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _half_product(weight: Tensor, bias: Tensor | None) -> Product | None:
+    """x -> x @ weight.T + bias with the weight in float16, where that loses nothing."""
+    plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+    if not (plain and _halves() and torch.equal(weight.half().float(), weight)):
+        return None
+    packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+    op = torch.ops.quantized.linear_dynamic_fp16
+    return lambda x: op(x, packed)
+
+
 def _product(weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Product:
     """x -> x @ weight.T + bias, then GELU if asked for."""
+    half = _half_product(weight, bias)
+    if half is not None:
+        return half if gelu is None else lambda x: F.gelu(half(x), approximate=gelu)
     if not _onednn(weight.device.type, weight.dtype):
         if gelu is None:
             return lambda x: F.linear(x, weight, bias)
@@ -85,6 +113,9 @@ def _product(weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Pr
 
 def _residual(weight: Tensor, bias: Tensor) -> Residual:
     """(x, r) -> r + x @ weight.T + bias."""
+    half = _half_product(weight, bias)
+    if half is not None:
+        return lambda x, r: half(x).add_(r)
     if not _onednn(weight.device.type, weight.dtype):
         return lambda x, r: r + F.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
@@ -105,12 +136,9 @@ def pack(model: GPT, dtype: torch.dtype) -> Packed:
 
     blocks = []
     for block in model.blocks:
-        scale = torch.ones(3 * cfg.dim, device=block.qkv.weight.device)
-        scale[: cfg.dim] = (cfg.dim // cfg.heads) ** -0.5
-        qkv = get(block.qkv.weight * scale[:, None]), get(block.qkv.bias * scale)
         packed = PackedBlock(
             norm(block.ln_1),
-            _product(*qkv),
+            _product(get(block.qkv.weight), get(block.qkv.bias)),
             _residual(get(block.proj.weight), get(block.proj.bias)),
             norm(block.ln_2),
             _product(get(block.fc.weight), get(block.fc.bias), GELUS[cfg.gelu]),
@@ -137,15 +165,14 @@ def packed(model: GPT, dtype: torch.dtype | None = None) -> Packed:
 
 
 class Cache:
-    """Keys and values of every layer for the positions read so far.
+    """Keys and values of every layer, for the places of a text that its rows have come to.
 
-    Grows in blocks, with positions not yet written masked by `bias`: contiguous in use, and no
-    larger than the text.
+    Grows in blocks: contiguous in use, and no larger than the longest row.
     """
 
     def __init__(self, weights: Packed, batch: int):
         cfg = weights.config
-        self.batch, self.length, self.capacity = batch, 0, 0
+        self.batch, self.capacity = batch, 0
         self.heads, self.size = cfg.heads, cfg.dim // cfg.heads
         rows = batch * cfg.heads
         # One query a row and head: with few rows float32 products are quicker than bfloat16 ones.
@@ -153,70 +180,60 @@ class Cache:
         self.dtype = torch.float32 if few else weights.dtype
         kind = {"dtype": self.dtype, "device": weights.device}
         self.both = [torch.empty(2, rows, 0, self.size, **kind) for _ in weights.blocks]
-        self.bias = torch.empty(1, 1, 0, **kind)
         self.views: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.rows = torch.arange(batch, device=weights.device)[:, None]
 
-    def advance(self, count: int) -> None:
-        """The next `count` positions will be written: make room and unmask them."""
-        length = self.length + count
+    def reach(self, length: int) -> None:
+        """Make room for this many positions. New ones are 0: a masked NaN would not stay masked."""
         more = -(-length // BLOCK) * BLOCK - self.capacity
         if more > 0:
             self.both = [F.pad(kv, (0, 0, 0, more)) for kv in self.both]
-            self.bias = F.pad(self.bias, (0, more), value=float("-inf"))
             self.capacity += more
             self.views = [self._views(kv) for kv in self.both]
-        self.bias[..., self.length : length] = 0
-        self.length = length
-
-    def retract(self, count: int) -> None:
-        """The latest `count` positions were not to be read: forget and mask them."""
-        self.bias[..., self.length - count : self.length] = float("-inf")
-        self.length -= count
 
     def _views(self, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where position t is written, [t] (B, 2, heads, size); keys (BH, size, T); values."""
+        """Where row b's place t is written, [b, t] (2, heads, size); keys and values (BH, T, size)."""
         split = kv.view(2, self.batch, self.heads, self.capacity, self.size)
-        return split.permute(3, 1, 0, 2, 4), kv[0].transpose(1, 2), kv[1]
+        return split.permute(1, 3, 0, 2, 4), kv[0], kv[1]
 
 
-def decode_one_token(weights: Packed, cache: Cache, x: Tensor) -> Tensor:
-    """Read one position a row: x (B, dim) embedded -> logits (B, K) of the next token.
+def read(weights: Packed, cache: Cache, x: Tensor, at: Tensor) -> Tensor:
+    """Read S positions of each row: x (B, S, dim) embedded -> logits (B, S, K).
 
-    Adds to the cache. The result has the dtype of the weights.
+    at  (B,) int64: row b's positions are at[b] to at[b] + S - 1, and see all up to themselves, so
+        those before must have been read
+
+    Logits [:, s] are of the code after position s, in the dtype of the weights.
     """
-    (b, c), at, shape = x.shape, cache.length, (x.shape[1],)
-    cache.advance(1)
-    x = x + weights.positions[at]
-    for block, (write, keys, values) in zip(weights.blocks, cache.views, strict=True):
-        qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
-        qkv = qkv.view(b, 3, cache.heads, cache.size)
-        write[at].copy_(qkv[:, 1:])
-        q = qkv[:, 0].to(cache.dtype).reshape(-1, 1, cache.size)
-        weighted = torch.softmax(torch.baddbmm(cache.bias, q, keys), -1)  # (BH, 1, T)
-        y = torch.bmm(weighted, values).view(b, c)
-        x = block.proj(y.to(weights.dtype), x)
-        x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
-    return weights.head(torch.layer_norm(x, shape, *weights.norm))
-
-
-def prefill(weights: Packed, cache: Cache, x: Tensor) -> Tensor:
-    """Read S positions at once: x (B, S, dim) embedded -> logits (B, S, K).
-
-    Logits [:, s] are of the token after position s. Adds to the cache, which may hold some already.
-    """
-    (b, s, c), at, shape = x.shape, cache.length, (x.shape[2],)
-    cache.advance(s)
-    mask = torch.ones(s, at + s, dtype=torch.bool, device=x.device).tril(at)
-    x = (x + weights.positions[at : at + s]).reshape(b * s, c)
+    (b, s, c), shape = x.shape, (x.shape[2],)
+    places = at[:, None] + torch.arange(s, device=at.device)  # (B, S)
+    cache.reach(int(places.max()) + 1)
+    unseen = torch.arange(cache.capacity, device=at.device) > places[..., None]  # (B, S, T)
+    bias = torch.zeros(unseen.shape, dtype=cache.dtype, device=x.device)
+    bias = bias.masked_fill_(unseen, float("-inf"))[:, None]
+    x = (x + weights.positions[places]).reshape(b * s, c)
+    attend = _attend_one if s == 1 else _attend
+    if s == 1:
+        bias = bias.expand(b, cache.heads, 1, -1).reshape(b * cache.heads, 1, -1)
     for block, (write, keys, values) in zip(weights.blocks, cache.views, strict=True):
         qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
         qkv = qkv.view(b, s, 3, cache.heads, cache.size)
-        write[at : at + s].copy_(qkv[:, :, 1:].transpose(0, 1))
-        q = qkv[:, :, 0].to(cache.dtype).transpose(1, 2)  # (B, heads, S, size)
-        k = keys.transpose(1, 2).unflatten(0, (b, cache.heads))[:, :, : at + s]
-        v = values.unflatten(0, (b, cache.heads))[:, :, : at + s]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        y = y.transpose(1, 2).reshape(b * s, c).to(weights.dtype)
-        x = block.proj(y, x)
+        write[cache.rows, places] = qkv[:, :, 1:].to(cache.dtype)
+        y = attend(qkv[:, :, 0].to(cache.dtype), keys, values, bias)
+        x = block.proj(y.reshape(b * s, c).to(weights.dtype), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)
+
+
+def _attend_one(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """One query a row: q (B, 1, heads, size), keys and values (BH, T, size), bias (BH, 1, T)."""
+    size = q.shape[3]
+    scores = torch.baddbmm(bias, q.reshape(-1, 1, size), keys.transpose(1, 2), alpha=size**-0.5)
+    return torch.bmm(torch.softmax(scores, -1), values)  # (BH, 1, size)
+
+
+def _attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Several: q (B, S, heads, size), keys and values (BH, T, size), bias (B, 1, S, T)."""
+    k, v = (x.unflatten(0, (q.shape[0], q.shape[2])) for x in (keys, values))
+    y = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=bias)
+    return y.transpose(1, 2)  # (B, S, heads, size)

@@ -97,7 +97,8 @@ def _logits(prior: GPT, weights, tokens: Tensor, condition: Tensor | None) -> Te
     reader = Reader(prior, weights, len(tokens), condition, 1.0)
     logits = [reader.restart(tokens[:, :0])[1]]
     if tokens.shape[1] > 1:
-        logits.append(reader.feed(tokens[:, :-1])[1])
+        start = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
+        logits.append(reader.feed(tokens[:, :-1], start)[1])
     return torch.cat(logits, 1)
 
 

@@ -9,26 +9,27 @@ NOISE_BLOCK = 16  # cells whose noise is drawn in one go
 
 
 class RowNoise:
-    """Exponential noise for cell after cell, where row i depends on seed + i alone."""
+    """Exponential noise for the cells of rows, where row i depends on seed + i alone."""
 
     def __init__(self, seed: int, batch: int, codebook_size: int):
         self.generators = [torch.Generator().manual_seed(seed + i) for i in range(batch)]
         self.shape = batch, NOISE_BLOCK, codebook_size
-        self.blocks: dict[int, Tensor] = {}
-        self.drawn = -1
+        self.table = torch.empty(batch, 0, codebook_size)
+        self.begin = 0  # cell of the table's first
 
-    def at(self, cells: list[int]) -> Tensor:
-        """(B, len(cells), K) float32 for rising cells; a cell gives the same noise again.
+    def at(self, rows: Tensor, cells: Tensor, over: int = 0) -> Tensor:
+        """(M, K) float32 for rows and cells (M,) int64; the same again for the same ones.
 
-        Cells before the first one of a call are over: no later call may ask for them.
+        Cells before `over` are: no later call may ask for them.
         """
-        places = [divmod(cell, NOISE_BLOCK) for cell in cells]
-        for over in [block for block in self.blocks if block < places[0][0]]:
-            del self.blocks[over]
-        while self.drawn < places[-1][0]:
-            self.drawn += 1
-            self.blocks[self.drawn] = self._draw()
-        return torch.stack([self.blocks[block][:, i] for block, i in places], 1)
+        blocks = [self.table]
+        drop = (over - self.begin) // NOISE_BLOCK * NOISE_BLOCK
+        need = int(cells.max()) + 1 - self.begin - self.table.shape[1]
+        blocks += [self._draw() for _ in range(-(-need // NOISE_BLOCK))]
+        if len(blocks) > 1:
+            self.table = torch.cat(blocks, 1)[:, drop:]
+            self.begin += drop
+        return self.table[rows, cells - self.begin]
 
     def _draw(self) -> Tensor:
         block = torch.empty(self.shape)

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prior.ahead import count_right, fill, goes_on, look_ahead, reach
-from prior.decode import Cache, Packed, decode_one_token, packed, prefill
+from prior.ahead import count_right, fill, look_ahead, reach, runs
+from prior.decode import Cache, Packed, packed, read
 from prior.model import GPT
 from prior.noise import NOISE_BLOCK, RowNoise
 from training.flags import option
@@ -98,10 +98,9 @@ def sample_one(probs: Tensor, noise: Tensor) -> Tensor:
 
 
 def draw(logits: Tensor, noise: Tensor, settings: Settings) -> Tensor:
-    """Codes (B, S) int64 for cells in a row: logits (B, S, K), noise (B, S, K)."""
-    truncation = settings.temperature, settings.top_k, settings.top_p
-    probs = logits_to_probs(logits.flatten(0, 1), *truncation)
-    return sample_one(probs, noise.flatten(0, 1)).view(logits.shape[:2])
+    """Codes (M,) int64: logits (M, K), noise (M, K)."""
+    probs = logits_to_probs(logits, settings.temperature, settings.top_k, settings.top_p)
+    return sample_one(probs, noise)
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -139,25 +138,24 @@ class Reader:
         if not x.shape[1]:  # nothing precedes the first code: it is uniform
             logits = x.new_zeros(self.batch, 1, self.weights.config.codebook_size)
             return logits, logits
-        return self._read(x, last)
+        start = torch.zeros(self.batch, dtype=torch.int64, device=x.device)
+        return self._read(x, start, last)
 
-    def feed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the next codes (B, S), S >= 1 -> logits (B, S, K) of the code after each."""
-        return self._read(self._embed(tokens), tokens.shape[1])
+    def feed(self, tokens: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Read codes (B, S), S >= 1 -> logits (B, S, K) of the code after each.
 
-    def forget(self, count: int) -> None:
-        """Unread the latest `count` codes."""
-        self.cache.retract(count)
+        at  (B,) int64: place in the window of each row's first one; what was read there or later
+            is forgotten
+        """
+        return self._read(self._embed(tokens), at + self.prefix.shape[1], tokens.shape[1])
 
     def _embed(self, tokens: Tensor) -> Tensor:
         codes = self.weights.codes[tokens]  # (B, S, dim)
         return torch.cat([codes, codes]) if self.twice else codes
 
-    def _read(self, x: Tensor, last: int) -> tuple[Tensor, Tensor]:
-        if x.shape[1] == 1:
-            logits = decode_one_token(self.weights, self.cache, x[:, 0])[:, None]
-        else:
-            logits = prefill(self.weights, self.cache, x)[:, -last:]
+    def _read(self, x: Tensor, at: Tensor, last: int) -> tuple[Tensor, Tensor]:
+        at = torch.cat([at, at]) if self.twice else at
+        logits = read(self.weights, self.cache, x, at)[:, -last:]
         if not self.twice:
             return logits, logits
         plain, free = logits.float().chunk(2)
@@ -233,7 +231,8 @@ def sample(
     with torch.no_grad():
         reader = Reader(prior, weights, n, condition, cfg_scale)
     noise = RowNoise(seed, n, cfg.codebook_size)
-    return _write(reader, noise, settings, known.to(device), plan, ahead or look_ahead(n))
+    ahead = ahead or look_ahead(len(reader.prefix), weights.dtype)
+    return _write(reader, noise, settings, known.to(device), plan, ahead)
 
 
 @torch.no_grad()
@@ -242,53 +241,53 @@ def _write(
 ) -> Iterator[Progress]:
     """The loop behind `sample`: known (B, h, w), -1 where free, on the device."""
     began, spent = time.perf_counter(), 0.0
-    batch, total, width = len(known), len(plan), known.shape[2]
-    trained = reader.weights.config.height, reader.weights.config.width
-    grid, guess = (known.clone(memory_format=torch.contiguous_format) for _ in range(2))
-    cells, guesses = (x.view(batch, total) for x in (grid, guess))  # they share their memory
-    given, likelihood = known.flatten(1), torch.zeros(batch, device=cells.device)
-    free = (given < 0).any(0).tolist()
-    cell = 0
-    while cell < total:
-        # One pass reads the guesses for all but the last of `cell` to `stop` - 1.
-        uniform = not cell and not reader.prefix.shape[1]
-        stop = 1 if uniform else reach(plan, free, cell, ahead)
-        fill(guesses, cell, stop - 1, width)
-        if cell and goes_on(plan, cell - 1):
-            guided, plain = reader.feed(guesses[:, cell - 1 : stop - 1])
-        else:
-            corner, place = plan[cell][:2], plan[cell][2] + stop - cell - 1
-            context = _context(guess, corner, trained, place)
-            guided, plain = reader.restart(context, stop - cell)
-        drawn = given[:, cell:stop].clone()
-        some = [i for i in range(cell, stop) if free[i]]
-        if some:
-            places = [i - cell for i in some]
-            # Where all codes are equally likely there is nothing to truncate.
-            kept = Settings() if uniform else settings
-            codes = draw(guided[:, places], noise.at(some).to(drawn.device), kept)
-            drawn[:, places] = torch.where(given[:, some] < 0, codes, given[:, some])
-        right = count_right(guesses[:, cell : stop - 1], drawn)
-        reader.forget(stop - cell - right)
-        guesses[:, cell:stop] = drawn
-        gains = token_log_probs(plain[:, :right], drawn[:, :right]).unbind(1)
-        for i, gain in enumerate(gains, cell):
-            cells[:, i] = drawn[:, i - cell]
-            likelihood += gain
-            if i + 1 < min(cell + right, total) and not free[i + 1]:
-                continue  # known cells show together with the one before them
-            now = spent + time.perf_counter() - began
-            rate = batch * (i + 1) / max(now, 1e-9)
-            shown, sums = (x.to("cpu", copy=True) for x in (grid, likelihood))
-            yield Progress(shown, i + 1, total, rate, sums)
-            spent, began = now, time.perf_counter()
-        cell += right
+    (batch, height, width), device = known.shape, known.device
+    total, given = height * width, known.flatten(1)
+    free, numbers = (given < 0).any(0).tolist(), torch.arange(total, device=device)
+    text = given.clone(memory_format=torch.contiguous_format)  # written, then guessed, then -1
+    gains, likelihood = torch.zeros(batch, total, device=device), torch.zeros(batch, device=device)
+    cells = torch.zeros(batch, dtype=torch.int64, device=device)  # each row's next one
+    for start, end in runs(plan):
+        done = start
+        while done < end:
+            # Where all codes are equally likely there is nothing to guess or to truncate.
+            uniform = not done and not reader.prefix.shape[1]
+            count = 1 if uniform else reach(plan, free, done, ahead) - done
+            # Rows that are nearly through, or wait for the others, read their latest cells again.
+            columns = cells.clamp(max=end - count)[:, None] + numbers[:count]  # (B, count)
+            guesses = fill(text, columns[:, :-1], width) if count > 1 else columns[:, :0]
+            if done == start:
+                context = _context(text.view_as(known), plan[start], count - 1, reader)
+                guided, plain = reader.restart(context, count)
+            else:
+                at = columns[:, 0] - 1 + plan[start][2] - start
+                guided, plain = reader.feed(text.gather(1, columns - 1), at)
+            settled = torch.where(columns < cells[:, None], text.gather(1, columns), -1)
+            drawn = torch.where(settled < 0, given.gather(1, columns), settled)
+            rows, places = torch.where(drawn < 0)
+            if len(rows):
+                chance = noise.at(rows.cpu(), columns[rows, places].cpu(), done).to(device)
+                kept = Settings() if uniform else settings
+                drawn[rows, places] = draw(guided[rows, places], chance, kept)
+            cells = columns[:, 0] + count_right(guesses, drawn)
+            text.scatter_(1, columns, drawn)
+            gains.scatter_(1, columns, token_log_probs(plain, drawn))
+            for done in range(done + 1, int(cells.min()) + 1):
+                likelihood += gains[:, done - 1]
+                if done < int(cells.min()) and not free[done]:
+                    continue  # known cells show together with the one before them
+                now = spent + time.perf_counter() - began
+                shown = torch.where(numbers < done, text, given).view_as(known)
+                shown, sums = (x.to("cpu", copy=True) for x in (shown, likelihood))
+                yield Progress(shown, done, total, batch * done / max(now, 1e-9), sums)
+                spent, began = now, time.perf_counter()
 
 
-def _context(grid: Tensor, window: tuple[int, int], trained: tuple[int, int], place: int) -> Tensor:
-    """(B, place): the codes of a window before a place in it; grid (B, h, w)."""
-    (top, left), (h, w) = window, trained
-    return grid[:, top : top + h, left : left + w].flatten(1)[:, :place]
+def _context(grid: Tensor, first: tuple[int, int, int], more: int, reader: Reader) -> Tensor:
+    """(B, S): codes of a window before its cell `first` and `more` from there; grid (B, h, w)."""
+    cfg, (top, left, place) = reader.weights.config, first
+    window = grid[:, top : top + cfg.height, left : left + cfg.width]
+    return window.flatten(1)[:, : place + more]
 
 
 def finish(steps: Iterator[Progress]) -> Progress:
@@ -354,7 +353,7 @@ def check_memory(prior: GPT, rows: int) -> None:
     """ValueError if writing this many rows at once would not fit into the free memory."""
     cfg = prior.config
     cache = 2 * cfg.layers * cfg.positions * cfg.dim * 4 * 2  # both copies, while it grows
-    noise = (NOISE_BLOCK + 8) * cfg.codebook_size * 4
+    noise = (NOISE_BLOCK + cfg.tokens) * cfg.codebook_size * 4  # where rows are far apart
     need = rows * (cache + noise + cfg.positions * cfg.dim * 8 * 4)
     free = free_memory(prior.wte.weight.device)
     if free is not None and need > free:
