@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prior.ahead import count_right, fill, goes_on, reach
+from prior.ahead import count_right, fill, goes_on, look_ahead, reach, runs
 from prior.sample import Reader, finish, sample, windows
 
 EXACT = {"dtype": torch.float32}
@@ -22,24 +22,48 @@ def test_a_pass_counts_free_cells_and_ends_with_its_window():
     assert reach(plan, [True] * 12, 0, 50) == ends[0] + 1
 
 
-def test_guesses_are_the_codes_above_or_before():
+def test_runs_are_the_cells_of_one_window():
+    plan = windows((3, 6), (2, 3), stride=2)
+    found = runs(plan)
+    assert [cell for run in found for cell in range(*run)] == list(range(18))
+    for start, end in found:
+        assert {plan[cell][:2] for cell in range(start, end)} == {plan[start][:2]}
+        assert [plan[cell][2] - plan[start][2] for cell in range(start, end)] == [
+            *range(end - start)
+        ]
+    assert runs(windows((3, 6), (3, 6))) == [(0, 18)]
+
+
+def test_guesses_are_the_codes_above_or_the_rows_latest():
     guesses = torch.tensor([[3, 4, -1, -1, -1, 9, -1], [5, 6, -1, 7, -1, -1, -1]])
-    fill(guesses, 2, 6, width=3)
+    found = fill(guesses, torch.tensor([[2, 3, 4, 5], [2, 3, 4, 5]]), width=3)
+    assert found.tolist() == [[4, 3, 4, 9], [6, 7, 6, 6]]  # 5 of row 1: what is above was free
     assert guesses.tolist() == [[3, 4, 4, 3, 4, 9, -1], [5, 6, 6, 7, 6, 6, -1]]
     start = torch.full((1, 2), -1)
-    fill(start, 0, 2, width=7)
-    assert start.tolist() == [[0, 0]]
+    assert fill(start, torch.tensor([[0, 1]]), width=7).tolist() == start.tolist() == [[0, 0]]
 
 
-def test_cells_are_right_up_to_the_first_wrong_guess_of_any_row():
+def test_each_row_is_filled_where_it_stands():
+    guesses = torch.tensor([[1, 2, 3, 4, -1, -1], [5, 6, -1, -1, -1, -1]])
+    assert fill(guesses, torch.tensor([[4, 5], [2, 3]]), width=3).tolist() == [[2, 3], [6, 5]]
+    assert guesses.tolist() == [[1, 2, 3, 4, 2, 3], [5, 6, 6, 5, -1, -1]]
+
+
+def test_cells_are_right_up_to_the_first_wrong_guess_of_their_row():
     drawn = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
     guesses = drawn[:, :3].clone()
-    assert count_right(guesses, drawn) == 4
-    guesses[1, 1] = 0
-    assert count_right(guesses, drawn) == 2
+    assert count_right(guesses, drawn).tolist() == [4, 4]
+    guesses[1, 1] = 0  # what follows was read after a wrong one, and does not count
+    assert count_right(guesses, drawn).tolist() == [4, 2]
     guesses[0, 0] = 0
-    assert count_right(guesses, drawn) == 1
-    assert count_right(guesses[:, :0], drawn[:, :1]) == 1
+    assert count_right(guesses, drawn).tolist() == [1, 2]
+    assert count_right(guesses[:, :0], drawn[:, :1]).tolist() == [1, 1]
+
+
+def test_the_more_rows_the_fewer_cells_ahead():
+    for dtype in (torch.float32, torch.bfloat16):
+        found = [look_ahead(rows, dtype) for rows in range(1, 200)]
+        assert found[0] == 12 and found[-1] == 1 and found == sorted(found, reverse=True)
 
 
 CASES = {
@@ -51,12 +75,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("ahead", [3, 60])
+@pytest.mark.parametrize("rows", [1, 2, 5])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("condition", ["start", "first"])
-def test_the_grids_are_those_written_code_by_code(tiny, condition, name, ahead):
+def test_the_grids_are_those_written_code_by_code(tiny, condition, name, rows, ahead):
     model, settings = tiny(condition=condition), {"seed": 3, **EXACT, **CASES[name]}
-    slow = list(sample(model, 2, ahead=1, **settings))
-    quick = list(sample(model, 2, ahead=ahead, **settings))
+    slow = list(sample(model, rows, ahead=1, **settings))
+    quick = list(sample(model, rows, ahead=ahead, **settings))
     shown = {step.done: step for step in slow}
     for step in quick:
         if step.done in shown:
@@ -72,6 +97,41 @@ def test_guidance_with_guesses(tiny):
     settings = {"seed": 1, "condition": condition, "cfg_scale": 2.0, **EXACT}
     slow, quick = (finish(sample(model, 2, ahead=n, **settings)) for n in (1, 9))
     assert torch.equal(slow.grid, quick.grid)
+
+
+@pytest.mark.parametrize("ahead", [1, 4, 9])
+def test_a_row_is_the_same_in_any_batch(prior, ahead):
+    """Rows are at different places then, and wait for each other at the end."""
+    three = finish(sample(prior, 3, seed=20, ahead=ahead, **EXACT))
+    for row in range(3):
+        one = finish(sample(prior, 1, seed=20 + row, ahead=ahead, **EXACT))
+        assert torch.equal(one.grid[0], three.grid[row])
+        torch.testing.assert_close(
+            one.log_likelihood[0], three.log_likelihood[row], atol=2e-3, rtol=0
+        )
+
+
+def test_rows_that_know_different_cells(prior):
+    known = torch.full((3, 6, 7), -1)
+    known[0, :3], known[1, 2, 3:], known[2, 5] = 5, 6, 7
+    slow, quick = (finish(sample(prior, 3, seed=4, known=known, ahead=n, **EXACT)) for n in (1, 5))
+    assert torch.equal(slow.grid, quick.grid)
+    assert torch.equal(quick.grid[known >= 0], known[known >= 0])
+    torch.testing.assert_close(slow.log_likelihood, quick.log_likelihood, atol=2e-3, rtol=0)
+
+
+def test_rows_do_not_wait_for_each_other(prior, monkeypatch):
+    """Together they take little more than the slowest alone: far from one pass per wrong guess."""
+    passes, read = [], Reader._read
+    monkeypatch.setattr(Reader, "_read", lambda *args: passes.append(0) or read(*args))
+
+    def count(rows, seed):
+        passes.clear()
+        finish(sample(prior, rows, seed=seed, ahead=6, temperature=0.2, **EXACT))
+        return len(passes)
+
+    alone = [count(1, seed) for seed in range(6)]
+    assert count(6, 0) <= max(alone) + 1
 
 
 def test_one_row_takes_fewer_passes(prior, monkeypatch):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from prior import decode
-from prior.decode import Cache, decode_one_token, pack, packed, prefill
+from prior.decode import Cache, pack, packed, read
 
 
 def embedded(model, weights, grids, condition=None):
@@ -13,9 +14,24 @@ def embedded(model, weights, grids, condition=None):
     return torch.cat([prefix, weights.codes[grids[:, :-1]]], 1)
 
 
+def places(*numbers):
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def at_once(weights, x):
+    return read(weights, Cache(weights, len(x)), x, places(*[0] * len(x)))
+
+
 def step_by_step(weights, x):
-    cache = Cache(weights, len(x))
-    return torch.stack([decode_one_token(weights, cache, x[:, i]) for i in range(x.shape[1])], 1)
+    cache, steps = Cache(weights, len(x)), enumerate(x.split(1, 1))
+    return torch.cat([read(weights, cache, part, places(*[i] * len(x))) for i, part in steps], 1)
+
+
+def halved(model):
+    """The same model with every weight rounded to float16, as shipped ones are."""
+    for p in model.parameters():
+        p.copy_(p.half())
+    return model
 
 
 @pytest.mark.parametrize("rows", [1, 5, 20])
@@ -29,20 +45,43 @@ def test_cached_logits_equal_uncached_ones(tiny, rows, shape):
     assert plain.std() > 0.5
     x = embedded(model, weights, grids)
     torch.testing.assert_close(step_by_step(weights, x), plain, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(prefill(weights, Cache(weights, rows), x), plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(at_once(weights, x), plain, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("cuts", [(1, 40, 1), (31, 1, 10), (10, 25, 7)])
 def test_reading_in_pieces_equals_reading_at_once(prior, grids, cuts):
-    weights, pieces = pack(prior, torch.float32), []
+    weights, pieces, at = pack(prior, torch.float32), [], 0
     cache, x = Cache(weights, 5), embedded(prior, weights, grids)
     for part in x.split(cuts, 1):
-        if part.shape[1] == 1:
-            pieces.append(decode_one_token(weights, cache, part[:, 0])[:, None])
-        else:
-            pieces.append(prefill(weights, cache, part))
+        pieces.append(read(weights, cache, part, places(*[at] * 5)))
+        at += part.shape[1]
     torch.testing.assert_close(torch.cat(pieces, 1), prior(grids), atol=1e-4, rtol=0)
-    assert cache.length == 42 and cache.capacity == 64
+    assert cache.capacity == 64
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_are_read_where_they_stand(prior, grids, count):
+    """Rows start 0 to 16 places apart and go on so, past the end of the first block."""
+    weights, starts = pack(prior, torch.float32), places(0, 3, 16, 7, 1)
+    cache, x, plain = Cache(weights, 5), embedded(prior, weights, grids), prior(grids)
+    rows = torch.arange(5)[:, None]
+    read(weights, cache, x[:, :16], places(*[0] * 5))
+    for step in range(0, 24, count):
+        at = (starts + step)[:, None] + torch.arange(count)
+        found = read(weights, cache, x[rows, at], at[:, 0])
+        torch.testing.assert_close(found, plain[rows, at], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_place_read_too_early_is_forgotten(prior, grids, count):
+    """Other codes were read there and beyond: reading on from it is as if they never were."""
+    weights, other = pack(prior, torch.float32), grids.flip(0, 1)
+    cache, plain = Cache(weights, 5), prior(grids)
+    x, wrong = embedded(prior, weights, grids), embedded(prior, weights, other)
+    read(weights, cache, torch.cat([x[:, :9], wrong[:, 9:40]], 1), places(*[0] * 5))
+    for at in range(9, 33, count):
+        found = read(weights, cache, x[:, at : at + count], places(*[at] * 5))
+        torch.testing.assert_close(found, plain[:, at : at + count], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("rows", [2, 20])
@@ -53,10 +92,66 @@ def test_bfloat16_stays_close(prior, rows):
     assert quick.sub(plain).square().mean().sqrt() < 0.05 * plain.std()
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_float16_weights_are_multiplied_exactly(monkeypatch, bias):
+    """All that float16 holds, up to its largest and down to its smallest; inputs stay float32."""
+    if not decode._halves():
+        pytest.skip("this processor has no such product")
+    monkeypatch.setattr(decode, "_onednn", lambda device, dtype: pytest.fail("not in float16"))
+    source = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 96, generator=source).half().float()
+    weight[0, :4] = torch.tensor([2.0**-24, 65504.0, -(2.0**-15), 1.0])
+    add = torch.randn(64, generator=source) if bias else None
+    for rows in (1, 3, 40):
+        x, r = (torch.randn(rows, n, generator=source) for n in (96, 64))
+        exact = F.linear(x.double(), weight.double(), add if add is None else add.double())
+        close = {"rtol": 1e-5, "atol": 1e-4}
+        for found, wanted in (
+            (decode._product(weight, add)(x), exact),
+            (decode._product(weight, add, "tanh")(x), F.gelu(exact, approximate="tanh")),
+            (decode._product(weight, add, "none")(x), F.gelu(exact)),
+            (decode._residual(weight, add)(x, r), exact + r),
+        ):
+            torch.testing.assert_close(found[:, 1:].double(), wanted[:, 1:], **close)
+            torch.testing.assert_close(found[:, 0].double(), wanted[:, 0], rtol=1e-5, atol=0.05)
+    one = decode._half_product(weight, None)(torch.eye(96))
+    assert torch.equal(one, weight.T)
+
+
+def test_weights_that_are_no_float16_numbers_are_left_as_they_are():
+    if not decode._halves():
+        pytest.skip("this processor has no such product")
+    weight = torch.ones(32, 32)
+    assert decode._half_product(weight, None) is not None
+    for odd in (1 + 2.0**-11, 65520.0, 2.0**-25):
+        changed = weight.clone()
+        changed[3, 5] = odd
+        assert decode._half_product(changed, None) is None
+        assert decode._product(changed, None)(torch.eye(32))[5, 3] == odd
+    assert decode._half_product(weight.bfloat16(), None) is None
+
+
+def test_a_model_of_float16_weights_gives_the_same_logits(tiny, grids):
+    """42 places, in float32 products only: no weight is changed by a scale on the way."""
+    model = halved(tiny())
+    weights = pack(model, torch.float32)
+    x = embedded(model, weights, grids)
+    for found in (step_by_step(weights, x), at_once(weights, x)):
+        torch.testing.assert_close(found, model(grids), atol=1e-4, rtol=0)
+
+
+def test_every_product_of_a_float16_model_takes_half_the_memory(tiny, monkeypatch):
+    if not decode._halves():
+        pytest.skip("this processor has no such product")
+    monkeypatch.setattr(decode, "_onednn", lambda device, dtype: pytest.fail("not in float16"))
+    pack(halved(tiny(tie_head=False)), torch.float32)
+
+
 def test_without_onednn_the_numbers_are_the_same(tiny, grids, monkeypatch):
     for gelu in ("tanh", "exact"):
         model = tiny(gelu=gelu)
         monkeypatch.setattr(decode, "_onednn", lambda device, dtype: False)
+        monkeypatch.setattr(decode, "_halves", lambda: False)
         weights = pack(model, torch.float32)
         result = step_by_step(weights, embedded(model, weights, grids))
         torch.testing.assert_close(result, model(grids), atol=1e-4, rtol=0)

@@ -77,17 +77,27 @@ def test_codes_are_drawn_as_often_as_they_are_likely():
 
 
 def test_noise_is_exponential_and_a_row_depends_on_its_own_seed():
-    noise = RowNoise(7, 3, 500)
-    cells = [noise.at([i])[:, 0] for i in range(20)]
+    noise, three = RowNoise(7, 3, 500), torch.arange(3)
+    cells = [noise.at(three, torch.full((3,), i)) for i in range(20)]
     stacked = torch.stack(cells)
     assert stacked.mean() == pytest.approx(1, abs=0.03)
     assert stacked.std() == pytest.approx(1, abs=0.03)
     assert not torch.equal(cells[0], cells[16])
     alone = RowNoise(9, 1, 500)
-    assert torch.equal(alone.at([18])[0, 0], cells[18][2])  # cells may be skipped
-    again = RowNoise(7, 3, 500)
-    assert torch.equal(again.at([3, 15, 17]), torch.stack([cells[i] for i in (3, 15, 17)], 1))
-    assert torch.equal(again.at([15, 16]), torch.stack(cells[15:17], 1))  # and asked for again
+    skipped = alone.at(torch.tensor([0]), torch.tensor([18]))
+    assert torch.equal(skipped[0], cells[18][2])  # cells may be skipped
+
+
+def test_noise_is_had_for_rows_at_different_cells_and_again():
+    noise, all_of_it = RowNoise(7, 3, 50), RowNoise(7, 3, 50)
+    wanted = all_of_it.at(torch.arange(3).repeat_interleave(70), torch.arange(70).repeat(3))
+    wanted = wanted.view(3, 70, 50)
+    rows = torch.tensor([2, 0, 1, 1])
+    for over, cells in ((0, [3, 17, 0, 1]), (17, [17, 17, 33, 40]), (40, [69, 40, 41, 42])):
+        cells = torch.tensor(cells)
+        for _ in range(2):
+            assert torch.equal(noise.at(rows, cells, over), wanted[rows, cells])
+    assert noise.table.shape[1] < 70  # what is over was given up
 
 
 # --- whole grids ----------------------------------------------------------------------------------
