@@ -192,7 +192,7 @@ class Cache:
             self.views = [self._views(kv) for kv in self.both]
 
     def _views(self, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where row b's place t is written, [b, t] (2, heads, size); keys and values (BH, T, size)."""
+        """What is written, [row, place] (2, heads, size); keys (BH, T, size); values likewise."""
         split = kv.view(2, self.batch, self.heads, self.capacity, self.size)
         return split.permute(1, 3, 0, 2, 4), kv[0], kv[1]
 

@@ -262,8 +262,8 @@ def _write(
             else:
                 at = columns[:, 0] - 1 + plan[start][2] - start
                 guided, plain = reader.feed(text.gather(1, columns - 1), at)
-            settled = torch.where(columns < cells[:, None], text.gather(1, columns), -1)
-            drawn = torch.where(settled < 0, given.gather(1, columns), settled)
+            settled = columns < cells[:, None]
+            drawn = torch.where(settled, text.gather(1, columns), given.gather(1, columns))
             rows, places = torch.where(drawn < 0)
             if len(rows):
                 chance = noise.at(rows.cpu(), columns[rows, places].cpu(), done).to(device)
@@ -272,9 +272,11 @@ def _write(
             cells = columns[:, 0] + count_right(guesses, drawn)
             text.scatter_(1, columns, drawn)
             gains.scatter_(1, columns, token_log_probs(plain, drawn))
-            for done in range(done + 1, int(cells.min()) + 1):
-                likelihood += gains[:, done - 1]
-                if done < int(cells.min()) and not free[done]:
+            reached = int(cells.min())  # every row has come so far
+            for cell in range(done, reached):
+                likelihood += gains[:, cell]
+                done = cell + 1
+                if done < reached and not free[done]:
                     continue  # known cells show together with the one before them
                 now = spent + time.perf_counter() - began
                 shown = torch.where(numbers < done, text, given).view_as(known)
