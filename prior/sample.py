@@ -253,7 +253,7 @@ def _write(
             # Where all codes are equally likely there is nothing to guess or to truncate.
             uniform = not done and not reader.prefix.shape[1]
             count = 1 if uniform else reach(plan, free, done, ahead) - done
-            # Rows that are nearly through, or wait for the others, read their latest cells again.
+            # Rows that are nearly through, or wait for the others, draw their latest cells again.
             columns = cells.clamp(max=end - count)[:, None] + numbers[:count]  # (B, count)
             guesses = fill(text, columns[:, :-1], width) if count > 1 else columns[:, :0]
             if done == start:
@@ -262,8 +262,7 @@ def _write(
             else:
                 at = columns[:, 0] - 1 + plan[start][2] - start
                 guided, plain = reader.feed(text.gather(1, columns - 1), at)
-            settled = columns < cells[:, None]
-            drawn = torch.where(settled, text.gather(1, columns), given.gather(1, columns))
+            drawn = given.gather(1, columns)
             rows, places = torch.where(drawn < 0)
             if len(rows):
                 chance = noise.at(rows.cpu(), columns[rows, places].cpu(), done).to(device)
