@@ -40,6 +40,8 @@ class Moment:
     codes: Path | None  # every code in order of its number, as last seen before
     minutes: float  # of training, over all runs up to here
     step: int  # over all runs
+    psnr: float | None = None  # dB, mean of the held-out pictures
+    losses: tuple[str, ...] = ()  # of pixels, vgg, gan: what the decoder was trained on
 
 
 def snapshot(run: Path) -> Path:
@@ -60,34 +62,61 @@ def snapshot(run: Path) -> Path:
     return path
 
 
-def hours_at(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and hours of a run's log, both ascending."""
+def read_log(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's log: `step` counts from 0, `hours` ascend, "" where nothing was said."""
     try:
         with open(run / "log.csv", newline="", encoding="utf-8") as file:
-            rows = [(int(r["step"]) + 1, float(r["hours"])) for r in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"]), float(row["hours"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run} has no log.csv of vqgan.train: give a run's folder") from error
     if not rows:
         raise ValueError(f"the log of {run} is empty: it has not trained yet")
-    steps, hours = zip(*rows, strict=True)
-    return np.array(steps), np.array(hours)
+    return rows
+
+
+def losses_of(row: dict[str, str]) -> tuple[str, ...]:
+    """Which losses reached the decoder in the step of this row."""
+    known = {"pixels": "l1", "vgg": "perceptual", "gan": "lambda"}
+    return tuple(name for name, column in known.items() if row.get(column))
 
 
 def moments(runs: list[Path]) -> list[Moment]:
     """Every sample of runs that went on from each other, first to last."""
     found, minutes, steps = [], 0.0, 0
     for run in runs:
-        log_steps, hours = hours_at(run)
+        log = read_log(run)
+        done, hours = zip(*((int(r["step"]) + 1, float(r["hours"])) for r in log), strict=True)
         kept = {int(p.stem): p for p in sorted((run / "codes").glob("*.png"))}
         for strip in sorted((run / "samples").glob("*.png")):
             step = int(strip.stem)
+            # An evaluation says how many codes it used, if the model was quantised by then.
+            said = {k: v for r, d in zip(log, done, strict=True) if d == step for k, v in r.items()}
             before = max((s for s in kept if s <= step), default=None)  # never a later codebook
-            at = minutes + 60 * float(np.interp(step, log_steps, hours))
-            found.append(Moment(strip, kept.get(before), at, steps + step))
-        minutes, steps = minutes + 60 * float(hours[-1]), steps + int(log_steps[-1])
+            codes = None if said.get("val_codes") == "" else kept.get(before)
+            trained = [row for row, d in zip(log, done, strict=True) if d <= step and row.get("l1")]
+            at = minutes + 60 * float(np.interp(step, done, hours))
+            psnr = float(said["val_psnr"]) if said.get("val_psnr") else None
+            losses = losses_of(trained[-1]) if trained else ()
+            found.append(Moment(strip, codes, at, steps + step, psnr, losses))
+        minutes, steps = minutes + 60 * hours[-1], steps + done[-1]
     if not found:
         raise ValueError("these runs left no samples/*.png: train with --sample-every above 0")
     return found
+
+
+def is_another(run: Path, vqgan: VQGAN) -> bool:
+    """Whether this model's codebook did not come from `run`, as far as its checkpoint is there."""
+    if not (run / "last.pt").is_file():
+        return False
+    name = "quantize.embedding.weight"
+    try:
+        theirs = checkpoint.load(run / "last.pt")["task"]["ema"]["shadow"][name].float()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{run / 'last.pt'} is not a checkpoint of vqgan.train") from error
+    own = vqgan.state_dict()[name].float()
+    return own.shape != theirs.shape or not torch.allclose(own, theirs, rtol=1e-2, atol=1e-2)
 
 
 def spread(found: list[Moment], count: int) -> list[Moment]:
@@ -126,13 +155,32 @@ def frame(
     return Image.fromarray(np.concatenate([left, gap, right], 1))
 
 
+def order(chosen: list[Moment], vqgan: VQGAN) -> np.ndarray | None:
+    """Places of the codes in every picture: similar ones side by side in the last one kept."""
+    kept = [moment.codes for moment in chosen if moment.codes]
+    if not kept:
+        return None
+    numbered, (f, count) = np.asarray(Image.open(kept[-1]).convert("RGB")), size_of(vqgan)
+    if numbered.shape[:2] != tuple(f * side for side in in_rows(np.arange(count)).shape):
+        raise ValueError(f"{kept[-1]} does not show {count} codes of {f} pixels: another model's?")
+    return by_similarity(look(split_mosaic(numbered, f, count)))
+
+
+def size_of(vqgan: VQGAN) -> tuple[int, int]:
+    """Pixels along a cell, and the number of codes."""
+    return vqgan.config.downsampling, vqgan.config.codebook_size
+
+
 def build(
     runs: list[Path], bundle: Path, *, frames: int, quality: int, leave_out: Iterable[int] = ()
-) -> list[dict]:
-    """Write BUNDLE/timelapse/ -> the index's rows."""
-    vqgan, chosen, places = load(bundle).vqgan, spread(moments(runs), frames), None
-    if any(moment.codes for moment in chosen):
-        places = by_similarity(look(decode_cells(vqgan)))  # as the finished codebook lies
+) -> dict:
+    """Write BUNDLE/timelapse/ -> its index.
+
+    The index: {"another_run": whether the bundle's codebook came from other runs than these,
+    "moments": [{"file", "minutes", "step", "codes", "psnr", "losses"}]}.
+    """
+    vqgan, chosen = load(bundle).vqgan, spread(moments(runs), frames)
+    places, another = order(chosen, vqgan), is_another(runs[-1], vqgan)
     files, rows = {}, []
     for moment in tqdm(chosen, "time-lapse", unit="picture"):
         file = io.BytesIO()
@@ -141,15 +189,17 @@ def build(
         name = f"{len(rows):03d}.webp"
         files[name] = file.getvalue()
         row = {"file": name, "minutes": round(moment.minutes, 1), "step": moment.step}
-        rows.append(row | {"codes": moment.codes is not None})
+        row |= {"codes": moment.codes is not None, "losses": list(moment.losses)}
+        rows.append(row if moment.psnr is None else row | {"psnr": round(moment.psnr, 2)})
     out = bundle / FOLDER
     out.mkdir(exist_ok=True)
     for old in out.glob("*.webp"):
         old.unlink()
     for name, data in files.items():
         write(out / name, data)
-    write(out / INDEX, (json.dumps(rows, indent=1) + "\n").encode())
-    return rows
+    index = {"another_run": another, "moments": rows}
+    write(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+    return index
 
 
 def parser() -> argparse.ArgumentParser:
@@ -182,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         bundle = find(args.bundle)
         leave_out = [number - 1 for number in args.leave_out]
         options = {"frames": args.frames, "quality": args.quality, "leave_out": leave_out}
-        rows = build(args.runs, bundle, **options)
+        rows = build(args.runs, bundle, **options)["moments"]
     except (ValueError, OSError) as error:
         fail(error)
     size = sum(p.stat().st_size for p in (bundle / FOLDER).iterdir())

@@ -1,7 +1,8 @@
 """The training time-lapse: the same held-out pictures, and the codebook, from start to end.
 
-Shown where a bundle's folder has timelapse/index.json, a list of {"file", "minutes", "step",
-"codes": whether the codebook of that moment was kept}.
+Shown where a bundle's folder has timelapse/index.json: {"another_run": whether the bundle's own
+weights came from other runs, "moments": [{"file", "minutes", "step", "codes": whether the codebook
+of that moment was kept, "psnr": dB, "losses": of pixels, vgg, gan}]}.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ui.text import add, both
 log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 FOLDER, INDEX = "timelapse", "index.json"
+LOSSES = ("pixels", "vgg", "gan")
 
 add(
     {
@@ -39,6 +41,15 @@ add(
             "每张未参与训练的图片下方是它的重建结果。拖动滑块,从第 {first} 分钟到第 {last} 分钟"
             "(共 {total} 分钟)。",
         ),
+        "timelapse.another": (
+            "This is a second run of the same recipe, made for this slider: its codes are not "
+            "those above. Held-out pictures, each above what came back of it, and beside them "
+            "every code, decoded as the model then stood (blank while there were no codes yet). "
+            "Drag from minute {first} to minute {last}.",
+            "这是为此滑块用同样方法另行训练的一次,其码本与上方的不同。每张未参与训练的图片下方是"
+            "它的重建结果,右边是当时的模型解码出的全部码(尚无码本时为空白)。"
+            "拖动滑块,从第 {first} 分钟到第 {last} 分钟。",
+        ),
         "timelapse.play": ("Play", "播放"),
     }
 )
@@ -51,25 +62,42 @@ class Frame:
     path: Path
     minutes: float
     step: int
-    codes: bool = True
+    codes: bool
+    psnr: float | None  # dB
+    losses: tuple[str, ...]
 
 
-def frames(bundle: Path) -> list[Frame]:
-    """The moments a bundle keeps, in order; none where it keeps none or the index is broken."""
+@dataclass(frozen=True)
+class Lapse:
+    """The moments a bundle keeps, in order."""
+
+    frames: list[Frame]
+    another_run: bool  # than the one that the bundle's weights came from
+
+
+def lapse(bundle: Path) -> Lapse | None:
+    """The time-lapse of a bundle; None where it has none or the index is broken."""
     folder = bundle / FOLDER
     if not (folder / INDEX).is_file():
-        return []
+        return None
     try:
-        rows = json.loads((folder / INDEX).read_text("utf-8"))
+        index = json.loads((folder / INDEX).read_text("utf-8"))
         found = [
-            Frame(folder / Path(r["file"]).name, r["minutes"], r["step"], r.get("codes", True))
-            for r in rows
+            Frame(
+                path=folder / Path(row["file"]).name,
+                minutes=float(row["minutes"]),
+                step=int(row["step"]),
+                codes=bool(row["codes"]),
+                psnr=None if row.get("psnr") is None else float(row["psnr"]),
+                losses=tuple(name for name in LOSSES if name in row.get("losses", ())),
+            )
+            for row in index["moments"]
         ]
-        found.sort(key=lambda frame: frame.minutes)
+        found = sorted((f for f in found if f.path.is_file()), key=lambda frame: frame.minutes)
+        return Lapse(found, bool(index["another_run"])) if found else None
     except (OSError, AttributeError, TypeError, KeyError, ValueError) as error:
         log.warning("the time-lapse is left out: %s cannot be read: %s", folder / INDEX, error)
-        return []
-    return [frame for frame in found if frame.path.is_file()]
+        return None
 
 
 def _frame(found: list[Frame]) -> Callable[[object], str]:
@@ -84,16 +112,20 @@ def _frame(found: list[Frame]) -> Callable[[object], str]:
 
 def build(bundle: Path, hours: float = 0.0) -> gr.HTML | None:
     """The slider, or None where there is nothing to show. `hours`: of all training, where known."""
-    found = frames(bundle)
-    if not found:
+    whole = lapse(bundle)
+    if whole is None:
         return None
+    found = whole.frames
     template = (STATIC / "timelapse.html").read_text("utf-8")
     first, last = round(found[0].minutes), round(found[-1].minutes)
     minutes = {"first": first, "last": last, "total": max(round(hours * 60), last)}
     kept = any(frame.codes for frame in found)
-    note = both("timelapse.note" if kept else "timelapse.pictures", **minutes)
+    key = "another" if whole.another_run else "note" if kept else "pictures"
+    note = both(f"timelapse.{key}", **minutes)
     template = template.replace("[[timelapse.note]]", note)
-    value: list[dict[str, Any]] = [{"minutes": f.minutes, "step": f.step} for f in found]
+    value: list[dict[str, Any]] = [
+        {"minutes": f.minutes, "step": f.step, "psnr": f.psnr, "losses": f.losses} for f in found
+    ]
     return gr.HTML(
         value,
         html_template=re.sub(r"\[\[(.+?)\]\]", lambda m: both(m[1]), template),

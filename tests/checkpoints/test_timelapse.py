@@ -10,9 +10,9 @@ from PIL import Image
 
 import checkpoints
 from checkpoints import timelapse
-from checkpoints.timelapse import COLUMNS, GAP, Moment, frame, hours_at, moments, snapshot, spread
+from checkpoints.timelapse import COLUMNS, GAP, Moment, frame, moments, order, snapshot, spread
 from training import checkpoint
-from vqgan.codebook import decode_cells, in_rows, mosaic
+from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic
 
 S = 16  # pixels, side of a held-out picture here
 
@@ -36,9 +36,18 @@ def run(tmp_path):
     return folder
 
 
-def test_log_gives_the_time_of_a_step(run):
-    steps, hours = hours_at(run)
-    assert steps.tolist() == [10, 100, 200, 300] and hours.tolist() == [0.05, 0.1, 0.3, 0.5]
+def test_a_moment_says_what_was_trained_and_how_well(run):
+    header = "step,hours,l1,perceptual,lambda,val_psnr,val_codes\n"
+    (run / "log.csv").write_text(
+        header + "98,0.1,1,,,,\n99,0.11,,,,20.123,\n198,0.3,1,2,,,\n199,0.31,,,,21,32\n"
+        "298,0.5,1,2,0.7,,\n299,0.51,,,,22.5,30\n"
+    )
+    strip(run / "codes" / "0000050.png", 0)  # of a codebook that was not in use until later
+    found = moments([run])
+    assert [m.psnr for m in found] == [20.123, 21, 22.5]
+    assert [m.losses for m in found] == [("pixels",), ("pixels", "vgg"), ("pixels", "vgg", "gan")]
+    assert [m.codes is not None for m in found] == [False, True, True]
+    assert [m.minutes for m in found] == pytest.approx([6.6, 18.6, 30.6])
 
 
 def test_moments_of_runs_that_went_on_from_each_other(run, tmp_path):
@@ -86,15 +95,57 @@ def test_the_command_writes_pictures_and_their_index(run, tiny_vqgan, tmp_path, 
     (bundle / "timelapse").mkdir()
     (bundle / "timelapse" / "099.webp").write_bytes(b"of an older time-lapse")
     timelapse.main([str(run), "--bundle", str(bundle), "--frames", "2"])
-    rows = json.loads((bundle / "timelapse" / "index.json").read_text())
-    assert rows == [
-        {"file": "000.webp", "minutes": 6.0, "step": 100, "codes": False},
-        {"file": "001.webp", "minutes": 30.0, "step": 300, "codes": False},
+    index = json.loads((bundle / "timelapse" / "index.json").read_text())
+    row = {"codes": False, "losses": ["pixels"]}
+    assert index["another_run"] is False and index["moments"] == [
+        {"file": "000.webp", "minutes": 6.0, "step": 100, **row},
+        {"file": "001.webp", "minutes": 30.0, "step": 300, **row},
     ]
     names = sorted(p.name for p in (bundle / "timelapse").iterdir())
     assert names == ["000.webp", "001.webp", "index.json"]
     assert Image.open(bundle / "timelapse" / "001.webp").size == (4 * S, 4 * S)  # no codebook kept
     assert "2 pictures" in capsys.readouterr().out
+
+
+def checkpoint_of(vqgan, folder, **changed):
+    """RUN/last.pt as vqgan.train leaves it, as far as a time-lapse looks."""
+    shadow = {k: v.clone() for k, v in vqgan.state_dict().items()} | changed
+    state = {"step": 1234, "config": {"model": vqgan.config.to_dict()}}
+    checkpoint.save(folder / "last.pt", state | {"task": {"ema": {"shadow": shadow}}})
+    return shadow
+
+
+def test_the_codebook_lies_as_its_last_picture_and_another_run_is_called_so(
+    run, tiny_vqgan, tmp_path
+):
+    bundle = checkpoints.save(tmp_path / "bundle", name="tiny", vqgan=tiny_vqgan, card={})
+    f, grey = tiny_vqgan.config.downsampling, np.arange(32, dtype=np.uint8) * 8
+    cells = np.broadcast_to(grey[::-1, None, None, None], (32, f, f, 3))  # code 31 is the darkest
+    (run / "codes").mkdir()
+    for step, shown in ((90, 255 - cells), (290, cells)):
+        picture = Image.fromarray(mosaic(shown, in_rows(np.arange(32))))
+        picture.save(run / "codes" / f"{step:07d}.png")
+    places = order(moments([run]), tiny_vqgan)
+    assert np.array_equal(places, by_similarity(look(cells)))
+    checkpoint_of(tiny_vqgan, run)
+    command = [str(run), "--bundle", str(bundle), "--frames", "2", "--quality", "100"]
+    timelapse.main(command)
+    index = json.loads((bundle / "timelapse" / "index.json").read_text())
+    assert not index["another_run"] and all(row["codes"] for row in index["moments"])
+    last = np.asarray(Image.open(bundle / "timelapse" / "001.webp"))[:, COLUMNS * S + GAP :, 0]
+    rows, columns = np.indices(places.shape)
+    y = ((rows + 0.5) * last.shape[0] / max(places.shape)).astype(int)
+    x = ((columns + 0.5) * last.shape[1] / max(places.shape)).astype(int)
+    there = places >= 0
+    assert np.corrcoef(last[y, x][there], grey[::-1][places[there]])[0, 1] > 0.99
+    name = "quantize.embedding.weight"
+    checkpoint_of(tiny_vqgan, run, **{name: tiny_vqgan.state_dict()[name].roll(1, 0)})
+    timelapse.main(command)
+    index = json.loads((bundle / "timelapse" / "index.json").read_text())
+    assert index["another_run"]
+    Image.new("RGB", (8, 8)).save(run / "codes" / "0000290.png")
+    with pytest.raises(ValueError, match="does not show 32 codes"):
+        order(moments([run]), tiny_vqgan)
 
 
 def test_pictures_are_left_out_and_the_next_ones_follow(tmp_path, run, tiny_vqgan):
@@ -122,7 +173,7 @@ def test_no_shipped_moment_shows_the_raised_middle_finger():
         "ffebdad3d1d3e4fffebed9d5d4d4dfffffe1ced8d9d8e0fffffff4d7e1e8feff"
     )
     folder = checkpoints.bundle.FOLDER / checkpoints.DEFAULT / "timelapse"
-    rows = json.loads((folder / "index.json").read_text())
+    rows = json.loads((folder / "index.json").read_text())["moments"]
     assert len(rows) > 1
     for row in rows:
         picture = Image.open(folder / row["file"]).convert("L")
@@ -135,14 +186,8 @@ def test_no_shipped_moment_shows_the_raised_middle_finger():
 
 
 def test_a_snapshot_is_every_code_by_number_with_averaged_weights(tiny_vqgan, tmp_path, capsys):
-    shadow = {k: v.clone() for k, v in tiny_vqgan.state_dict().items()}
     expected = decode_cells(tiny_vqgan)
-    state = {
-        "step": 1234,
-        "config": {"model": tiny_vqgan.config.to_dict()},
-        "task": {"ema": {"shadow": shadow}},
-    }
-    checkpoint.save(tmp_path / "last.pt", state)
+    checkpoint_of(tiny_vqgan, tmp_path)
     timelapse.main([str(tmp_path), "--snapshot"])
     assert "0001234.png" in capsys.readouterr().out
     shown = np.asarray(Image.open(tmp_path / "codes" / "0001234.png")).astype(int)

@@ -127,8 +127,10 @@ def _write_statistics(bundle: checkpoints.Bundle) -> None:
     rows = []
     for i, colour in enumerate(("red", "lime", "blue")):
         Image.new("RGB", (64, 32), colour).save(moments / f"{i:03d}.webp", lossless=True)
-        rows.append({"file": f"{i:03d}.webp", "minutes": 40 * i + 5, "step": 1000 * i + 10})
-    (moments / "index.json").write_text(json.dumps(rows))
+        row = {"file": f"{i:03d}.webp", "minutes": 40 * i + 5, "step": 1000 * i + 10}
+        rows.append(row | {"codes": True, "losses": ["pixels"]})
+    index = {"another_run": False, "moments": rows}
+    (moments / "index.json").write_text(json.dumps(index))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ui.codebook import NEAREST, Codes
 from ui.examples import EXAMPLES
-from ui.timelapse import frames
+from ui.timelapse import lapse as time_lapse
 from vqgan.codebook import nearest_codes
 from vqgan.images import open_image
 from vqgan.rebuild import rebuild
@@ -259,11 +259,13 @@ def test_on_a_telephone(visit, codes):
 
 
 def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
-    found = frames(codes.studio.bundle.path)
+    whole = time_lapse(codes.studio.bundle.path)
+    found = whole.frames
     lapse = book.page.locator("#timelapse")
     assert len(found) > 10 and lapse.count() == 1  # the shipped bundle has one
-    training = codes.studio.bundle.card["training"]["hours"]
-    assert f"of {training * 60:.0f} in all" in lapse.locator(".note").inner_text()
+    note = lapse.locator(".note").inner_text()
+    assert f"from minute {found[0].minutes:.0f} to minute {found[-1].minutes:.0f}" in note
+    assert whole.another_run == ("second run" in note)
     lapse.scroll_into_view_if_needed()
     shown = lambda n: book.page.wait_for_selector(f"#timelapse [data-shown='{n}']")  # noqa: E731
     shown(len(found) - 1)
@@ -273,7 +275,9 @@ def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
         shown(number)
         own = base64.b64encode(found[number].path.read_bytes()).decode()
         assert picture.get_attribute("src") == "data:image/webp;base64," + own
-        assert f"step {found[number].step:,}" in lapse.locator("output").inner_text()
+        told = lapse.locator("output").inner_text()
+        assert f"step {found[number].step:,}" in told
+        assert all(name.lower() in told.lower() for name in found[number].losses)
     lapse.locator("button").click()  # plays from the start, and stops at the end
     shown(0)
     shown(len(found) - 1)

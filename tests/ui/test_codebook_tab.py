@@ -320,31 +320,41 @@ def test_the_tab_says_what_a_decoded_cell_is(known):
 
 
 def test_time_lapse_frames_are_in_order_and_exist(tmp_path, caplog):
-    assert timelapse.frames(tmp_path) == [] and timelapse.build(tmp_path) is None
+    assert timelapse.lapse(tmp_path) is None and timelapse.build(tmp_path) is None
     folder = tmp_path / "timelapse"
     folder.mkdir()
     Image.new("RGB", (4, 4), "red").save(folder / "000.webp")
     Image.new("RGB", (4, 4), "blue").save(folder / "001.webp")
     (tmp_path / "secret.webp").write_bytes(b"outside")
+    more = {"codes": True, "losses": ["gan", "pixels", "magic"]}
     rows = [
-        {"file": "001.webp", "minutes": 90.5, "step": 900},
-        {"file": "000.webp", "minutes": 2, "step": 20},
-        {"file": "002.webp", "minutes": 3, "step": 30},
-        {"file": "../secret.webp", "minutes": 4, "step": 40},
+        {"file": "001.webp", "minutes": 90.5, "step": 900, "psnr": 21.5, **more},
+        {"file": "000.webp", "minutes": 2, "step": 20, **more},
+        {"file": "002.webp", "minutes": 3, "step": 30, **more},
+        {"file": "../secret.webp", "minutes": 4, "step": 40, **more},
     ]
-    (folder / "index.json").write_text(json.dumps(rows))
-    found = timelapse.frames(tmp_path)
+
+    def shown(moments, another=False, **options):
+        index = {"another_run": another, "moments": moments}
+        (folder / "index.json").write_text(json.dumps(index))
+        return timelapse.build(tmp_path, **options).html_template
+
+    told = shown(rows, hours=2.5)
+    found = timelapse.lapse(tmp_path).frames
     assert [(f.path.name, f.step) for f in found] == [("000.webp", 20), ("001.webp", 900)]
+    assert timelapse.build(tmp_path).value[1] == {
+        "minutes": 90.5, "step": 900, "psnr": 21.5, "losses": ["pixels", "gan"],
+    }  # fmt: skip
     url = timelapse._frame(found)(1)
     assert unpack(url)[0, 0, 2] > 200
-    shown = timelapse.build(tmp_path, hours=2.5).html_template
-    assert "beside them every code" in shown
-    assert "from minute 2 to minute 90, of 150 in all" in " ".join(shown.split())
-    assert "第 2 分钟到第 90 分钟(共 150 分钟)" in shown
-    bare = [row | {"codes": False} for row in rows]
-    (folder / "index.json").write_text(json.dumps(bare))
-    assert "beside them" not in timelapse.build(tmp_path).html_template
-    for broken in ("no json", '[{"file": "000.webp"}]', "[1]"):
+    assert "beside them every code" in told and "second run" not in told
+    assert "from minute 2 to minute 90, of 150 in all" in " ".join(told.split())
+    assert "第 2 分钟到第 90 分钟(共 150 分钟)" in told
+    assert "beside them" not in shown([row | {"codes": False} for row in rows])
+    told = shown(rows, another=True, hours=2.5)  # whose hours say nothing of this run
+    assert "a second run of the same recipe" in told and "另行训练" in told and "150" not in told
+    assert "second run" not in shown([row | {"codes": False} for row in rows])
+    for broken in ("no json", '{"another_run": false, "moments": [{"file": "000.webp"}]}', "[1]"):
         (folder / "index.json").write_text(broken)
-        assert timelapse.frames(tmp_path) == [] and "left out" in caplog.text
+        assert timelapse.lapse(tmp_path) is None and "left out" in caplog.text
         caplog.clear()

@@ -5,10 +5,14 @@ const moments = props.value || [], kept = new Map();
 let wanted = moments.length - 1, timer = null;
 
 const chinese = () => document.documentElement.lang.startsWith('zh');
-function when({ minutes, step }) {
-  const h = Math.floor(minutes / 60), m = Math.round(minutes % 60);
-  const time = chinese() ? `${h ? h + ' 小时 ' : ''}${m} 分钟` : `${h ? h + ' h ' : ''}${m} min`;
-  return chinese() ? `训练 ${time}后 · 第 ${step.toLocaleString()} 步` : `after ${time} · step ${step.toLocaleString()}`;
+const LOSSES = { pixels: ['pixels', '像素'], vgg: ['VGG', 'VGG'], gan: ['GAN', 'GAN'] };
+function when({ minutes, step, psnr, losses }) {
+  const zh = chinese(), h = Math.floor(minutes / 60), m = Math.round(minutes % 60);
+  const time = zh ? `${h ? h + ' 小时 ' : ''}${m} 分钟` : `${h ? h + ' h ' : ''}${m} min`;
+  const said = zh ? [`训练 ${time}后`, `第 ${step.toLocaleString()} 步`] : [`after ${time}`, `step ${step.toLocaleString()}`];
+  if (psnr !== null) said.push(`${psnr.toFixed(1)} dB`);
+  if (losses.length) said.push((zh ? '损失:' : 'loss: ') + losses.map((name) => LOSSES[name][zh ? 1 : 0]).join(' + '));
+  return said.join(' · ');
 }
 
 async function show(number) {
