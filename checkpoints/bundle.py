@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from clip_guidance import model as clip_model
 from clip_guidance.model import Clip
 from prior.model import GPT, PriorConfig
+from prior.sketch import SketchConfig, SketchReader
 from vqgan.model import VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
 
@@ -28,6 +29,7 @@ FORMAT = 1
 DEFAULT = "emoji-128"
 FOLDER = Path(__file__).parent
 WEIGHTS, PRIOR, CARD = "vqgan.safetensors", "prior.safetensors", "config.json"
+SKETCH = "sketch.safetensors"
 DECODERS = "decoders"  # folder of those trained with one loss off
 METRIC = FOLDER / "perceptual" / "alex.safetensors"
 TOKENIZER = ("encoder.", "quant_conv.", "quantize.")
@@ -44,6 +46,7 @@ class Bundle:
     card: dict  # config.json's content
     path: Path
     device: str | torch.device = "cpu"
+    sketch: SketchReader | None = None  # what lets the prior follow lines
 
     @cached_property
     def clip(self) -> Clip | None:
@@ -106,13 +109,15 @@ def load(name_or_path: str | os.PathLike = DEFAULT, device: str | torch.device =
     bundle = Bundle(str(card["name"]), vqgan, None, card, path, device)
     if "prior" in card:
         bundle.prior = _load_prior(bundle)
+    if "sketch" in card:
+        bundle.sketch = _load_sketch(bundle)
     if "clip" in card:
         for file in (clip_model.CONFIG, clip_model.WEIGHTS):
             checked(path / file, card.get("sha256", {}).get(file))
     for name in card.get("decoders", {}):
         file = f"{DECODERS}/{name}.safetensors"
         checked(path / file, card.get("sha256", {}).get(file))
-    for model in filter(None, (bundle.vqgan, bundle.prior)):
+    for model in filter(None, (bundle.vqgan, bundle.prior, bundle.sketch)):
         model.requires_grad_(False).eval().to(device)
     return bundle
 
@@ -127,6 +132,18 @@ def _load_prior(bundle: Bundle) -> GPT:
             "this bundle's (python -m prior.train)"
         )
     return prior
+
+
+def _load_sketch(bundle: Bundle) -> SketchReader:
+    card, hashes = bundle.card["sketch"], bundle.card.get("sha256", {})
+    reader = SketchReader(_config(SketchConfig, card.get("model"), bundle.path))
+    fill(reader, bundle.path / SKETCH, hashes.get(SKETCH))
+    if bundle.prior is None or card.get("prior_sha256") != hashes.get(PRIOR):
+        raise ValueError(
+            f"the sketch reader in {bundle.path} was trained beside another prior: train one "
+            "beside this one (python -m prior.train_sketch)"
+        )
+    return reader
 
 
 def _load_decoder(bundle: Bundle, name: str) -> VQGAN:
@@ -179,7 +196,7 @@ def read_card(path: Path) -> dict:
     return card
 
 
-def _config(cls: type, values: object, path: Path) -> VQGANConfig | PriorConfig:
+def _config(cls: type, values: object, path: Path) -> VQGANConfig | PriorConfig | SketchConfig:
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
@@ -272,6 +289,20 @@ def save_clip(path: str | os.PathLike, config: dict, clip: Clip, about: dict) ->
         write(path / file, data)
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
     write_card(path, card | {"clip": about, "sha256": card.get("sha256", {}) | hashes})
+    return path
+
+
+def save_sketch(path: str | os.PathLike, reader: SketchReader, about: dict) -> Path:
+    """Put a sketch reader into the folder of the bundle whose prior it was trained beside -> it.
+
+    `about` is the card's "sketch": how it was trained and what it reaches.
+    """
+    path = Path(path)
+    card, data = read_card(path), pack(reader.state_dict())
+    hashes = card.get("sha256", {}) | {SKETCH: hashlib.sha256(data).hexdigest()}
+    about = about | {"model": reader.config.to_dict(), "prior_sha256": hashes[PRIOR]}
+    write(path / SKETCH, data)
+    write_card(path, card | {"sketch": about, "sha256": hashes})
     return path
 
 

@@ -197,11 +197,14 @@ class Cache:
         return split.permute(1, 3, 0, 2, 4), kv[0], kv[1]
 
 
-def read(weights: Packed, cache: Cache, x: Tensor, at: Tensor) -> Tensor:
+def read(
+    weights: Packed, cache: Cache, x: Tensor, at: Tensor, shifts: Tensor | None = None
+) -> Tensor:
     """Read S positions of each row: x (B, S, dim) embedded -> logits (B, S, K).
 
-    at  (B,) int64: row b's positions are at[b] to at[b] + S - 1, and see all up to themselves, so
-        those before must have been read
+    at      (B,) int64: row b's positions are at[b] to at[b] + S - 1, and see all up to themselves,
+            so those before must have been read
+    shifts  (B, positions, layers + 1, dim) in the dtype of the weights, as `GPT.forward` takes them
 
     Logits [:, s] are of the code after position s, in the dtype of the weights.
     """
@@ -215,13 +218,18 @@ def read(weights: Packed, cache: Cache, x: Tensor, at: Tensor) -> Tensor:
     attend = _attend_one if s == 1 else _attend
     if s == 1:
         bias = bias.expand(b, cache.heads, 1, -1).reshape(b * cache.heads, 1, -1)
-    for block, (write, keys, values) in zip(weights.blocks, cache.views, strict=True):
+    if shifts is not None:
+        added = shifts[cache.rows, places].reshape(b * s, -1, c).unbind(1)
+    for layer, block in enumerate(weights.blocks):
+        write, keys, values = cache.views[layer]
+        x = x if shifts is None else x + added[layer]
         qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
         qkv = qkv.view(b, s, 3, cache.heads, cache.size)
         write[cache.rows, places] = qkv[:, :, 1:].to(cache.dtype)
         y = attend(qkv[:, :, 0].to(cache.dtype), keys, values, bias)
         x = block.proj(y.reshape(b * s, c).to(weights.dtype), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
+    x = x if shifts is None else x + added[-1]
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)
 
 

@@ -1,6 +1,8 @@
 """Put a trained prior into its tokenizer's bundle: `python -m prior.export RUN BUNDLE`.
 
-Takes the averaged weights of RUN/last.pt. The bundle's other files and figures stay.
+RUN is one of prior.train, or one of prior.train_sketch: then the sketch reader joins its prior.
+Takes the averaged weights of RUN/last.pt. The bundle's other files and figures stay, but a sketch
+reader goes when the prior beside which it was trained is replaced.
 """
 
 from __future__ import annotations
@@ -11,23 +13,29 @@ from pathlib import Path
 import torch
 
 import checkpoints
-from checkpoints.bundle import write
+from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
 from checkpoints.export import without_folders
 from prior.model import GPT, PriorConfig
+from prior.sketch import SketchConfig, SketchReader
 from training.checkpoint import commands, load
 from training.flags import Parser, fail
 
-FIGURES = ("val_bits", "val_free_bits", "unigram_bits")
-LOG = "prior-log.csv"
+FIGURES = ("val_bits", "val_free_bits", "unigram_bits", "val_outline_bits", "val_wrong_bits")
+LOG, SKETCH_LOG = "prior-log.csv", "sketch-log.csv"
 
 
 def export(run: Path, bundle: str | Path) -> Path:
-    """Write `run`'s prior into `bundle` -> the bundle's folder. ValueError if they do not fit."""
+    """Write `run`'s prior, or sketch reader, into `bundle` -> the file.
+
+    ValueError if they do not fit.
+    """
     state, home = load(run / "last.pt"), checkpoints.load(bundle)
     try:
         config = state["config"]
-        prior = GPT(PriorConfig(**config["model"])).eval()
-        prior.load_state_dict(state["task"]["ema"]["shadow"])
+        sketched = "sketch" in config
+        shape = SketchConfig(**config["sketch"]) if sketched else PriorConfig(**config["model"])
+        model = (SketchReader(shape) if sketched else GPT(shape)).eval()
+        model.load_state_dict(state["task"]["ema"]["shadow"])
         tokenizer = config["tokenizer_id"]
     except (KeyError, TypeError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
@@ -48,10 +56,19 @@ def export(run: Path, bundle: str | Path) -> Path:
         "torch": torch.__version__,
     }
     text = (run / "log.csv").read_text(encoding="utf-8")
-    card = home.card | {"prior": {"training": training, "metrics": figures(text)}}
-    checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=prior)
+    about = {"training": training, "metrics": figures(text)}
+    if sketched:
+        if config["prior_sha256"] != home.card["sha256"].get(PRIOR):
+            raise ValueError(f"{run} was trained beside another prior than {home.name}'s")
+        save_sketch(home.path, model, about)
+        write(home.path / SKETCH_LOG, text.encode())
+        return home.path / SKETCH
+    card = {k: v for k, v in home.card.items() if k != "sketch"} | {"prior": about}
+    card["sha256"] = {k: v for k, v in card["sha256"].items() if k != SKETCH}
+    checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=model)
+    (home.path / SKETCH).unlink(missing_ok=True)
     write(home.path / LOG, text.encode())
-    return home.path
+    return home.path / PRIOR
 
 
 def figures(log: str) -> dict[str, float]:
@@ -69,8 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         path = export(args.run, args.bundle)
     except (ValueError, OSError) as error:
         fail(error)
-    size = (path / "prior.safetensors").stat().st_size
-    print(f"{path}: a prior of {size / 1e6:.1f} MB")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

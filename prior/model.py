@@ -201,14 +201,21 @@ class GPT(nn.Module):
         return prefix[:, None]
 
     def forward(
-        self, tokens: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
+        self,
+        tokens: Tensor,
+        condition: Tensor | None = None,
+        dropped: Tensor | None = None,
+        shifts: Tensor | None = None,
     ) -> Tensor:
         """Logits of every token given those before it.
 
         tokens (B, N) int64 in [0, K), the flattened grid; logits (B, N, K), where [:, i] depends
-        on tokens[:, :i] and the condition only. With condition "first" nothing precedes token 0,
-        which is uniform: its logits are 0, and a text starts from a random code, as in the
-        article.
+        on tokens[:, :i], the condition and shifts[:, i] only. With condition "first" nothing
+        precedes token 0, which is uniform: its logits are 0, and a text starts from a random code,
+        as in the article.
+
+        shifts  (B, N, layers + 1, dim): what a sketch adds to the residual stream where code i is
+                predicted, before each layer and after the last (`prior.sketch`)
         """
         b, n = tokens.shape
         if n > self.config.tokens:
@@ -217,8 +224,9 @@ class GPT(nn.Module):
         codes = self.wte(tokens[:, :-1])  # (B, N-1, dim): the last token is never an input
         x = torch.cat([prefix.to(codes.dtype), codes], 1)
         x = F.dropout(x + self.wpe.weight[: x.shape[1]], self.config.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x if shifts is None else x + shifts[:, : x.shape[1], layer])
+        x = x if shifts is None else x + shifts[:, : x.shape[1], -1]
         logits = F.linear(self.ln_f(x), self.head_weight)
         if not self.config.prefix:
             logits = torch.cat([logits.new_zeros(b, 1, logits.shape[2]), logits], 1)

@@ -119,14 +119,22 @@ class Reader:
     """
 
     def __init__(
-        self, prior: GPT, weights: Packed, batch: int, condition: Tensor | None, scale: float
+        self,
+        prior: GPT,
+        weights: Packed,
+        batch: int,
+        condition: Tensor | None,
+        scale: float,
+        shifts: Tensor | None = None,
     ):
         self.weights, self.batch, self.scale = weights, batch, scale
         self.twice = condition is not None and scale != 1
         prefix = prior.embed_prefix(batch, condition)
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
+            shifts = shifts if shifts is None else torch.cat([shifts, shifts])
         self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
+        self.shifts = shifts if shifts is None else shifts.to(weights.dtype)
 
     def restart(self, tokens: Tensor, last: int = 1) -> tuple[Tensor, Tensor]:
         """Begin a window with these codes (B, S), S >= 0.
@@ -155,7 +163,7 @@ class Reader:
 
     def _read(self, x: Tensor, at: Tensor, last: int) -> tuple[Tensor, Tensor]:
         at = torch.cat([at, at]) if self.twice else at
-        logits = read(self.weights, self.cache, x, at)[:, -last:]
+        logits = read(self.weights, self.cache, x, at, self.shifts)[:, -last:]
         if not self.twice:
             return logits, logits
         plain, free = logits.float().chunk(2)
@@ -198,6 +206,7 @@ def sample(
     cfg_scale: float = 1.0,
     known: Tensor | None = None,
     condition: Tensor | None = None,
+    shifts: Tensor | None = None,
     size: tuple[int, int] | None = None,
     stride: int = 4,
     dtype: torch.dtype | None = None,
@@ -207,6 +216,7 @@ def sample(
 
     known      (n, h, w) or (1, h, w) int64, -1 where free; see above what raster order can see
     condition  embeddings (n, E), class ids (n,), or None for unconditional pictures
+    shifts     (n or 1, h w, layers + 1, dim) floats, what a sketch adds (`prior.sketch`), or None
     size       rows and columns, at least those the prior was trained on; larger grids are written
                through a sliding window that moves `stride` cells at a time (the paper: 1)
     dtype      of weights and cache; None: bfloat16 where the processor has it, else float32
@@ -228,8 +238,9 @@ def sample(
     weights = packed(prior, dtype)
     device = weights.device
     condition = None if condition is None else condition.to(device)
+    shifts = check_shifts(prior, shifts, n, size)
     with torch.no_grad():
-        reader = Reader(prior, weights, n, condition, cfg_scale)
+        reader = Reader(prior, weights, n, condition, cfg_scale, shifts)
     noise = RowNoise(seed, n, cfg.codebook_size)
     ahead = ahead or look_ahead(len(reader.prefix), weights.dtype)
     return _write(reader, noise, settings, known.to(device), plan, ahead)
@@ -348,6 +359,24 @@ def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_si
             f"{codebook_size - 1}, and -1 means free"
         )
     return known.long().expand(n, *size)
+
+
+def check_shifts(prior: GPT, shifts: Tensor | None, n: int, size: tuple[int, int]) -> Tensor | None:
+    """What a sketch adds, a row a grid and on the prior's device; ValueError if it does not fit."""
+    if shifts is None:
+        return None
+    cfg = prior.config
+    if size != (cfg.height, cfg.width):
+        raise ValueError(
+            f"size is {size[0]} x {size[1]}: a sketch is of {cfg.height} x {cfg.width} codes"
+        )
+    wanted = (cfg.tokens, cfg.layers + 1, cfg.dim)
+    if not cfg.prefix or shifts.shape[1:] != wanted or shifts.shape[0] not in (1, n):
+        raise ValueError(
+            f"the sketch's shifts are of shape {tuple(shifts.shape)}: this prior takes "
+            f"{(n, *wanted)}" + ("" if cfg.prefix else ", and only with a start token")
+        )
+    return shifts.to(prior.wte.weight.device).expand(n, *wanted)
 
 
 def check_memory(prior: GPT, rows: int) -> None:

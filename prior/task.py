@@ -89,6 +89,7 @@ class PriorTask:
         check_fit(model_cfg, cfg, tokens, conditions)
         self.cfg, self.loop, self.device, self.preview = cfg, loop, device, preview
         self.codes, self.conditions = tokens.codes, conditions
+        self.codebook_size = model_cfg.codebook_size
         self.train, self.val = tokens.where("train", cfg.kinds), tokens.where("val", cfg.kinds)
         if not len(self.train) or not len(self.val):
             raise ValueError(
@@ -100,18 +101,22 @@ class PriorTask:
         train, val = self.codes[self.train], self.codes[self.val, 0]
         self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
         torch.manual_seed(loop.seed)
-        self.model = GPT(model_cfg).to(device)
+        self.model = self.network(model_cfg).to(device)
         self.ema = EMA(self.model, loop.ema)
         self.opt = self._optimizer()
         if loop.compile:
             self.model.compile()
+
+    def network(self, config: PriorConfig) -> torch.nn.Module:
+        """What is trained, with new weights."""
+        return GPT(config)
 
     def _optimizer(self) -> torch.optim.Optimizer | MuonAdamW:
         cfg, lr, betas = self.cfg, self.loop.lr, (self.cfg.beta1, self.cfg.beta2)
         named = list(self.model.named_parameters())
         inner = {n for n, p in named if n.startswith("blocks.") and p.ndim == 2}
         inner = inner if cfg.optimizer == "muon" else set()
-        matrices = [p for n, p in named if p.ndim == 2 and n not in inner]
+        matrices = [p for n, p in named if p.ndim >= 2 and n not in inner]
         groups = [
             {"params": matrices, "weight_decay": cfg.weight_decay},
             {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
@@ -141,14 +146,19 @@ class PriorTask:
             self._epoch, self._permutation = epoch, rng.permutation(len(self.train))
         return self._permutation
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """inputs (B, N), targets (B, N), condition, dropped (B,) bool of a step."""
+    def chosen(self, step: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """Pictures of a step, which of them are mirrored (0 or 1), random numbers for the rest."""
         picks, rng = self.picks(step)
         flips = rng.integers(2, size=len(picks)) if self.cfg.flips else np.zeros(len(picks), int)
+        return picks, flips, rng
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """inputs (B, N), targets (B, N), condition, dropped (B,) bool of a step."""
+        picks, flips, rng = self.chosen(step)
         grids = self.codes[picks, flips].astype(np.int64)  # (B, h, w)
         targets = torch.from_numpy(grids).flatten(1)
         seed = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        inputs = corrupt(targets, self.cfg.pkeep, self.model.config.codebook_size, seed)
+        inputs = corrupt(targets, self.cfg.pkeep, self.codebook_size, seed)
         condition = dropped = None
         if self.conditions is not None:
             condition = torch.from_numpy(self._condition(picks, rng)).to(self.device)
@@ -166,7 +176,7 @@ class PriorTask:
     def train_step(self, step: int) -> dict[str, float]:
         inputs, targets, condition, dropped = self.batch(step)
         with autocast(self.device, self.loop.bf16):
-            logits = self.model(inputs, condition, dropped)
+            logits = self.logits(step, inputs, condition, dropped)
         loss = token_nats(logits, targets).mean()
         loss.backward()
         lr = learning_rate(step, self.loop)
@@ -174,9 +184,15 @@ class PriorTask:
         self.ema.update(self.model)
         return {"bits": float(loss.detach()) * BITS, "grad": grad, "lr": lr}
 
-    def averaged(self) -> GPT:
+    def logits(
+        self, step: int, inputs: Tensor, condition: Tensor | None, dropped: Tensor | None
+    ) -> Tensor:
+        """(B, N, K) of the batch of a step."""
+        return self.model(inputs, condition, dropped)
+
+    def averaged(self) -> torch.nn.Module:
         """The averaged weights as a model for inference."""
-        model = GPT(self.model.config).eval().requires_grad_(False).to(self.device)
+        model = self.network(self.model.config).eval().requires_grad_(False).to(self.device)
         model.load_state_dict(self.ema.shadow)
         return model
 

@@ -16,6 +16,7 @@ WITH_DEVICE = {
     "vqgan/reconstruct.py": "{picture} {new}.png",
     "vqgan/codebook/__main__.py": "--data {data}",
     "prior/train.py": "--data {data} --out {new}",
+    "prior/train_sketch.py": "--tokens {data} --sketches {data} --out {new}",
     "prior/encode.py": "--data {data} --out {new}.npy",
     "prior/draw.py": "--out {new}.png",
     "clip_guidance/generate.py": "apple --out {new}.png",
@@ -25,8 +26,9 @@ WITH_DEVICE = {
     "app.py": "",
 }
 WITHOUT = (
-    *("prior/export.py", "prior/index.py", "clip_guidance/conditions.py", "clip_guidance/texts.py"),
-    *("clip_guidance/export.py", "clip_guidance/redraw.py"),
+    *("prior/export.py", "prior/index.py", "prior/sketches.py"),
+    *("clip_guidance/conditions.py", "clip_guidance/texts.py", "clip_guidance/export.py"),
+    "clip_guidance/redraw.py",
 )
 
 

@@ -1,0 +1,129 @@
+"""Teach a bundle's prior to follow sketches: `python -m prior.train_sketch --out RUN ...`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import checkpoints
+from prior import tokens
+from prior.model import GPT
+from prior.sample import finish, sample
+from prior.sheet import decode
+from prior.sketch import SketchConfig, SketchReader, config_for, thicken
+from prior.sketch_task import Lines, SketchTask
+from prior.task import Preview, TrainConfig
+from prior.train import get_conditions
+from training import distributed, flags
+from training.checkpoint import load as load_checkpoint
+from training.command import launch, refuse_overwriting
+from training.loop import LoopConfig
+from training.memory import keep_pages
+
+LOOP = {"lr": 1e-3}
+SHOWN = 12  # sketches in a preview
+TRAIN = {"drop": 0.5, "batch": 16}  # half of the samples without their text, so that lines count
+
+
+def parser() -> argparse.ArgumentParser:
+    p = flags.Parser(
+        prog="python -m prior.train_sketch",
+        description="Train a reader of sketches beside a bundle's prior, which stays as it is.",
+    )
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="with the prior (%(default)s)")
+    p.add_argument("--tokens", required=True, type=Path, help="F.npy of prior.tokens")
+    p.add_argument("--sketches", required=True, type=Path, help="S.npy of prior.sketches")
+    p.add_argument("--conditions", type=Path, help="what the prior was trained with, if anything")
+    p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
+    p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
+    p.add_argument("--channels", type=int, default=192, help="of the reader (%(default)s)")
+    flags.add_device(p)
+    flags.add_flags(p, TrainConfig, "corruption and data")
+    flags.add_flags(p, LoopConfig, "schedule")
+    return p
+
+
+def get_sketches(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} holds no sketches: {error}") from error
+
+
+def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) -> Preview:
+    """Writes held-out sketches above what is written for them, always from the same seeds."""
+    val = found.where("val")
+    val = val[np.linspace(0, len(val) - 1, min(SHOWN, len(val))).round().astype(int)]
+    asked = thicken(lines.of(val, 1), 3)
+    shown = (1 - asked).mul(255).byte().repeat(1, 3, 1, 1).permute(0, 2, 3, 1).numpy()
+
+    def preview(reader: SketchReader, step: int, folder: Path) -> None:
+        with torch.no_grad():
+            shifts = reader(asked.to(next(reader.parameters()).device)).float()
+        grids = finish(sample(bundle.prior, len(asked), seed=0, top_p=0.95, shifts=shifts)).grid
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = decode(bundle.vqgan, grids)
+        rows = np.stack([shown, pictures], 1)  # (n, 2, H, W, 3)
+        columns = [np.concatenate(list(pair)) for pair in rows]  # the sketch above its picture
+        Image.fromarray(np.concatenate(columns, 1)).save(folder / f"{step:07d}.png")
+
+    return preview
+
+
+def configure(
+    args: argparse.Namespace, prior: GPT, patch: int, tokenizer_id: str
+) -> tuple[SketchConfig, TrainConfig, LoopConfig]:
+    """The three configs from the prior, flags and the run to resume."""
+    chosen = {"train": flags.given(args, TrainConfig), "loop": flags.given(args, LoopConfig)}
+    model, stored = config_for(prior.config, patch, args.channels), {"train": TRAIN, "loop": LOOP}
+    if args.resume:
+        stored = load_checkpoint(args.out / "last.pt")["config"]
+        if "sketch" not in stored:
+            raise ValueError(f"{args.out} is no run of prior.train_sketch")
+        model = SketchConfig(**stored["sketch"])
+        if stored["tokenizer_id"] != tokenizer_id:
+            raise ValueError(f"{args.out} was trained on another tokenizer's codes")
+    train, loop = (
+        flags.build(cls, stored[name], chosen[name])
+        for name, cls in (("train", TrainConfig), ("loop", LoopConfig))
+    )
+    return model, train, loop
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    try:
+        refuse_overwriting(args.out, args.resume)
+        device = distributed.start(args.device)
+        bundle = checkpoints.load(args.bundle)
+        if bundle.prior is None:
+            raise ValueError(f"bundle {bundle.name} has no prior: train one (prior.train) first")
+        found = tokens.load(args.tokens, bundle.tokenizer_id)
+        patch, drawn = bundle.vqgan.config.downsampling, get_sketches(args.sketches)
+        model, train, loop = configure(args, bundle.prior, patch, bundle.tokenizer_id)
+        task = SketchTask(
+            bundle.prior, model, train, loop, found, drawn,
+            conditions=get_conditions(args.conditions), device=device,
+            preview=previewer(bundle, Lines(drawn), found),
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        flags.fail(error)
+    config = {
+        "sketch": asdict(model), "train": asdict(train), "loop": asdict(loop),
+        "tokenizer_id": bundle.tokenizer_id, "data": found.data,
+        "prior_sha256": bundle.card["sha256"]["prior.safetensors"],
+    }  # fmt: skip
+    options = {"module": "prior.train_sketch", "argv": argv, "resume": args.resume}
+    launch(task, loop, args.out, config, **options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Sketches: lines of pictures, what a reader adds to a prior, and that every way to read agrees."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import checkpoints
+from prior import encode, export, sketches, train, train_sketch
+from prior.model import token_nats
+from prior.sample import finish, sample
+from prior.sketch import SketchConfig, SketchReader, config_for, drawn, edges, thicken
+from prior.sketch_task import SketchTask
+from prior.task import TrainConfig
+from prior.tokens import TokenSet
+from training.checkpoint import load as load_checkpoint
+from training.loop import LoopConfig
+from vqgan.model import VQGAN, VQGANConfig
+
+PATCH = 4  # pixels along a cell of the tiny prior: sketches of 24 x 28
+
+
+def reader_for(prior, strength: float = 1.0) -> SketchReader:
+    """A reader with opinions: a new one adds nothing."""
+    torch.manual_seed(1)
+    reader = SketchReader(config_for(prior.config, PATCH, 8)).eval().requires_grad_(False)
+    reader.shifts.weight.normal_(std=strength)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def lines() -> torch.Tensor:
+    """(5, 1, 24, 28): random lines."""
+    return (torch.rand(5, 1, 24, 28, generator=torch.Generator().manual_seed(2)) > 0.9).float()
+
+
+def test_a_new_reader_adds_nothing(prior, grids, lines):
+    reader = SketchReader(config_for(prior.config, PATCH, 8))
+    shifts = reader(lines)
+    assert shifts.shape == (5, 42, 3, 16) and not shifts.any()
+    assert torch.equal(prior(grids, shifts=shifts), prior(grids))
+
+
+def test_what_is_added_counts_from_its_cell_on(prior, grids, lines):
+    """A code depends on what is added at its own cell, in every layer, and not on later cells."""
+    shifts = reader_for(prior)(lines)
+    before = prior(grids, shifts=shifts)
+    for layer in range(3):
+        changed = shifts.clone()
+        changed[:, 20, layer] += torch.linspace(-1, 1, 16)
+        after = prior(grids, shifts=changed)
+        assert torch.equal(after[:, :20], before[:, :20])
+        assert not torch.allclose(after[:, 20], before[:, 20], atol=1e-3)
+        later = not torch.allclose(after[:, 21:], before[:, 21:], atol=1e-5)
+        assert later == (layer < 2)  # the last is behind all attention
+
+
+def test_a_line_is_seen_from_eight_cells_around(prior):
+    reader, empty = reader_for(prior), torch.zeros(1, 1, 24, 28)
+    one = empty.clone()
+    one[0, 0, 1, 1] = 1  # in the first cell
+    seen = (reader(one) != reader(empty)).flatten(2).any(2).view(6, 7)
+    assert seen.all()  # 6 x 7 cells: the last is six away
+    assert not (reader(thicken(one, 3))[0, 0] == reader(one)[0, 0]).all()
+
+
+@pytest.mark.parametrize("ahead", [1, 12])
+def test_written_codes_are_those_of_the_whole_model(prior, lines, ahead):
+    """Greedy grids, read from the cache some codes a pass, beside GPT.forward on the whole grid."""
+    shifts = reader_for(prior)(lines)
+    settings = {"seed": 0, "temperature": 0.0, "dtype": torch.float32, "ahead": ahead}
+    last = finish(sample(prior, 5, shifts=shifts, **settings))
+    logits = prior(last.grid.flatten(1), shifts=shifts)
+    assert torch.equal(logits.argmax(-1).view_as(last.grid), last.grid)
+    nats = token_nats(logits, last.grid.flatten(1)).sum(1)
+    assert torch.allclose(-nats, last.log_likelihood, atol=1e-3)
+    free = finish(sample(prior, 5, **settings)).grid
+    assert (free != last.grid).float().mean() > 0.3
+    alone = finish(sample(prior, 1, shifts=shifts[3:4], **settings | {"seed": 3})).grid
+    assert torch.equal(alone[0], last.grid[3])
+
+
+def test_a_sketch_goes_with_a_condition_and_its_guidance(tiny, lines):
+    prior = tiny(condition="class", classes=3)
+    shifts = reader_for(prior)(lines[:2])
+    kind = torch.tensor([0, 2])
+    settings = {"seed": 0, "temperature": 0.0, "condition": kind, "dtype": torch.float32}
+    grid = finish(sample(prior, 2, shifts=shifts, cfg_scale=2.0, **settings)).grid
+    told = prior(grid.flatten(1), kind, shifts=shifts)
+    free = prior(grid.flatten(1), shifts=shifts)
+    assert torch.equal((free + 2 * (told - free)).argmax(-1).view_as(grid), grid)
+
+
+def test_sketches_that_do_not_fit_are_refused(prior, tiny, lines):
+    shifts = reader_for(prior)(lines)
+    with pytest.raises(ValueError, match="a sketch is of 6 x 7 codes"):
+        sample(prior, 5, seed=0, shifts=shifts, size=(8, 8))
+    with pytest.raises(ValueError, match=r"this prior takes \(3, 42, 3, 16\)"):
+        sample(prior, 3, seed=0, shifts=shifts)
+    with pytest.raises(ValueError, match="only with a start token"):
+        sample(tiny(condition="first"), 5, seed=0, shifts=shifts)
+    with pytest.raises(ValueError, match="needs a start token"):
+        config_for(tiny(condition="first").config, PATCH)
+    with pytest.raises(ValueError, match=r"expected \(B, 1, 24, 28\)"):
+        reader_for(prior)(lines[:, :, :20])
+    with pytest.raises(ValueError, match="channels is 0"):
+        SketchConfig(channels=0)
+
+
+def test_edges_of_a_square_are_its_outline():
+    picture = -torch.ones(2, 3, 32, 32)
+    picture[0, :, 8:24, 8:24] = 1
+    picture[1, 2, 8:24, 8:24] = -0.6  # a fifth of the range, in blue only
+    found = edges(picture)
+    outline = thicken(found[0, :1, None].float(), 3)[0, 0]
+    inside = torch.zeros(32, 32)
+    inside[8:24, 8:24] = 1
+    ring = thicken(inside[None, None], 3)[0, 0] - (1 - thicken(1 - inside[None, None], 3)[0, 0])
+    assert outline[ring > 0].float().mean() > 0.95  # corners are round
+    assert not found[0, :, 11:21, 11:21].any() and not found[0, :, :6].any()
+    assert 40 < found[0, 0].sum() < 130  # one or two pixels wide: the outline is 60 long
+    assert not found[1, 0].any() and found[1, 1].sum() > 40  # faint: an edge, but no outline
+    assert not edges(torch.full((1, 3, 16, 16), 0.3)).any()
+
+
+def test_a_drawing_becomes_lines_of_the_models_size():
+    canvas = np.zeros((512, 512), np.uint8)
+    canvas[100:102, :] = 255  # thinner than a pixel of 128
+    found = drawn(canvas, (128, 128))
+    assert found.shape == (1, 1, 128, 128) and found[0, 0, 25].all() and found.sum() == 128
+    assert not drawn(np.full((64, 64), 90, np.uint8), (128, 128)).any()  # a faint touch is none
+
+
+def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch):
+    prior = tiny(width=8, condition="start")
+    before = {k: v.clone() for k, v in prior.state_dict().items()}
+    rng = np.random.default_rng(0)
+    there = rng.random((40, 6, 8)) < 0.3
+    bits = there.repeat(PATCH, 1).repeat(PATCH, 2)[:, None].repeat(2, 1)
+    codes = np.where(there, 7, 3).astype(np.uint16)
+    rows = [{"split": "val" if i % 3 == 2 else "train", "kind": "icon"} for i in range(40)]
+    found = TokenSet(np.stack([codes, codes[:, :, ::-1]], 1), rows, "t", 48, {"sha256": "d"})
+    loop = LoopConfig(steps=100, lr=3e-2, warmup=5, ema=0.8, clip=0.0)
+    config = config_for(prior.config, PATCH, 16)
+    monkeypatch.setattr("prior.sketch_task.SLIP", 0)
+    packed = np.packbits(bits, axis=3)
+    task = SketchTask(prior, config, TrainConfig(batch=8, held_out=13), loop, found, packed)
+    free = task.sketch_bits(None, 1)
+    assert task.sketch_bits(task.averaged(), 1) == pytest.approx(free)
+    for step in range(100):
+        task.train_step(step)
+    reader = task.averaged()
+    told, wrong = task.sketch_bits(reader, 1), task.sketch_bits(reader, 1, turn=1)
+    assert told < 0.55 * free and wrong > 1.7 * told
+    assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
+    assert {k.split(".")[0] for k in task.ema.shadow} == {"stem", "around", "shifts"}
+
+
+def test_lines_turn_with_their_picture(tiny, monkeypatch):
+    """A mirrored grid is asked for with mirrored lines, of one kind, some pixels off at most."""
+    prior = tiny(width=8)
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 48, (12, 2, 6, 8)).astype(np.uint16)
+    bits = np.zeros((12, 2, 24, 32), bool)
+    bits[:, 0, 10, 5] = bits[:, 1, 10, 7] = True
+    rows = [{"split": "val" if i < 2 else "train", "kind": "icon"} for i in range(12)]
+    found = TokenSet(codes, rows, "t", 48, {"sha256": "d"})
+    config = config_for(prior.config, PATCH, 8)
+    options = (prior, config, TrainConfig(batch=10, held_out=2), LoopConfig(), found)
+    task = SketchTask(*options, np.packbits(bits, axis=3))
+    seen = set()
+    for step in range(6):
+        _, flips, _ = task.chosen(step)
+        shown = task.sketches(step)
+        assert torch.equal(shown, task.sketches(step)) and shown.shape == (10, 1, 24, 32)
+        for one, flip in zip(shown[:, 0], flips, strict=True):
+            y, x = (c.float().mean().item() for c in torch.where(one > 0))
+            width = round(one.sum().sqrt().item())
+            column = min((5, 7), key=lambda c, at=31 - x if flip else x: abs(at - c))
+            assert abs(y - 10) <= 2 and abs((31 - x if flip else x) - column) <= 2
+            seen.add((int(flip), width))
+    assert {w for _, w in seen} == {1, 3, 5} and {f for f, _ in seen} == {0, 1}
+    with pytest.raises(ValueError, match=r"expected uint8 of \(12, 2, 24, 4\)"):
+        SketchTask(*options, np.packbits(bits, axis=3)[:5])
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+TINY = VQGANConfig(
+    resolution=32, ch=8, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(), mid_attn=False,
+    num_groups=4, z_channels=8, codebook_size=32, embed_dim=4, quantizer="cosine",
+)  # fmt: skip
+COMMON = (
+    "--batch 4 --log-every 1 --checkpoint-every 2 --sample-every 4 --warmup 2 --held-out 2 --lr 0.1"
+).split()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A random bundle with a prior, 12 pictures, their tokens and lines."""
+    root = tmp_path_factory.mktemp("sketches")
+    torch.manual_seed(0)
+    checkpoints.save(root / "b", name="b", vqgan=VQGAN(TINY).eval(), card={})
+    (root / "data").mkdir()
+    rows = []
+    for i in range(12):
+        picture = Image.new("RGB", (32, 32), "white")
+        picture.paste((20 * i, 90, 30), (4, 4, 12 + i, 20))
+        picture.save(root / "data" / f"{i}.png")
+        row = {"path": f"{i}.png", "mask": None, "kind": "icon", "captions": []}
+        rows.append(json.dumps(row | {"split": "val" if i % 4 == 3 else "train"}))
+    (root / "data" / "manifest.jsonl").write_text("\n".join(rows))
+    files = ["--data", str(root / "data"), "--out"]
+    encode.main(["--bundle", str(root / "b"), *files, str(root / "t.npy")])
+    shape = "--layers 1 --heads 2 --dim 16 --steps 4".split()
+    prior = ["--bundle", str(root / "b"), "--tokens", str(root / "t.npy")]
+    train.main([*prior, "--out", str(root / "prior"), *shape, *COMMON])
+    export.main([str(root / "prior"), str(root / "b")])
+    sketches.main(["--tokens", str(root / "t.npy"), *files, str(root / "s.npy"), "--patch", "2"])
+    return root
+
+
+def learn(root, out: str, steps: int, *more: str) -> None:
+    files = ["--tokens", str(root / "t.npy"), "--sketches", str(root / "s.npy")]
+    files += ["--bundle", str(root / "b"), "--out", str(root / out)]
+    train_sketch.main([*files, "--channels", "8", *COMMON, "--steps", str(steps), *more])
+
+
+def test_lines_are_kept_in_the_order_of_the_tokens(world):
+    packed = np.load(world / "s.npy")
+    assert packed.shape == (12, 2, 32, 4) and packed.dtype == np.uint8
+    lines = np.unpackbits(packed[:, 0], axis=2)
+    for i in range(12):  # the right edge of picture i's box
+        assert abs(int(np.where(lines[i, 12])[0].max()) - (12 + i)) <= 1
+
+
+def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
+    learn(world, "whole", 4)
+    learn(world, "half", 4, "--minutes", "1e-9")  # stops after its first step
+    assert load_checkpoint(world / "half" / "last.pt")["step"] < 4
+    learn(world, "half", 4, "--resume", "--minutes", "0")
+    whole, half = (load_checkpoint(world / n / "last.pt")["task"] for n in ("whole", "half"))
+    for name, value in whole["ema"]["shadow"].items():
+        assert torch.equal(value, half["ema"]["shadow"][name]), name
+    assert Image.open(world / "whole" / "samples" / "0000004.png").size == (3 * 32, 64)
+    export.main([str(world / "whole"), str(world / "b")])
+    assert "sketch.safetensors" in capsys.readouterr().out
+    bundle = checkpoints.load(world / "b")
+    shown = whole["ema"]["shadow"]["shifts.weight"]
+    assert torch.equal(bundle.sketch.shifts.weight, shown.half().float()) and shown.any()
+    assert bundle.card["sketch"]["training"]["steps"] == 4
+    assert set(bundle.card["sketch"]["metrics"]) == {
+        "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
+    }  # fmt: skip
+    assert (world / "b" / "sketch-log.csv").read_text().startswith("step,")
+
+
+def test_another_prior_takes_the_reader_out_of_the_bundle(world, tmp_path, capsys):
+    learn(world, "own", 2)
+    export.main([str(world / "own"), str(world / "b")])
+    assert checkpoints.load(world / "b").sketch is not None
+    more = ["--bundle", str(world / "b"), "--tokens", str(world / "t.npy"), "--seed", "9"]
+    shape = "--layers 1 --heads 2 --dim 16 --steps 2".split()
+    train.main([*more, "--out", str(tmp_path / "prior"), *shape, *COMMON])
+    card = json.loads((world / "b" / "config.json").read_text())
+    export.main([str(tmp_path / "prior"), str(world / "b")])
+    bundle = checkpoints.load(world / "b")
+    assert bundle.sketch is None and "sketch" not in bundle.card
+    assert not (world / "b" / "sketch.safetensors").exists()
+    with pytest.raises(SystemExit):
+        export.main([str(world / "own"), str(world / "b")])
+    assert "beside another prior" in capsys.readouterr().err
+    checkpoints.bundle.save_sketch(
+        world / "b", SketchReader(config_for(bundle.prior.config, 2)), {}
+    )
+    card = json.loads((world / "b" / "config.json").read_text())
+    card["sketch"]["prior_sha256"] = "0" * 64
+    (world / "b" / "config.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="trained beside another prior"):
+        checkpoints.load(world / "b")
