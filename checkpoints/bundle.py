@@ -241,7 +241,8 @@ def save(
     `card` is what config.json says beyond what follows from the models: preprocess, training,
     metrics. `prior` must have been trained on this VQGAN's codes. `dtype` is that of the VQGAN's
     file; without one, that of the file which is replaced, or fp16. Each file is replaced in one
-    step, config.json last. Other files of the folder stay.
+    step, config.json last. Other files of the folder stay, but a sketch reader goes with the prior
+    beside which it was trained.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -257,11 +258,18 @@ def save(
         fixed = {"model": prior.config.to_dict(), "tokenizer_id": derived["tokenizer_id"]}
         derived["prior"] = card.get("prior", {}) | fixed
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    derived["sha256"] = card.get("sha256", {}) | hashes
+    known = card.get("sha256", {})
+    stale = "sketch" in card and hashes.get(PRIOR, known.get(PRIOR)) != known.get(PRIOR)
+    if stale:
+        card = {k: v for k, v in card.items() if k != "sketch"}
+        known = {k: v for k, v in known.items() if k != SKETCH}
+    derived["sha256"] = known | hashes
     preprocess = {"size": vqgan.config.resolution, "range": [-1, 1], "background": "white"}
     for file, data in files.items():
         write(path / file, data)
     write_card(path, {**derived, "preprocess": preprocess, **card, **derived})
+    if stale:
+        (path / SKETCH).unlink(missing_ok=True)
     return path
 
 

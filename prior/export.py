@@ -63,10 +63,8 @@ def export(run: Path, bundle: str | Path) -> Path:
         save_sketch(home.path, model, about)
         write(home.path / SKETCH_LOG, text.encode())
         return home.path / SKETCH
-    card = {k: v for k, v in home.card.items() if k != "sketch"} | {"prior": about}
-    card["sha256"] = {k: v for k, v in card["sha256"].items() if k != SKETCH}
+    card = home.card | {"prior": about}
     checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=model)
-    (home.path / SKETCH).unlink(missing_ok=True)
     write(home.path / LOG, text.encode())
     return home.path / PRIOR
 

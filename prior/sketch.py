@@ -10,6 +10,8 @@ sketch, text conditions go on working, and no code more has to be read.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -141,3 +143,35 @@ def drawn(canvas: np.ndarray, size: tuple[int, int]) -> Tensor:
     """
     x = torch.from_numpy(canvas.astype(np.float32) / 255)[None, None]
     return (F.adaptive_max_pool2d(x, size) > 0.5).float()
+
+
+def to_text(lines: np.ndarray) -> str:
+    """Lines (H, W) bool, W a multiple of 8 -> base64 of their bits, row by row."""
+    return base64.b64encode(np.packbits(lines, axis=1).tobytes()).decode()
+
+
+def from_text(text: str, size: tuple[int, int]) -> np.ndarray:
+    """What `to_text` gave, as (H, W) bool. ValueError if it is no sketch of this size."""
+    height, width = size
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        data = b""
+    if width % 8 or len(data) != height * width // 8:
+        raise ValueError(f"the sketch is not the base64 of {height} x {width} bits")
+    bits = np.frombuffer(data, np.uint8).reshape(height, width // 8)
+    return np.unpackbits(bits, axis=1).astype(bool)
+
+
+@torch.inference_mode()
+def shifts_of(reader: SketchReader, lines: np.ndarray) -> Tensor:
+    """What a sketch (H, W) bool adds: (1, h w, layers + 1, dim) float32, for `prior.sample`."""
+    device = reader.stem.weight.device
+    return reader(torch.from_numpy(lines)[None, None].float().to(device)).float()
+
+
+def picture_lines(picture: np.ndarray, every: bool = True) -> np.ndarray:
+    """The lines of a picture (H, W, 3) uint8, three pixels wide: (H, W) bool."""
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+    kind = 1 if every else 0
+    return thicken(edges(pixels)[:, kind : kind + 1].float(), 3)[0, 0].bool().numpy()

@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from ui import complete, gallery, masking, steps, writing
+from ui import complete, gallery, masking, sketching, steps, writing
 from ui.common import LATEX, TabHandles
 from ui.sample_runs import Board, Completing, Sampler, Settings, connect, connect_board
+from ui.sketching import Sketching
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
 
@@ -48,7 +49,7 @@ add(
         "sample.write": ("Write", "书写"),
         "sample.stop": ("Stop", "停止"),
         "sample.nothing": ("From nothing", "从零开始"),
-        "sample.picture": ("From a picture", "从图片开始"),
+        "sample.picture": ("Picture", "图片"),
         "sample.fine": ("Fine settings", "细节设置"),
         "sample.temperature": ("Temperature", "温度"),
         "sample.temperature.info": (
@@ -90,7 +91,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         batch, picked = gr.State(None), gr.State(0)
         with gr.Row(elem_classes="desk sample-desk"):
             with gr.Column(min_width=260, elem_classes="tray"):
-                go, completing = _sources()
+                go, completing, sketch = _sources(studio)
                 halt = gr.Button(
                     t("sample.stop"), interactive=False, size="sm", elem_id="sample-stop"
                 )
@@ -114,7 +115,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
             gr.Markdown(explanation("sample"), latex_delimiters=LATEX)
             masking.build(studio, how, reading.session)
         board = Board(batch, picked, pictures, about, save, send, go, halt)
-        connect(sampler, board, settings, completing, reading)
+        connect(sampler, board, settings, completing, sketch, reading)
         connect_board(sampler, board, tab, reading, tabs)
     return TabHandles(tab)
 
@@ -127,11 +128,15 @@ def _lead(studio: Studio) -> str:
     return both("sample.lead")
 
 
-def _sources() -> tuple[gr.Button, Completing]:
-    """The thing to do first: write from nothing, or complete a picture."""
+def _sources(studio: Studio) -> tuple[gr.Button, Completing, Sketching | None]:
+    """The thing to do first: write from nothing, along a sketch, or complete a picture."""
+    sketch = None
     with gr.Tabs(elem_classes="sample-modes"):
         with gr.Tab(t("sample.nothing"), id="nothing"):
             go = gr.Button(t("sample.write"), variant="primary", elem_id="sample-write")
+        if studio.bundle.sketch is not None:
+            with gr.Tab(t("sketch.tab"), id="sketch"):
+                sketch = sketching.build(studio)
         with gr.Tab(t("sample.picture"), id="picture") as tab:
             source = gr.State(None)
             mask = complete.build()
@@ -140,7 +145,7 @@ def _sources() -> tuple[gr.Button, Completing]:
                     t("complete.own"), file_types=["image"], size="sm", elem_id="complete-own"
                 )
                 session = gr.Button(t("complete.session"), size="sm", elem_id="complete-session")
-    return go, Completing(tab, source, mask, own, session)
+    return go, Completing(tab, source, mask, own, session), sketch
 
 
 def _settings(studio: Studio) -> Settings:

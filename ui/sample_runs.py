@@ -14,16 +14,17 @@ import numpy as np
 from gradio.context import Context
 from PIL import Image
 
-from ui import complete, gallery, writing
+from ui import complete, gallery, sketching, writing
 from ui import sample_panel as panel
 from ui.common import HEAVY, Sent, Sentence, TabHandles, friendly
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.runs import Runs
 from ui.session import Session
+from ui.sketching import Sketching
 from ui.studio import Studio
 from ui.text import add
-from ui.writing import Batch, Example, Request, Step
+from ui.writing import Batch, Example, Given, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
@@ -152,13 +153,14 @@ def follow(
     stop: threading.Event,
     *,
     known: np.ndarray | None = None,
+    given: Given | None = None,
     origin: str = "sampled",
     outcome: Outcome = lambda batch: batch,
 ) -> Iterator[list[Any]]:
     """Write what was asked for, showing it on the board all the while."""
     kept = None if known is None else known >= 0
     painted, image = None, None
-    for step in writing.write(sampler.studio, ask, stop, known=known, origin=origin):
+    for step in writing.write(sampler.studio, ask, stop, known=known, given=given, origin=origin):
         if isinstance(step, Step):
             if step.pictures is not painted:
                 painted, image = step.pictures, gallery.lossy(step.pictures)
@@ -187,9 +189,10 @@ def connect(
     board: Board,
     settings: Settings,
     completing: Completing,
+    sketch: Sketching | None,
     reading: TabHandles,
 ) -> None:
-    """Clicks that start or stop a run, and where pictures to complete come from."""
+    """Clicks that start or stop a run, and where pictures to begin with come from."""
     start = Starter(sampler, board)
     write = partial(_write, sampler, board)
     start.by(board.go.click, None, write, settings.all, api_name="sample", api_visibility="public")
@@ -205,6 +208,11 @@ def connect(
         partial(_complete, sampler, board),
         [completing.source, *settings.all],
     )
+
+    if sketch is not None:
+        draw = partial(_sketch, sampler, board)
+        start.by(sketch.canvas.sketch, "asked", draw, settings.all)
+        sketching.connect(sampler.studio, sketch, reading.session)
 
     def stop(request: gr.Request) -> None:
         sampler.runs.stop(request.session_hash)
@@ -280,7 +288,7 @@ def _rewrite(
         nats = float(batch.nats[picked])
         return writing.with_original(new, grid, batch.pictures[picked], nats)
 
-    how = {"known": known, "origin": "rewritten", "outcome": outcome}
+    how = {"known": known, "given": batch.given, "origin": "rewritten", "outcome": outcome}
     yield from follow(sampler, board, ask, stop, **how)
 
 
@@ -305,6 +313,21 @@ def _complete(
 
     how = {"known": known, "origin": "completed", "outcome": outcome}
     yield from follow(sampler, board, ask, stop, **how)
+
+
+def _sketch(
+    sampler: Sampler,
+    board: Board,
+    stop: threading.Event,
+    asked: Any,
+    *values: Any,
+) -> Iterator[list[Any]]:
+    """Pictures along the visitor's lines."""
+    ask = writing.request(sampler.studio, *values)
+    given = sketching.given(sampler.studio, asked)
+    cfg = sampler.studio.bundle.prior.config
+    ask = dataclasses.replace(ask, size=(cfg.height, cfg.width))
+    yield from follow(sampler, board, ask, stop, given=given, origin="sketched")
 
 
 def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles) -> None:

@@ -35,6 +35,7 @@ class Bundle(Protocol):
     name: str
     vqgan: VQGAN
     prior: Any
+    sketch: Any  # what lets the prior follow lines, or None
     decoders: dict[str, VQGAN]
     clip: Any  # built when it is first asked for
     card: dict

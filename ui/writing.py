@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clip_guidance.prompts import parse, targets
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
+from prior.sketch import shifts_of, to_text
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
@@ -129,6 +131,32 @@ def request(
     )
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a run keeps to beside codes: a sketch, and perhaps words for it."""
+
+    lines: np.ndarray  # (H, W) bool
+    text: str = ""
+    pull: float = 4.0  # guidance scale of the words
+
+    def drawing(self, studio: Studio, count: int) -> dict:
+        """Keyword arguments of `prior.sample.sample`."""
+        shifts = shifts_of(studio.bundle.sketch, self.lines)
+        if not self.text:
+            return {"shifts": shifts}
+        clip, prior = studio.bundle.clip, studio.bundle.prior
+        if clip is None or prior.config.embedding_size != clip.embedding_size:
+            raise Sentence("sketch.wordless")
+        told = targets(clip, parse(self.text)).condition(count)
+        return {"shifts": shifts, "condition": told, "cfg_scale": self.pull}
+
+    @property
+    def settings(self) -> dict:
+        """What a PNG keeps of it."""
+        words = {"text": self.text, "cfg_scale": self.pull} if self.text else {}
+        return {"sketch": to_text(self.lines), **words}
+
+
 _numbers = itertools.count(1)
 
 
@@ -142,9 +170,10 @@ class Batch:
     counted: np.ndarray  # (n,) int
     seeds: tuple[int | None, ...]  # None: not written here but brought along
     settings: dict
-    origin: str  # sampled | rewritten | completed | example
+    origin: str  # sampled | sketched | rewritten | completed | example
     kept: np.ndarray | None = None  # (h, w) bool: given beforehand
     rate: float = 0.0  # codes a second
+    given: Given | None = None
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -241,12 +270,13 @@ def paint(
     return pictures
 
 
-def settings_of(studio: Studio, ask: Request) -> dict:
+def settings_of(studio: Studio, ask: Request, given: Given | None = None) -> dict:
     """What `prior.draw` keeps in a PNG, for the same codes by command."""
+    more = {} if given is None else given.settings
     card = studio.bundle.card
     size = f"{ask.size[0]}x{ask.size[1]}"
     made = {"bundle": studio.bundle.name, "prior": weights_id(card), "n": ask.count}
-    return {**made, "seed": ask.seed, "size": size, **ask.drawing, "cfg_scale": 1.0}
+    return {**made, "seed": ask.seed, "size": size, **ask.drawing, "cfg_scale": 1.0, **more}
 
 
 def write(
@@ -255,20 +285,24 @@ def write(
     stop: threading.Event,
     *,
     known: np.ndarray | None = None,
+    given: Given | None = None,
     origin: str = "sampled",
 ) -> Iterator[Step | Batch]:
     """Write `ask.count` grids: some Steps, then the Batch. `stop` ends it between two codes.
 
     known  (h, w) int64, -1 where free: every grid begins with it
+    given  a sketch that every grid follows
     """
-    given = None if known is None else torch.from_numpy(known)[None]
+    start = None if known is None else torch.from_numpy(known)[None]
+    more = {} if given is None else given.drawing(studio, ask.count)
     steps = sample(
         studio.bundle.prior,
         ask.count,
         seed=ask.seed,
         size=ask.size,
-        known=given,
+        known=start,
         **ask.drawing,
+        **more,
     )
     painter, told = Painter(studio, ask.size, known), 0.0
     total = ask.size[0] * ask.size[1]
@@ -295,10 +329,11 @@ def write(
         nats=last.log_likelihood.double().numpy(),
         counted=np.full(ask.count, last.done),
         seeds=tuple(range(ask.seed, ask.seed + ask.count)),
-        settings=settings_of(studio, ask),
+        settings=settings_of(studio, ask, given),
         origin=origin,
         kept=None if known is None else known >= 0,
         rate=_drawn(last, known),
+        given=given,
     )
 
 

@@ -20,12 +20,13 @@ import torch
 from PIL import Image
 
 import checkpoints
-from checkpoints.bundle import DECODER, DECODERS, pack, write_card
+from checkpoints.bundle import DECODER, DECODERS, pack, save_sketch, write_card
 from prior.draw import main as draw
 from prior.model import GPT, PriorConfig
 from prior.nearest import FILE as TRAINING
 from prior.nearest import gather
 from prior.sheet import FILE as SAMPLES
+from prior.sketch import SketchReader, config_for
 from ui.studio import Studio
 from vqgan import dataset
 from vqgan.codebook import FILE
@@ -105,6 +106,9 @@ def _write_prior(bundle: checkpoints.Bundle) -> None:
     prior.head.weight.mul_(20)
     saved = {"name": bundle.name, "vqgan": bundle.vqgan, "card": bundle.card, "prior": prior}
     checkpoints.save(bundle.path, **saved)
+    reader = SketchReader(config_for(config, bundle.vqgan.config.downsampling, 8))
+    reader.requires_grad_(False).shifts.weight.normal_(std=0.5)
+    save_sketch(bundle.path, reader, {})
     line = ["--bundle", str(bundle.path), "--out", str(bundle.path / SAMPLES), "-n", "3"]
     draw([*line, "--seed", "40"])
     index = gather(dataset.scan(ROOT / "tests" / "fixtures" / "images"))

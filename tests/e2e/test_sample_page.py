@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from prior.sample import finish, sample
 from prior.sheet import FILE, Record, decode
+from prior.sketch import shifts_of
 from ui.complete import from_session
 from ui.examples import EXAMPLES
 from ui.sample import PRESETS, START
 from ui.session import open_picture
+from ui.sketching import lines_of
 
 ROOT = "document.querySelector('#sample-gallery [data-version]')"
 # Collects every state of the gallery: what it shows, and the pixels of its first tile.
@@ -236,7 +241,7 @@ def test_rewriting_from_a_row_keeps_the_rows_above(desk):
 
 def test_a_picture_is_completed_around_what_is_kept(desk, studio):
     desk.set("count", 3)
-    desk.page.get_by_role("tab", name="From a picture").click()
+    desk.page.get_by_role("tab", name="Picture", exact=True).click()
     desk.page.wait_for_selector("#sample-mask [data-free]", state="attached")
     session = open_picture(studio, EXAMPLES[0].path, "128")
     source = from_session(studio, session)
@@ -259,6 +264,91 @@ def test_a_picture_is_completed_around_what_is_kept(desk, studio):
         assert (codes[~kept] != source.grid[~kept]).any()
     desk.pick(0)
     assert np.array_equal(desk.codes(), source.grid)
+
+
+class Sketcher:
+    """The canvas that lines are drawn on."""
+
+    def __init__(self, desk: Desk):
+        self.desk, self.page = desk, desk.page
+        self.page.get_by_role("tab", name="Sketch", exact=True).click()
+        self.canvas = self.page.locator("#sample-sketch canvas")
+        self.canvas.wait_for()
+
+    def lines(self) -> np.ndarray:
+        """(128, 128) bool: where at least a third of a pixel's 3 x 3 is drawn on."""
+        url = self.canvas.evaluate("canvas => canvas.toDataURL('image/png')")
+        picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+        alpha = np.asarray(picture.getchannel("A")).astype(int)
+        side = alpha.shape[0] // 128
+        return alpha.reshape(128, side, 128, side).sum((1, 3)) > 255 * 3
+
+    def stroke(self, *points: tuple[float, float]) -> None:
+        """From point to point, given as shares of the canvas' width and height."""
+        box = self.canvas.bounding_box()
+        at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*at[0])
+        self.page.mouse.down()
+        for point in at[1:]:
+            self.page.mouse.move(*point, steps=8)
+        self.page.mouse.up()
+
+    def act(self, name: str) -> None:
+        self.page.click(f"#sample-sketch [data-act={name}]")
+
+
+def test_lines_are_drawn_undone_and_filled_in(desk, studio):
+    sketch = Sketcher(desk)
+    first = sketch.lines()
+    assert first.sum() > 300  # a small sketch to begin with
+    desk.page.click("#sample-sketch [data-example=house]")
+    house = sketch.lines()
+    assert (house != first).sum() > 300
+    sketch.act("clear")
+    assert not sketch.lines().any()
+    sketch.stroke((0.25, 0.5), (0.75, 0.5), (0.75, 0.8))
+    drawn = sketch.lines()
+    assert drawn[63:65, 33:95].all() and drawn[66:100, 95:97].all()  # a pen three pixels wide
+    assert not drawn[:60].any() and drawn.sum() < 500
+    sketch.stroke((0.1, 0.1), (0.3, 0.2))
+    assert (sketch.lines() & ~drawn).any()
+    sketch.act("undo")
+    assert np.array_equal(sketch.lines(), drawn)
+    desk.page.click("#sample-sketch [data-tool=rubber]")
+    sketch.stroke((0.5, 0.4), (0.5, 0.6))
+    shown = sketch.lines()
+    assert not shown[63:65, 60:68].any() and shown[66:100, 95:97].all()
+
+    desk.set("count", 2)
+    desk.after(lambda: sketch.act("go"), "2 pictures along a sketch")
+    temperature, top_k, top_p = PRESETS[START]
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    shifts = shifts_of(studio.bundle.sketch, shown)
+    wanted = finish(sample(studio.bundle.prior, 2, seed=0, shifts=shifts, **how)).grid.numpy()
+    for index in (0, 1):
+        desk.pick(index)
+        assert np.array_equal(desk.codes(), wanted[index])
+    assert (expected(studio, 2, 0) != wanted).mean() > 0.1  # without lines it writes others
+    sketch.act("clear")
+    sketch.act("go")
+    assert "Nothing is drawn yet" in desk.visited.toast()
+
+
+def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
+    sketch = Sketcher(desk)
+    before = sketch.lines()
+    version = desk.page.get_attribute("#sample-sketch [data-version]", "data-version")
+    desk.page.click("#sketch-session")
+    session = open_picture(studio, EXAMPLES[0].path, "128")
+    wanted = lines_of(studio, session.result)
+    desk.page.wait_for_function(
+        "old => document.querySelector('#sample-sketch [data-version]').dataset.version !== old",
+        arg=version,
+    )
+    shown = sketch.lines()
+    assert (shown != wanted).mean() < 0.01 and (shown != before).any()
+    sketch.act("undo")
+    assert np.array_equal(sketch.lines(), before)  # nothing that was drawn is lost
 
 
 def test_bad_settings_are_answered_with_a_sentence(desk):
@@ -285,7 +375,9 @@ def test_a_phone_and_a_chinese_browser(visit):
     assert "最接近的训练图片" in text and "每码比特" in text
     for english in ("Write", "Likelihood", "Stop", "row by row", "Nearest"):
         assert english not in text
-    page.get_by_role("tab", name="从图片开始").click()
+    page.get_by_role("tab", name="草图", exact=True).click()
+    page.wait_for_selector("#sample-sketch canvas")
+    page.get_by_role("tab", name="图片", exact=True).click()
     page.wait_for_selector("#sample-mask [data-free]", state="attached")
     page.click("#steps button")
     page.wait_for_selector("#steps-board [data-version]", state="attached")

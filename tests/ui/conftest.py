@@ -7,6 +7,7 @@ import torch
 
 import checkpoints
 from prior.model import GPT, PriorConfig
+from prior.sketch import SketchReader, config_for
 from ui.studio import Studio
 from vqgan.model import VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
@@ -48,4 +49,7 @@ def writer(studio, tmp_path_factory) -> Studio:
             p.mul_(12)
     path = tmp_path_factory.mktemp("written")
     checkpoints.save(path, name="tiny", vqgan=studio.vqgan, card={}, prior=prior)
+    reader = SketchReader(config_for(config, studio.f, 8)).requires_grad_(False)
+    reader.shifts.weight.normal_(std=0.5)
+    checkpoints.bundle.save_sketch(path, reader, {})
     return Studio(checkpoints.load(path), PerceptualLoss("alex"), "cpu")

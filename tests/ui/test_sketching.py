@@ -1,0 +1,150 @@
+"""Sketches without a browser: what comes in, what is written along it, what a PNG keeps of it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from prior.sample import finish, sample
+from prior.sheet import Record
+from prior.sketch import from_text, shifts_of, to_text
+from ui import page, sketching, writing
+from ui.common import Sentence
+from ui.sample_runs import Board, Sampler, _rewrite, _sketch
+from ui.studio import Studio
+from ui.writing import Batch, Given
+
+GOOD = (3, 1.0, 0, 1.0, 5, "6×7")
+
+
+@pytest.fixture
+def lines(writer: Studio) -> np.ndarray:
+    found = np.zeros(writer.bundle.sketch.config.size, bool)
+    found[5:8] = found[:, 20:23] = True
+    return found
+
+
+def batches(states) -> list[Batch]:
+    """What a run leaves on the board, as a generator of board changes."""
+    return [value for state in states for value in state if isinstance(value, Batch)]
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(*[None] * len(Board.__dataclass_fields__))
+
+
+def test_lines_come_as_bits(lines):
+    assert np.array_equal(from_text(to_text(lines), lines.shape), lines)
+    for text in ("", "?", to_text(lines[:8]), None):
+        with pytest.raises(ValueError, match="not the base64"):
+            from_text(text, lines.shape)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (None, "could not be understood"),
+        ({"lines": "AAAA"}, "could not be understood"),
+        ({"lines": 7, "words": "a"}, "could not be understood"),
+        ("empty", "Nothing is drawn yet"),
+        ("long", "200 at most"),
+    ],
+)
+def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
+    if asked == "empty":
+        asked = {"lines": to_text(lines & False), "words": ""}
+    if asked == "long":
+        asked = {"lines": to_text(lines), "words": "x" * 201}
+    with pytest.raises(Sentence, match=said):
+        sketching.given(writer, asked)
+
+
+def test_pictures_follow_the_lines_and_their_files_keep_them(writer, board, lines):
+    sampler = Sampler.of(writer)
+    asked = {"lines": to_text(lines), "words": " "}
+    (batch,) = batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
+    shifts = shifts_of(writer.bundle.sketch, lines)
+    last = finish(sample(writer.bundle.prior, 3, seed=5, shifts=shifts))
+    assert np.array_equal(batch.grids, last.grid.numpy()) and batch.origin == "sketched"
+    free = finish(sample(writer.bundle.prior, 3, seed=5)).grid.numpy()
+    assert (free != batch.grids).mean() > 0.2
+    kept = Record.read(sampler.file(batch, 1)).settings
+    assert kept["seed"] == 6 and np.array_equal(from_text(kept["sketch"], lines.shape), lines)
+    assert "text" not in kept
+
+
+def test_a_large_size_is_left_aside(writer, board, lines):
+    asked = {"lines": to_text(lines), "words": ""}
+    run = _sketch(Sampler.of(writer), board, threading.Event(), asked, *GOOD[:5], "9×10")
+    assert batches(run)[0].grids.shape == (3, 6, 7)
+
+
+def test_other_endings_of_a_sketched_picture_follow_it_too(writer, board, lines):
+    sampler, asked = Sampler.of(writer), {"lines": to_text(lines), "words": ""}
+    (batch,) = batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
+    (new,) = batches(_rewrite(sampler, board, threading.Event(), 2, batch, 1, *GOOD))
+    known = torch.from_numpy(batch.grids[1]).clone()
+    known[2:] = -1
+    shifts = shifts_of(writer.bundle.sketch, lines)
+    first = finish(sample(writer.bundle.prior, 7, seed=8, shifts=shifts, known=known[None]))
+    assert np.array_equal(new.grids[1:], first.grid.numpy())
+    assert new.given is not None and np.array_equal(new.given.lines, lines)
+
+
+def test_words_go_with_the_lines(writer, lines, monkeypatch):
+    """The CLIP's condition, pulled at as in Text to image; without a CLIP, a sentence."""
+    ask = writing.request(writer, *GOOD)
+    with pytest.raises(Sentence, match="takes no words"):
+        list(writing.write(writer, ask, threading.Event(), given=Given(lines, "an apple")))
+    told = torch.linspace(-1, 1, 4).expand(3, 4)
+    heard = []
+
+    class Told:
+        def condition(self, n: int) -> torch.Tensor:
+            return told[:n]
+
+    def targets(clip, prompts):
+        heard.append([p.text for p in prompts])
+        return Told()
+
+    monkeypatch.setattr(writing, "targets", targets)
+    clip = type("Clip", (), {"embedding_size": 4})()
+    worded = replace(writer.bundle, path=writer.bundle.path)
+    worded.__dict__["clip"] = clip
+    studio = Studio(worded, writer.metric, "cpu")
+    *_, batch = writing.write(studio, ask, threading.Event(), given=Given(lines, "an apple"))
+    shifts = shifts_of(writer.bundle.sketch, lines)
+    how = {"seed": 5, "shifts": shifts, "condition": told, "cfg_scale": 4.0}
+    assert np.array_equal(batch.grids, finish(sample(writer.bundle.prior, 3, **how)).grid.numpy())
+    assert heard == [["an apple"]] and batch.settings["text"] == "an apple"
+    assert batch.settings["cfg_scale"] == 4.0
+
+
+def test_lines_of_a_picture(writer):
+    """A red box on white, twice as wide as the page: its outline, in the middle of white paper."""
+    image = Image.new("RGB", (224, 96), "white")
+    image.paste((220, 30, 30), (64, 16, 160, 80))
+    found = sketching.lines_of(writer, image)
+    height, width = writer.bundle.sketch.config.size
+    assert found.shape == (height, width) and 0.05 < found.mean() < 0.5
+    scale = width / 224
+    left, right = (np.where(found[height // 2])[0][i] for i in (0, -1))
+    assert abs(left - 64 * scale) <= 2.5 and abs(right - 160 * scale) <= 2.5
+    shown = sketching.value(writer, found)
+    assert np.array_equal(from_text(shown["lines"], (height, width)), found)
+    assert not shown["worded"] and (shown["width"], shown["height"]) == (width, height)
+
+
+def test_the_tab_has_a_canvas_only_where_a_reader_is(writer, studio):
+    ids = lambda s: {  # noqa: E731
+        c["props"].get("elem_id") for c in page.build(s).get_config_file()["components"]
+    }
+    assert "sample-sketch" in ids(writer)
+    bare = replace(writer.bundle, sketch=None)
+    assert "sample-sketch" not in ids(Studio(bare, writer.metric, "cpu"))

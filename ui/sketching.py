@@ -1,0 +1,130 @@
+"""From a sketch: lines that the visitor draws, and the prior fills with codes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from prior.sketch import from_text, picture_lines, to_text
+from ui.between import letterbox
+from ui.common import HEAVY, Sentence, friendly
+from ui.session import Session
+from ui.studio import Studio
+from ui.text import add, both, t
+from ui.writing import Given
+from vqgan.images import open_image
+
+STATIC = Path(__file__).parent / "static"
+LONGEST = 200  # characters of the words
+LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
+
+add(
+    {
+        "sketch.tab": ("Sketch", "草图"),
+        "sketch.pen": ("Pen", "画笔"),
+        "sketch.rubber": ("Eraser", "橡皮"),
+        "sketch.undo": ("Undo", "撤销"),
+        "sketch.clear": ("Clear", "清空"),
+        "sketch.go": ("Fill in", "填充"),
+        "sketch.hint": (
+            "Draw outlines, or click one of the small sketches. The prior writes codes that fit "
+            "the lines; colours are its own choice, or that of your words.",
+            "画出轮廓,或点击一张小草图。先验模型写出与线条相符的码;颜色由它决定,或由你的文字决定。",
+        ),
+        "sketch.words": ("What is it? (may stay empty)", "画的是什么?(可留空)"),
+        "sketch.session": ("Lines of the one in Reconstruct", "重建中图片的线条"),
+        "sketch.own": ("Lines of a picture…", "某张图片的线条…"),
+        "sketch.empty": (
+            "Nothing is drawn yet: draw some lines first, or click one of the small sketches.",
+            "还没有画任何东西:请先画几笔,或点击一张小草图。",
+        ),
+        "sketch.bad": (
+            "The sketch could not be understood: reload the page and try again.",
+            "无法识别草图:请刷新页面后重试。",
+        ),
+        "sketch.long": (
+            "The words have {count} characters: {most} at most, please.",
+            "文字有 {count} 个字符:最多 {most} 个。",
+        ),
+        "sketch.wordless": (
+            "This bundle's prior takes no words: leave them empty.",
+            "该模型包的先验模型不接受文字:请留空。",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Sketching:
+    """The canvas, whose `sketch` event carries {asked: {lines: base64, words}}."""
+
+    canvas: gr.HTML
+    own: gr.UploadButton
+    session: gr.Button
+
+
+def given(studio: Studio, asked: object) -> Given:
+    """What came from the browser, checked."""
+    asked = asked if isinstance(asked, dict) else {}
+    words = asked.get("words")
+    try:
+        found = from_text(str(asked.get("lines")), studio.bundle.sketch.config.size)
+    except ValueError:
+        raise Sentence("sketch.bad") from None
+    if not found.any():
+        raise Sentence("sketch.empty")
+    text = words.strip() if isinstance(words, str) else ""
+    if len(text) > LONGEST:
+        raise Sentence("sketch.long", count=len(text), most=LONGEST)
+    return Given(found, text)
+
+
+def lines_of(studio: Studio, image: Image.Image) -> np.ndarray:
+    """The lines of any RGB picture, scaled onto white paper of the prior's size."""
+    height, width = studio.bundle.sketch.config.size
+    return picture_lines(np.asarray(letterbox(image, (width, height))))
+
+
+def value(studio: Studio, lines: np.ndarray | None) -> dict[str, Any]:
+    """What the canvas shows."""
+    height, width = studio.bundle.sketch.config.size
+    shown = None if lines is None else to_text(lines)
+    clip, size = studio.bundle.card.get("clip"), studio.bundle.prior.config.embedding_size
+    return {"width": width, "height": height, "lines": shown, "worded": bool(clip and size)}
+
+
+def build(studio: Studio) -> Sketching:
+    """The canvas, its tools, and where other lines come from."""
+    template = (STATIC / "sketch.html").read_text("utf-8")
+    canvas = gr.HTML(
+        value(studio, None),
+        html_template=re.sub(r"\[\[(.+?)\]\]", lambda m: both(m[1]), template),
+        js_on_load=(STATIC / "sketch.js").read_text("utf-8"),
+        apply_default_css=False,
+        elem_id="sample-sketch",
+    )
+    with gr.Row():
+        own = gr.UploadButton(
+            t("sketch.own"), file_types=["image"], size="sm", elem_id="sketch-own"
+        )
+        session = gr.Button(t("sketch.session"), size="sm", elem_id="sketch-session")
+    return Sketching(canvas, own, session)
+
+
+def connect(studio: Studio, sketch: Sketching, session: gr.State) -> None:
+    """Lines of a file, or of the picture open in Reconstruct -> the canvas."""
+
+    def from_session(session: Session) -> dict[str, Any]:
+        return value(studio, lines_of(studio, session.result))
+
+    def from_file(path: str) -> dict[str, Any]:
+        return value(studio, lines_of(studio, open_image(path)))
+
+    sketch.session.click(friendly(from_session), session, sketch.canvas, **LIGHT)
+    sketch.own.upload(friendly(from_file), sketch.own, sketch.canvas, **LIGHT)
