@@ -16,9 +16,11 @@ from tqdm import tqdm
 import checkpoints
 from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
+from prior.sketch import drawn, picture_lines, shifts_of, to_text
 from training import flags
 from training.device import usable_device
 from training.memory import keep_pages
+from vqgan.images import letterbox, open_image
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="picture i uses seed + i (%(default)s)")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--size", metavar="HxW", help="rows x columns of codes; default: as trained")
+    along = p.add_mutually_exclusive_group()
+    along.add_argument("--sketch", metavar="FILE", help="follow a drawing: dark lines on white")
+    along.add_argument("--lines-of", metavar="FILE", help="follow the edges of a picture")
     flags.add_device(p, "cpu")
     flags.add_flags(p, Settings, "drawing codes")
     return p
@@ -55,18 +60,44 @@ def main(argv: list[str] | None = None) -> None:
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} holds no prior: it cannot write pictures")
-        steps = sample(
-            bundle.prior, args.n, seed=args.seed, size=grid_size(args.size), **asdict(settings)
-        )
-        last = shown(steps)
+        lines = asked_lines(args, bundle)
+        shifts = None if lines is None else shifts_of(bundle.sketch, lines)
+        how = {"size": grid_size(args.size), "shifts": shifts, **asdict(settings)}
+        last = shown(sample(bundle.prior, args.n, seed=args.seed, **how))
         bits = bits_per_code(last.log_likelihood, last.total)
-        kept = Record(record(args, settings, bundle), last.grid.numpy(), tuple(bits))
+        made = record(args, settings, bundle) | (
+            {} if lines is None else {"sketch": to_text(lines)}
+        )
+        kept = Record(made, last.grid.numpy(), tuple(bits))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         sheet(decode(bundle.vqgan, last.grid)).save(args.out, "PNG", pnginfo=kept.info())
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {args.n} pictures, {last.tokens_per_second:.0f} codes a second")
     print(f"bits per code: {np.mean(bits):.2f}, from {min(bits):.2f} to {max(bits):.2f}")
+
+
+def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndarray | None:
+    """The sketch to follow, (H, W) bool, if one is asked for."""
+    file = args.sketch or args.lines_of
+    if file is None:
+        return None
+    if bundle.sketch is None:
+        raise ValueError(
+            f"bundle {bundle.name} has nothing that reads sketches: train it with "
+            "python -m prior.train_sketch"
+        )
+    image, (height, width) = open_image(file), bundle.sketch.config.size
+    if args.lines_of:
+        lines = picture_lines(np.asarray(letterbox(image, (width, height))))
+    else:  # a thin line must not fade, so the page is as large as the drawing
+        scale = max(image.width / width, image.height / height, 1)
+        page = letterbox(image, (round(width * scale), round(height * scale)))
+        dark = (np.asarray(page.convert("L")) < 128).astype(np.uint8) * 255
+        lines = drawn(dark, (height, width))[0, 0].bool().numpy()
+    if not lines.any():
+        raise ValueError(f"{file} has no lines: give dark ones on white, or try --lines-of")
+    return lines
 
 
 def record(args: argparse.Namespace, settings: Settings, bundle: checkpoints.Bundle) -> dict:

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
 
 from ui import examples
 from ui import session as sessions
@@ -19,7 +18,7 @@ from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
 from vqgan.grids import blend, jumps
-from vqgan.images import open_image
+from vqgan.images import letterbox, open_image
 
 add(
     {
@@ -63,18 +62,6 @@ class Pair:
 def identity(session: Session) -> tuple:
     """What tells one picture of a visitor from the next."""
     return session.source, session.name, session.size
-
-
-def letterbox(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled to fit into `size`, aspect kept, on white: nothing is stretched or cut."""
-    scale = min(size[0] / image.width, size[1] / image.height)
-    small = image.resize(
-        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
-        Image.Resampling.LANCZOS,
-    )
-    page = Image.new("RGB", size, "white")
-    page.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
-    return page
 
 
 def pair(studio: Studio, session: Session, second: str) -> Pair:

@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 
 from prior.sheet import decode
-from ui.between import letterbox
 from ui.common import Sentence, data_url
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
-from vqgan.images import open_image, to_tensor
+from vqgan.images import letterbox, open_image, to_tensor
 
 STATIC = Path(__file__).parent / "static"
 

@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 
 from prior.sketch import from_text, picture_lines, to_text
-from ui.between import letterbox
 from ui.common import HEAVY, Sentence, friendly
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
 from ui.writing import Given
-from vqgan.images import open_image
+from vqgan.images import letterbox, open_image
 
 STATIC = Path(__file__).parent / "static"
 LONGEST = 200  # characters of the words

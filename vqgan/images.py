@@ -189,6 +189,18 @@ def fit(image: Image.Image, side: int) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
+def letterbox(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scaled to fit into `size`, aspect kept, on white: nothing is stretched or cut."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    small = image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
+    page = Image.new("RGB", size, "white")
+    page.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
+    return page
+
+
 def pad_to_multiple(images: Tensor, f: int) -> tuple[Tensor, tuple[int, int]]:
     """(B, C, H, W) -> (the same with its right and bottom edges repeated, (H, W)).
 

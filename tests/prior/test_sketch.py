@@ -9,9 +9,20 @@ from PIL import Image
 
 import checkpoints
 from prior import encode, export, sketches, train, train_sketch
+from prior.draw import main as draw
 from prior.model import token_nats
 from prior.sample import finish, sample
-from prior.sketch import SketchConfig, SketchReader, config_for, drawn, edges, thicken
+from prior.sheet import Record
+from prior.sketch import (
+    SketchConfig,
+    SketchReader,
+    config_for,
+    drawn,
+    edges,
+    from_text,
+    shifts_of,
+    thicken,
+)
 from prior.sketch_task import SketchTask
 from prior.task import TrainConfig
 from prior.tokens import TokenSet
@@ -255,6 +266,43 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
     }  # fmt: skip
     assert (world / "b" / "sketch-log.csv").read_text().startswith("step,")
+
+
+def test_the_command_follows_a_drawing_or_a_pictures_edges(world, tmp_path, capsys):
+    learn(world, "drawn", 4)
+    export.main([str(world / "drawn"), str(world / "b")])
+    bundle = checkpoints.load(world / "b")
+    page = Image.new("L", (400, 200), 255)  # twice as wide as the model's: white above and below
+    page.paste(0, (100, 0, 103, 200))
+    page.save(tmp_path / "drawing.png")
+    Image.open(world / "data" / "5.png").resize((64, 64)).save(tmp_path / "box.png")
+    line = ["--bundle", str(world / "b"), "-n", "2", "--seed", "3", "--out"]
+
+    def written(*more: str) -> tuple[np.ndarray, np.ndarray]:
+        out = tmp_path / "out.png"
+        draw([*line, str(out), *more])
+        kept = Record.read(out)
+        lines = from_text(kept.settings["sketch"], (32, 32))
+        shifts = shifts_of(bundle.sketch, lines)
+        grids = finish(sample(bundle.prior, 2, seed=3, shifts=shifts)).grid.numpy()
+        assert np.array_equal(kept.codes, grids)
+        return lines, grids
+
+    lines, grids = written("--sketch", str(tmp_path / "drawing.png"))
+    assert lines[8:24, 8].all() and lines.sum() == 16
+    lines, others = written("--lines-of", str(tmp_path / "box.png"))
+    assert abs(int(np.where(lines[12])[0].max()) - 17) <= 2 and (grids != others).any()
+    Image.new("L", (64, 64), 255).save(tmp_path / "blank.png")
+    capsys.readouterr()
+    for more, said in (
+        (["--sketch", str(tmp_path / "blank.png")], "has no lines"),
+        (["--sketch", str(tmp_path / "none.png")], "none.png"),
+        (["--sketch", str(tmp_path / "box.png"), "--size", "18x18"], "a sketch is of 16 x 16"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            draw([*line, str(tmp_path / "x.png"), *more])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and said in error and error.count("\n") == 1
 
 
 def test_another_prior_takes_the_reader_out_of_the_bundle(world, tmp_path, capsys):

@@ -159,14 +159,6 @@ def test_byte_counts_are_short():
     ]
 
 
-def test_a_letterbox_stretches_nothing():
-    box = between.letterbox(Image.new("RGB", (40, 20), "red"), (100, 100))
-    pixels = np.asarray(box)
-    red = (pixels == (255, 0, 0)).all(2)
-    assert box.size == (100, 100) and red.sum() == 100 * 50
-    assert (pixels[:25] == 255).all() and red[25:75].all()
-
-
 def test_the_way_between_two_pictures_starts_and_ends_at_them(studio, opened):
     two = between.pair(studio, opened, str(EXAMPLES[1].path))
     same = int(

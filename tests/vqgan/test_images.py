@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from vqgan.images import fit, open_image, pad_to_multiple, to_image, to_tensor
+from vqgan.images import fit, letterbox, open_image, pad_to_multiple, to_image, to_tensor
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -228,3 +228,11 @@ def test_padding_repeats_the_edge_and_crops_back():
     assert torch.equal(padded[..., 7, 15], x[..., 4, 8])
     assert pad_to_multiple(torch.zeros(1, 3, 8, 16), 8)[0].shape == (1, 3, 8, 16)
     assert pad_to_multiple(torch.zeros(1, 3, 1, 1), 8)[0].shape == (1, 3, 8, 8)
+
+
+def test_a_letterbox_stretches_nothing():
+    box = letterbox(Image.new("RGB", (40, 20), "red"), (100, 100))
+    pixels = np.asarray(box)
+    red = (pixels == (255, 0, 0)).all(2)
+    assert box.size == (100, 100) and red.sum() == 100 * 50
+    assert (pixels[:25] == 255).all() and red[25:75].all()
