@@ -24,7 +24,7 @@ from bench.sheets import grid
 from checkpoints.bundle import write
 from prior.sample import finish, sample
 from prior.sheet import decode
-from prior.sketch import edges, shifts_of, thicken
+from prior.sketch import PULL, edges, shifts_of, thicken
 from training.flags import Parser, fail
 from vqgan import dataset
 
@@ -54,7 +54,7 @@ def held_out(data: str, count: int, side: int) -> np.ndarray:
 
 
 def measure(
-    bundle: checkpoints.Bundle, pixels: np.ndarray, seed: int
+    bundle: checkpoints.Bundle, pixels: np.ndarray, seed: int, pull: float = PULL
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     """Agreements in percent; the sketches and what was written along them, (n, H, W, 3) uint8."""
     images = dataset.to_tensor(pixels)
@@ -66,7 +66,9 @@ def measure(
         count = len(images[part])
         asked = torch.cat([shifts_of(bundle.sketch, x[0].bool().numpy()) for x in thick[part]])
         how = {"seed": seed + start, "top_p": TOP_P}
-        grids["along"].append(finish(sample(bundle.prior, count, shifts=asked, **how)).grid)
+        grids["along"].append(
+            finish(sample(bundle.prior, count, shifts=asked, cfg_scale=pull, **how)).grid
+        )
         grids["free"].append(finish(sample(bundle.prior, count, **how)).grid)
         with torch.inference_mode():
             grids["rebuilt"].append(bundle.vqgan.encode(images[part]).indices)
@@ -101,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--limit", type=int, default=64, help="held-out drawings (%(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the first picture (%(default)s)")
+    p.add_argument("--pull", type=float, default=PULL, help="guidance scale (%(default)s)")
     p.add_argument("--sheet", type=Path, metavar="S.webp", help="the first 32, to look at")
     p.add_argument("--json", type=Path, metavar="F", help="write the figures")
     return p
@@ -115,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.limit < 2:
             raise ValueError(f"limit is {args.limit}: it must be at least 2")
         pixels = held_out(args.data, args.limit, bundle.vqgan.config.resolution)
-        figures, sketches, pictures = measure(bundle, pixels, args.seed)
+        figures, sketches, pictures = measure(bundle, pixels, args.seed, args.pull)
         if args.sheet:
             sheet(sketches[:32], pictures[:32], args.sheet)
         if args.json:

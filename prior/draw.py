@@ -16,7 +16,7 @@ from tqdm import tqdm
 import checkpoints
 from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
-from prior.sketch import drawn, picture_lines, shifts_of, to_text
+from prior.sketch import PULL, drawn, picture_lines, shifts_of, to_text
 from training import flags
 from training.device import usable_device
 from training.memory import keep_pages
@@ -56,7 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.out.suffix.lower() != ".png":
             raise ValueError(f"out is {args.out}: it must end in .png")
-        settings = Settings(**flags.given(args, Settings))
+        chosen = flags.given(args, Settings)
+        if args.sketch or args.lines_of:
+            chosen.setdefault("cfg_scale", PULL)
+        settings = Settings(**chosen)
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} holds no prior: it cannot write pictures")

@@ -35,7 +35,7 @@ class Settings:
     temperature: float = option(1.0, "logits are divided by it; 0: always the likeliest code")
     top_k: int = option(0, "only the k likeliest codes; 0: all")
     top_p: float = option(1.0, "only the likeliest codes that together reach this probability")
-    cfg_scale: float = option(1.0, "guidance: free + scale * (conditional - free) logits; 1: none")
+    cfg_scale: float = option(1.0, "guidance: free + scale * (given - free) logits; 1: none")
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0 <= self.temperature <= 100):
@@ -114,8 +114,9 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 class Reader:
     """The prior's view of one window of the grids: feed it codes, get logits of the next ones.
 
-    With guidance every row is read twice, with and without its condition. All logits come back as
-    a pair, both (B, S, K): guided ones to draw from, plain ones to measure likelihood with.
+    With guidance every row is read twice, with what it is given (a condition, a sketch, or both)
+    and with neither. All logits come back as a pair, both (B, S, K): guided ones to draw from,
+    plain ones to measure likelihood with.
     """
 
     def __init__(
@@ -128,11 +129,11 @@ class Reader:
         shifts: Tensor | None = None,
     ):
         self.weights, self.batch, self.scale = weights, batch, scale
-        self.twice = condition is not None and scale != 1
+        self.twice = scale != 1
         prefix = prior.embed_prefix(batch, condition)
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
-            shifts = shifts if shifts is None else torch.cat([shifts, shifts])
+            shifts = shifts if shifts is None else torch.cat([shifts, torch.zeros_like(shifts)])
         self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
         self.shifts = shifts if shifts is None else shifts.to(weights.dtype)
 
@@ -228,11 +229,13 @@ def sample(
     settings = Settings(temperature, top_k, top_p, cfg_scale)
     cfg = prior.config
     size = check_request(prior, n, seed, settings, condition, size or (cfg.height, cfg.width))
+    if condition is None and shifts is None and cfg_scale != 1:
+        raise ValueError(f"cfg_scale is {cfg_scale}: guidance needs a condition or a sketch")
     if stride < 1:
         raise ValueError(f"stride is {stride}: it must be at least 1")
     if ahead is not None and ahead < 1:
         raise ValueError(f"ahead is {ahead}: it must be at least 1")
-    check_memory(prior, n * (2 if condition is not None and cfg_scale != 1 else 1))
+    check_memory(prior, n * (1 if cfg_scale == 1 else 2))
     known = check_known(known, n, size, cfg.codebook_size)
     plan = windows(size, (cfg.height, cfg.width), stride)
     weights = packed(prior, dtype)
@@ -333,8 +336,6 @@ def check_request(
             "them all"
         )
     prior.check_condition(condition, n)
-    if condition is None and settings.cfg_scale != 1:
-        raise ValueError(f"cfg_scale is {settings.cfg_scale}: guidance needs a condition")
     if size[0] < cfg.height or size[1] < cfg.width:
         raise ValueError(
             f"size is {size[0]} x {size[1]}: this prior writes {cfg.height} x {cfg.width} or more"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from prior.model import PriorConfig
 
 SMOOTH = 1.2  # pixels, standard deviation of the blur before edges are looked for
+PULL = 3.0  # guidance scale at which lines are followed closely (`bench.sketches`)
 FAINT, STRONG = 0.12, 0.28  # gradient per pixel of a range of 1: every edge, and the outlines
 
 

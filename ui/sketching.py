@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from prior.sketch import from_text, picture_lines, to_text
+from prior.sketch import PULL, from_text, picture_lines, to_text
 from ui.common import HEAVY, Sentence, friendly
 from ui.session import Session
 from ui.studio import Studio
@@ -21,6 +21,7 @@ from vqgan.images import letterbox, open_image
 
 STATIC = Path(__file__).parent / "static"
 LONGEST = 200  # characters of the words
+MOST_PULL = 6  # guidance scale
 LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
 
 add(
@@ -37,6 +38,11 @@ add(
             "画出轮廓,或点击一张小草图。先验模型写出与线条相符的码;颜色由它决定,或由你的文字决定。",
         ),
         "sketch.words": ("What is it? (may stay empty)", "画的是什么?(可留空)"),
+        "sketch.pull": ("How closely the lines count", "多大程度遵循线条"),
+        "sketch.pull.bad": (
+            "How closely must be a number from 1 to {most}.",
+            "遵循程度必须是 1 到 {most} 之间的数。",
+        ),
         "sketch.session": ("Lines of the one in Reconstruct", "重建中图片的线条"),
         "sketch.own": ("Lines of a picture…", "某张图片的线条…"),
         "sketch.empty": (
@@ -81,7 +87,10 @@ def given(studio: Studio, asked: object) -> Given:
     text = words.strip() if isinstance(words, str) else ""
     if len(text) > LONGEST:
         raise Sentence("sketch.long", count=len(text), most=LONGEST)
-    return Given(found, text)
+    pull = asked.get("pull", PULL)
+    if isinstance(pull, bool) or not isinstance(pull, (int, float)) or not 1 <= pull <= MOST_PULL:
+        raise Sentence("sketch.pull.bad", most=MOST_PULL)
+    return Given(found, text, float(pull))
 
 
 def lines_of(studio: Studio, image: Image.Image) -> np.ndarray:
@@ -95,7 +104,8 @@ def value(studio: Studio, lines: np.ndarray | None) -> dict[str, Any]:
     height, width = studio.bundle.sketch.config.size
     shown = None if lines is None else to_text(lines)
     clip, size = studio.bundle.card.get("clip"), studio.bundle.prior.config.embedding_size
-    return {"width": width, "height": height, "lines": shown, "worded": bool(clip and size)}
+    known = {"width": width, "height": height, "pull": PULL, "most": MOST_PULL}
+    return known | {"lines": shown, "worded": bool(clip and size)}
 
 
 def build(studio: Studio) -> Sketching:

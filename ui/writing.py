@@ -23,7 +23,7 @@ from clip_guidance.prompts import parse, targets
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
-from prior.sketch import shifts_of, to_text
+from prior.sketch import PULL, shifts_of, to_text
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
@@ -137,24 +137,24 @@ class Given:
 
     lines: np.ndarray  # (H, W) bool
     text: str = ""
-    pull: float = 4.0  # guidance scale of the words
+    pull: float = PULL  # guidance scale
 
     def drawing(self, studio: Studio, count: int) -> dict:
         """Keyword arguments of `prior.sample.sample`."""
-        shifts = shifts_of(studio.bundle.sketch, self.lines)
+        how = {"shifts": shifts_of(studio.bundle.sketch, self.lines), "cfg_scale": self.pull}
         if not self.text:
-            return {"shifts": shifts}
+            return how
         clip, prior = studio.bundle.clip, studio.bundle.prior
         if clip is None or prior.config.embedding_size != clip.embedding_size:
             raise Sentence("sketch.wordless")
         told = targets(clip, parse(self.text)).condition(count)
-        return {"shifts": shifts, "condition": told, "cfg_scale": self.pull}
+        return how | {"condition": told}
 
     @property
     def settings(self) -> dict:
         """What a PNG keeps of it."""
-        words = {"text": self.text, "cfg_scale": self.pull} if self.text else {}
-        return {"sketch": to_text(self.lines), **words}
+        words = {"text": self.text} if self.text else {}
+        return {"sketch": to_text(self.lines), "cfg_scale": self.pull, **words}
 
 
 _numbers = itertools.count(1)

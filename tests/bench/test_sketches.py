@@ -73,7 +73,7 @@ def test_the_command_measures_held_out_drawings_and_draws_a_sheet(
     sketches.main([*command, "--limit", "9"])
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["pictures"] == 9
-    # A reader that adds nothing writes what is written without it.
+    # A reader that adds nothing writes what is written without it, however strong the pull.
     assert figures["along its lines"] == figures["written without lines"]
     assert Image.open(tmp_path / "s.webp").size[0] > 8 * side
     assert "along its lines" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from PIL import Image
 
 from prior.sample import finish, sample
 from prior.sheet import FILE, Record, decode
-from prior.sketch import shifts_of
+from prior.sketch import PULL, shifts_of
 from ui.complete import from_session
 from ui.examples import EXAMPLES
 from ui.sample import PRESETS, START
@@ -324,7 +324,8 @@ def test_lines_are_drawn_undone_and_filled_in(desk, studio):
     temperature, top_k, top_p = PRESETS[START]
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     shifts = shifts_of(studio.bundle.sketch, shown)
-    wanted = finish(sample(studio.bundle.prior, 2, seed=0, shifts=shifts, **how)).grid.numpy()
+    how |= {"shifts": shifts, "cfg_scale": PULL}
+    wanted = finish(sample(studio.bundle.prior, 2, seed=0, **how)).grid.numpy()
     for index in (0, 1):
         desk.pick(index)
         assert np.array_equal(desk.codes(), wanted[index])

@@ -93,15 +93,19 @@ def test_written_codes_are_those_of_the_whole_model(prior, lines, ahead):
     assert torch.equal(alone[0], last.grid[3])
 
 
-def test_a_sketch_goes_with_a_condition_and_its_guidance(tiny, lines):
+def test_guidance_goes_from_nothing_given_towards_all_that_is(tiny, lines):
+    """Alone, and with a condition: what is pulled away from has neither."""
     prior = tiny(condition="class", classes=3)
     shifts = reader_for(prior)(lines[:2])
-    kind = torch.tensor([0, 2])
-    settings = {"seed": 0, "temperature": 0.0, "condition": kind, "dtype": torch.float32}
-    grid = finish(sample(prior, 2, shifts=shifts, cfg_scale=2.0, **settings)).grid
-    told = prior(grid.flatten(1), kind, shifts=shifts)
-    free = prior(grid.flatten(1), shifts=shifts)
-    assert torch.equal((free + 2 * (told - free)).argmax(-1).view_as(grid), grid)
+    settings = {"seed": 0, "temperature": 0.0, "cfg_scale": 2.0, "dtype": torch.float32}
+    for kind in (None, torch.tensor([0, 2])):
+        grid = finish(sample(prior, 2, shifts=shifts, condition=kind, **settings)).grid
+        told, free = prior(grid.flatten(1), kind, shifts=shifts), prior(grid.flatten(1))
+        assert torch.equal((free + 2 * (told - free)).argmax(-1).view_as(grid), grid)
+        plain = finish(
+            sample(prior, 2, shifts=shifts, condition=kind, **settings | {"cfg_scale": 1.0})
+        )
+        assert (plain.grid != grid).any()
 
 
 def test_sketches_that_do_not_fit_are_refused(prior, tiny, lines):
@@ -284,7 +288,8 @@ def test_the_command_follows_a_drawing_or_a_pictures_edges(world, tmp_path, caps
         kept = Record.read(out)
         lines = from_text(kept.settings["sketch"], (32, 32))
         shifts = shifts_of(bundle.sketch, lines)
-        grids = finish(sample(bundle.prior, 2, seed=3, shifts=shifts)).grid.numpy()
+        assert kept.settings["cfg_scale"] == 3.0
+        grids = finish(sample(bundle.prior, 2, seed=3, shifts=shifts, cfg_scale=3.0)).grid.numpy()
         assert np.array_equal(kept.codes, grids)
         return lines, grids
 

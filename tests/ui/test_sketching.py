@@ -54,6 +54,7 @@ def test_lines_come_as_bits(lines):
         ({"lines": 7, "words": "a"}, "could not be understood"),
         ("empty", "Nothing is drawn yet"),
         ("long", "200 at most"),
+        ("strong", "from 1 to 6"),
     ],
 )
 def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
@@ -61,22 +62,24 @@ def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
         asked = {"lines": to_text(lines & False), "words": ""}
     if asked == "long":
         asked = {"lines": to_text(lines), "words": "x" * 201}
+    if asked == "strong":
+        asked = {"lines": to_text(lines), "words": "", "pull": float("nan")}
     with pytest.raises(Sentence, match=said):
         sketching.given(writer, asked)
 
 
 def test_pictures_follow_the_lines_and_their_files_keep_them(writer, board, lines):
     sampler = Sampler.of(writer)
-    asked = {"lines": to_text(lines), "words": " "}
+    asked = {"lines": to_text(lines), "words": " ", "pull": 2.5}
     (batch,) = batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
     shifts = shifts_of(writer.bundle.sketch, lines)
-    last = finish(sample(writer.bundle.prior, 3, seed=5, shifts=shifts))
+    last = finish(sample(writer.bundle.prior, 3, seed=5, shifts=shifts, cfg_scale=2.5))
     assert np.array_equal(batch.grids, last.grid.numpy()) and batch.origin == "sketched"
     free = finish(sample(writer.bundle.prior, 3, seed=5)).grid.numpy()
     assert (free != batch.grids).mean() > 0.2
     kept = Record.read(sampler.file(batch, 1)).settings
     assert kept["seed"] == 6 and np.array_equal(from_text(kept["sketch"], lines.shape), lines)
-    assert "text" not in kept
+    assert "text" not in kept and kept["cfg_scale"] == 2.5
 
 
 def test_a_large_size_is_left_aside(writer, board, lines):
@@ -92,7 +95,8 @@ def test_other_endings_of_a_sketched_picture_follow_it_too(writer, board, lines)
     known = torch.from_numpy(batch.grids[1]).clone()
     known[2:] = -1
     shifts = shifts_of(writer.bundle.sketch, lines)
-    first = finish(sample(writer.bundle.prior, 7, seed=8, shifts=shifts, known=known[None]))
+    how = {"shifts": shifts, "cfg_scale": 3.0, "known": known[None]}
+    first = finish(sample(writer.bundle.prior, 7, seed=8, **how))
     assert np.array_equal(new.grids[1:], first.grid.numpy())
     assert new.given is not None and np.array_equal(new.given.lines, lines)
 
@@ -120,10 +124,10 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
     studio = Studio(worded, writer.metric, "cpu")
     *_, batch = writing.write(studio, ask, threading.Event(), given=Given(lines, "an apple"))
     shifts = shifts_of(writer.bundle.sketch, lines)
-    how = {"seed": 5, "shifts": shifts, "condition": told, "cfg_scale": 4.0}
+    how = {"seed": 5, "shifts": shifts, "condition": told, "cfg_scale": 3.0}
     assert np.array_equal(batch.grids, finish(sample(writer.bundle.prior, 3, **how)).grid.numpy())
     assert heard == [["an apple"]] and batch.settings["text"] == "an apple"
-    assert batch.settings["cfg_scale"] == 4.0
+    assert batch.settings["cfg_scale"] == 3.0
 
 
 def test_lines_of_a_picture(writer):

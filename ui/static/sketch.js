@@ -12,7 +12,7 @@ const EXAMPLES = {
   mushroom: ['mushroom', '蘑菇', 'M12 66C14 8 114 8 116 66C100 74 28 74 12 66ZM46 70C50 90 44 104 40 112H88C84 104 78 90 82 70M40 44A8 8 0 1 0 40.1 44ZM76 30A9 9 0 1 0 76.1 30Z'],
 };
 const canvas = $('canvas'), ctx = canvas.getContext('2d', { willReadFrequently: true });
-const words = $('.sk-words input');
+const words = $('.sk-words input'), pull = $('.sk-pull input');
 const chinese = () => document.documentElement.lang.startsWith('zh');
 let size = { width: 128, height: 128 }, tool = 'pen', last = null, past = [];
 
@@ -30,6 +30,12 @@ function receive() {
   const same = next.width === size.width && next.height === size.height && canvas.width === size.width * SCALE;
   size = { width: next.width, height: next.height };
   $('.sk-words').hidden = !next.worded;
+  if (!pull.dataset.set) {
+    pull.max = next.most;
+    pull.value = next.pull;
+    pull.dataset.set = true;
+  }
+  told();
   if (!same) reset();
   if (next.lines) {
     remember();
@@ -59,6 +65,9 @@ function lines() {
   }
   return btoa(String.fromCharCode(...bytes));
 }
+
+const told = () => ($('.sk-pull output').textContent = Number(pull.value).toFixed(1));
+pull.addEventListener('input', told);
 
 function remember() {
   past.push(ctx.getImageData(0, 0, canvas.width, canvas.height));
@@ -112,7 +121,7 @@ const acts = {
     ctx.clearRect(0, 0, canvas.width, canvas.height);
   },
   go() {
-    trigger('sketch', { asked: { lines: lines(), words: props.value.worded ? words.value : '' } });
+    trigger('sketch', { asked: { lines: lines(), words: props.value.worded ? words.value : '', pull: Number(pull.value) } });
   },
 };
 words.addEventListener('keydown', (event) => event.key === 'Enter' && acts.go());
