@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from clip_guidance.prompts import PromptError, parse
 from prior.sketch import PULL, from_text, picture_lines, to_text
 from ui.common import HEAVY, Sentence, friendly
 from ui.session import Session
@@ -87,6 +88,11 @@ def given(studio: Studio, asked: object) -> Given:
     text = words.strip() if isinstance(words, str) else ""
     if len(text) > LONGEST:
         raise Sentence("sketch.long", count=len(text), most=LONGEST)
+    try:
+        if text:
+            parse(text)
+    except PromptError as error:  # the sentences of Text to image
+        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
     pull = asked.get("pull", PULL)
     if isinstance(pull, bool) or not isinstance(pull, (int, float)) or not 1 <= pull <= MOST_PULL:
         raise Sentence("sketch.pull.bad", most=MOST_PULL)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clip_guidance.prompts import parse, targets
+from clip_guidance.prompts import PromptError, parse, targets
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
@@ -147,7 +147,10 @@ class Given:
         clip, prior = studio.bundle.clip, studio.bundle.prior
         if clip is None or prior.config.embedding_size != clip.embedding_size:
             raise Sentence("sketch.wordless")
-        told = targets(clip, parse(self.text)).condition(count)
+        try:
+            told = targets(clip, parse(self.text)).condition(count)
+        except PromptError as error:  # the sentences of Text to image
+            raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
         return how | {"condition": told}
 
     @property

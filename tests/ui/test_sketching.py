@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clip_guidance.prompts import PromptError
 from prior.sample import finish, sample
 from prior.sheet import Record
 from prior.sketch import from_text, shifts_of, to_text
@@ -55,6 +56,7 @@ def test_lines_come_as_bits(lines):
         ("empty", "Nothing is drawn yet"),
         ("long", "200 at most"),
         ("strong", "from 1 to 6"),
+        ("against", "0 or negative"),
     ],
 )
 def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
@@ -62,6 +64,8 @@ def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
         asked = {"lines": to_text(lines & False), "words": ""}
     if asked == "long":
         asked = {"lines": to_text(lines), "words": "x" * 201}
+    if asked == "against":
+        asked = {"lines": to_text(lines), "words": "apple:-1"}
     if asked == "strong":
         asked = {"lines": to_text(lines), "words": "", "pull": float("nan")}
     with pytest.raises(Sentence, match=said):
@@ -114,6 +118,8 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
             return told[:n]
 
     def targets(clip, prompts):
+        if prompts[0].text == "nothing":
+            raise PromptError("cancel", "the parts cancel each other")
         heard.append([p.text for p in prompts])
         return Told()
 
@@ -126,6 +132,8 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
     shifts = shifts_of(writer.bundle.sketch, lines)
     how = {"seed": 5, "shifts": shifts, "condition": told, "cfg_scale": 3.0}
     assert np.array_equal(batch.grids, finish(sample(writer.bundle.prior, 3, **how)).grid.numpy())
+    with pytest.raises(Sentence, match="cancel each other"):
+        list(writing.write(studio, ask, threading.Event(), given=Given(lines, "nothing")))
     assert heard == [["an apple"]] and batch.settings["text"] == "an apple"
     assert batch.settings["cfg_scale"] == 3.0
 
