@@ -95,12 +95,14 @@ class State:
 
     step: int  # steps taken
     method: str
+    noise: bool  # began from noise, not from a picture
     variable: Tensor  # (1, D, h, w) latents or (1, K, h, w) logits
     origin: Tensor  # (1, D, h, w): codebook vectors of the start
-    average: Tensor  # of the variable, not yet divided by 1 - ema^step
-    optimizer: dict | None
+    average: Tensor  # of the variable, not yet divided by `weight`
+    weight: float  # of all steps in the average together: 1 - ema^step if ema never changed
+    optimizer: str  # whose state follows
+    moments: dict | None
     generator: Tensor  # its state
-    lr: float  # of the first step
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,9 @@ def guide(
     start   codes (1, h, w) int64, a `State` to go on from, or None: noise from the seed
     belief  a prior that keeps the codes likely; None: CLIP alone, as in the paper
 
+    A run that goes on may do so with other prompts, models and settings than before, all but the
+    seed and the method. Another optimiser starts without the moments of the old one.
+
     Gradients go to the optimised variable only; the models are not touched. ValueError at once,
     not at the first step.
     """
@@ -267,18 +272,28 @@ def guide(
     codes = noise(vqgan, config.seed) if start is None else start
     if codes.ndim != 3 or codes.shape[0] != 1 or codes.is_floating_point():
         raise ValueError(f"the start has shape {tuple(codes.shape)}: expected codes (1, h, w)")
-    first = _first(vqgan, config, codes.to(device), config.highest(noise=start is None))
+    first = _first(vqgan, config, codes.to(device), start is None)
     return _run(vqgan, clip, wanted, config, first, belief)
 
 
 @torch.no_grad()
-def _first(vqgan: VQGAN, config: GuidanceConfig, codes: Tensor, lr: float) -> State:
+def _first(vqgan: VQGAN, config: GuidanceConfig, codes: Tensor, from_noise: bool) -> State:
     """The state before the first step."""
     vectors = vqgan.quantize.lookup(codes)
     variable = METHODS[config.method]().start(vqgan, vectors)
     generator = torch.Generator().manual_seed(config.seed)
-    average = torch.zeros_like(variable)
-    return State(0, config.method, variable, vectors, average, None, generator.get_state(), lr)
+    return State(
+        0,
+        config.method,
+        from_noise,
+        variable,
+        vectors,
+        torch.zeros_like(variable),
+        0.0,
+        config.optimizer,
+        None,
+        generator.get_state(),
+    )
 
 
 def _run(
@@ -293,13 +308,14 @@ def _run(
     generator = torch.Generator()
     generator.set_state(state.generator)
     variable = state.variable.detach().clone().requires_grad_()
-    optimizer = OPTIMIZERS[config.optimizer]([variable], state.lr)
-    if state.optimizer is not None:
-        optimizer.load_state_dict(copy.deepcopy(state.optimizer))
-    average = state.average
+    highest = config.highest(state.noise)
+    optimizer = OPTIMIZERS[config.optimizer]([variable], highest)
+    if state.moments is not None and state.optimizer == config.optimizer:
+        optimizer.load_state_dict(copy.deepcopy(state.moments))
+    average, weight = state.average, state.weight
     for number in range(state.step, config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = config.rate(number, state.lr)
+            group["lr"] = config.rate(number, highest)
         with torch.enable_grad():
             vectors, indices = method.quantize(vqgan, variable)
             image = decode(vqgan, vectors)
@@ -321,20 +337,22 @@ def _run(
         with torch.no_grad():
             variable.copy_(method.keep(vqgan, variable))
             shown = image.detach()
+            average = config.ema * average + (1 - config.ema) * variable
+            weight = config.ema * weight + (1 - config.ema)
             if config.ema:
-                average = config.ema * average + (1 - config.ema) * variable
-                smooth = average / (1 - config.ema ** (number + 1))
-                vectors, indices = method.quantize(vqgan, method.keep(vqgan, smooth))
+                vectors, indices = method.quantize(vqgan, method.keep(vqgan, average / weight))
                 shown = decode(vqgan, vectors)
         after = State(
             number + 1,
             config.method,
+            state.noise,
             variable.detach().clone(),
             state.origin,
             average,
+            weight,
+            config.optimizer,
             copy.deepcopy(optimizer.state_dict()),
             generator.get_state(),
-            state.lr,
         )
         figures = {name: float(loss.detach()) for name, loss in losses.items()}
         score = float(wanted.similarity(seen[:1].detach())[0])

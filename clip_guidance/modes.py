@@ -130,15 +130,17 @@ def run(models: Models, request: Request) -> Iterator[Progress | Ranking | Step]
 def go_on(models: Models, request: Request, start: Tensor | State) -> Iterator[Step]:
     """Guided steps from codes (1, h, w) or a state, kept likely by the prior that wrote them.
 
-    Mode guided has no prior: CLIP alone, as in the paper.
+    Mode guided has no prior: CLIP alone, as in the paper. Of the request only the prompts and
+    `guidance` count; see `guide` for what may differ from the steps before.
     """
     found = _placed(models, request)
     wanted = targets(models.clip, found)
     belief = None
     if request.mode != "guided":
-        conditional = models.prior.config.condition == "embedding"
-        told = targets(models.own or models.clip, found) if conditional else None
-        belief = Belief(models.prior, told.condition(1) if conditional else None)
+        condition = None
+        if models.prior.config.condition == "embedding":
+            condition = _condition(models.prior, targets(models.own or models.clip, found), 1)
+        belief = Belief(models.prior, condition)
     return guide(models.vqgan, models.clip, wanted, request.guidance, start=start, belief=belief)
 
 
@@ -160,12 +162,7 @@ def _draw(
     prior, drawing, seed = models.prior, request.drawing, request.guidance.seed
     condition, scale = None, 1.0
     if prior.config.condition == "embedding":
-        if prior.config.embedding_size != told.embeddings.shape[1]:
-            raise ValueError(
-                "the prior was not trained with this CLIP: choose mode guided, or the CLIP that "
-                "is shipped"
-            )
-        condition, scale = told.condition(drawing.candidates), drawing.cfg_scale
+        condition, scale = _condition(prior, told, drawing.candidates), drawing.cfg_scale
     known = None
     if picture is not None:
         indices = models.vqgan.encode(picture).indices
@@ -180,6 +177,16 @@ def _draw(
         known=known,
         condition=condition,
     )
+
+
+def _condition(prior: GPT, told: Targets, n: int) -> Tensor:
+    """What a conditional prior is told, (n, E). ValueError if it knows another CLIP's space."""
+    if prior.config.embedding_size != told.embeddings.shape[1]:
+        raise ValueError(
+            "the prior was not trained with this CLIP: choose mode guided, or the CLIP that "
+            "is shipped"
+        )
+    return told.condition(n)
 
 
 def repainted(indices: Tensor, n: int, strength: float, seed: int) -> Tensor:

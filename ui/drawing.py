@@ -11,12 +11,14 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from clip_guidance import record
 from clip_guidance.examples import read as read_examples
 from clip_guidance.guide import State, Step, decode
 from clip_guidance.model import Clip, load
@@ -160,8 +162,16 @@ class Drawn:
     ranking: Ranking | None = field(default=None, repr=False)
     picked: int | None = None  # the candidate it comes from
     stopped: int | None = None  # at which step
+    steps: int | None = None  # that the page showed then; None: those of the request
+    earlier: tuple[dict[str, Any], ...] = ()  # what was otherwise, and up to which step
+    wrote: tuple[Request, str] | None = None  # request and CLIP of the candidates, if others
     example: bool = False  # one of those that come with the bundle
     number: int = field(default_factory=lambda: next(_numbers))
+
+    @property
+    def taken(self) -> int:
+        """Guided steps so far."""
+        return 0 if self.state is None else self.state.step
 
 
 def checked(request: Request) -> Request:
@@ -186,39 +196,92 @@ def draw(
 
 
 def go_on(
-    studio: Studio, models: Models, drawn: Drawn, prompt: str, stop: threading.Event
+    studio: Studio, models: Models, drawn: Drawn, shown: Request, clip: str, stop: threading.Event
 ) -> Iterator[View | Drawn]:
-    """Guided steps from a picture: those that Stop left out, else as many again.
+    """Guided steps from a picture, by what the page shows now: `shown`, and `models` with `clip`.
 
-    The prompt may be another one by now (an empty one: the picture's own); all else stays as it
-    was.
+    Where `shown` has fewer steps than were taken, as many again follow; after a Stop with the
+    number unchanged, those that it left out. Without words and a picture to go towards, the drawn
+    picture's own stay. What `kept` names stays as well.
     """
-    old, state = drawn.request, drawn.state
-    prompt = prompt if prompt.strip() else old.prompt
-    done = 0 if state is None else state.step
-    planned = old.guidance.steps
-    total = planned if done < planned else done + planned
-    request = replace(old, prompt=prompt, guidance=replace(old.guidance, steps=total))
-    steps = run_on(models, checked(request), drawn.codes if state is None else state)
-    way = _Way(studio, models, request, drawn.clip, stop)
+    request = checked(_going_on(drawn, shown))
+    try:
+        steps = run_on(models, request, drawn.codes if drawn.state is None else drawn.state)
+    except PromptError as error:
+        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
+    way = _Way(studio, models, request, clip, stop)
     way.curve, way.frames = list(drawn.curve), list(drawn.frames)
-    way.found = (drawn.image, drawn.codes, drawn.score, state)
+    way.found = (drawn.image, drawn.codes, drawn.score, drawn.state)
     way.ranking, way.picked = drawn.ranking, drawn.picked
+    way.steps, way.earlier = shown.guidance.steps, _earlier(drawn, request, clip)
+    way.wrote = drawn.wrote or (drawn.request, drawn.clip)
     yield from _follow(way, steps)
+
+
+def _going_on(drawn: Drawn, shown: Request) -> Request:
+    """What the picture will have been made by, once `shown` has gone on with it."""
+    old, state = drawn.request, drawn.state
+    words, goal = shown.prompt, shown.image_prompt
+    if not words.strip() and goal is None:
+        words, goal = old.prompt, old.image_prompt
+    done, planned = drawn.taken, old.guidance.steps
+    steps = shown.guidance.steps
+    if done < planned and steps == (drawn.steps or planned):
+        steps = planned
+    elif done >= steps:
+        steps += done
+    guidance = replace(shown.guidance, steps=steps, seed=old.guidance.seed)
+    if state is not None:
+        guidance = replace(guidance, method=state.method)
+    mode = "guided" if old.mode == "guided" else "both"  # the prior's, with steps from there
+    return replace(old, prompt=words, image_prompt=goal, mode=mode, guidance=guidance)
+
+
+def kept(drawn: Drawn, shown: Request) -> list[str]:
+    """Settings that differ from the picture's and that `go_on` leaves as they were, by name."""
+    old, names = drawn.request, []
+    if (shown.mode == "guided") != (old.mode == "guided"):
+        names.append("mode")
+    if shown.guidance.seed != old.guidance.seed:
+        names.append("seed")
+    if shown.picture != old.picture:
+        names.append("picture")
+    now, then = asdict(shown.drawing), asdict(old.drawing)
+    without = {"strength"} if old.picture is None else set()
+    if old.mode == "guided":
+        without |= then.keys() - {"strength"}  # no prior wrote anything
+    names += [name for name in then if now[name] != then[name] and name not in without]
+    if drawn.state is not None and shown.guidance.method != drawn.state.method:
+        names.append("method")
+    return names
+
+
+def _earlier(drawn: Drawn, request: Request, clip: str) -> tuple[dict[str, Any], ...]:
+    """The picture's settings so far where they differ from those that it goes on with."""
+    was = record.settings(drawn.request, clip=drawn.clip)
+    now = record.settings(request, clip=clip)
+    other = {name: value for name, value in was.items() if value != now[name]}
+    if drawn.example:  # all its steps lie before the first one now, as it comes without a state
+        other["steps"] = was["steps"]
+    elif drawn.state is None:  # no steps yet: only what the candidates were chosen by
+        other = {name: other[name] for name in ("prompt", "clip") if name in other}
+    if drawn.request.image_prompt != request.image_prompt:
+        other["image_prompt"] = "another"
+    return (*drawn.earlier, {"until": drawn.taken, **other}) if other else drawn.earlier
 
 
 def examples(studio: Studio) -> list[Drawn]:
     """What comes with the bundle, oldest first: the first example is the newest."""
-    kept = read_examples(studio.bundle.path, studio.bundle.card)
-    return [Drawn(e.request, OWN, e.image, e.codes, e.score, example=True) for e in reversed(kept)]
+    found = read_examples(studio.bundle.path, studio.bundle.card)
+    return [Drawn(e.request, OWN, e.image, e.codes, e.score, example=True) for e in reversed(found)]
 
 
 def chosen(drawn: Drawn, index: int) -> Drawn:
     """Another candidate of the prior instead of the best one."""
-    ranking = drawn.ranking
+    ranking, (request, clip) = drawn.ranking, drawn.wrote or (drawn.request, drawn.clip)
     return Drawn(
-        drawn.request,
-        drawn.clip,
+        request,
+        clip,
         to_image(ranking.images[index]),
         ranking.grids[index][None],
         float(ranking.scores[index]),
@@ -240,6 +303,9 @@ class _Way:
         self.found: tuple[Image.Image, Tensor, float, State | None] | None = None
         self.ranking: Ranking | None = None
         self.picked: int | None = None
+        self.steps: int | None = None
+        self.earlier: tuple[dict[str, Any], ...] = ()
+        self.wrote: tuple[Request, str] | None = None
         self.began, self.told, self.next_view = time.monotonic(), 0.0, 0.0
 
     def written(self, progress: Progress) -> View | None:
@@ -298,6 +364,9 @@ class _Way:
             self.ranking,
             self.picked,
             stopped,
+            self.steps,
+            self.earlier,
+            self.wrote,
         )
 
 

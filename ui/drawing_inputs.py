@@ -15,7 +15,7 @@ from ui import drawing
 from ui.common import Sentence
 from ui.drawing import OWN, PUBLISHED, Clips
 from ui.studio import Studio
-from ui.text import add, both, t
+from ui.text import add, both, t, words
 from ui.writing import SEEDS
 from vqgan.images import open_image
 
@@ -115,6 +115,10 @@ add(
 )
 
 
+# A setting's name -> the key of what the page calls it, where the two differ.
+LABELS = {"steps": "steps.label", "candidates": "count"}
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Everything a visitor can set, named as the fields of the configs they go into."""
@@ -147,6 +151,12 @@ class Inputs:
 
 def asked(values: dict[str, Any]) -> tuple[Request, str]:
     """What came from the browser, checked -> the request and the CLIP's name."""
+    request, clip = shown(values)
+    return drawing.checked(request), clip
+
+
+def shown(values: dict[str, Any]) -> tuple[Request, str]:
+    """The same with any prompt: what the page shows, by which a picture can go on."""
     drawing_values = {f.name: values[f.name] for f in dataclasses.fields(DrawConfig)}
     guidance = {f.name: values[f.name] for f in dataclasses.fields(GuidanceConfig)}
     for group in (drawing_values, guidance):
@@ -160,7 +170,7 @@ def asked(values: dict[str, Any]) -> tuple[Request, str]:
         picture=_picture(values["picture"]),
         image_prompt=_picture(values["image_prompt"]),
     )
-    return drawing.checked(request), str(values["clip"] or OWN)
+    return request, str(values["clip"] or OWN)
 
 
 def _whole(name: str, value: object) -> int:
@@ -170,6 +180,12 @@ def _whole(name: str, value: object) -> int:
     if not number or not low <= value <= most or value != int(value):
         raise Sentence(f"draw.bad.{name}")
     return int(value)
+
+
+def named(names: list[str]) -> tuple[str, str]:
+    """Settings as the page calls them, in English and Chinese."""
+    pairs = [words(f"draw.{LABELS.get(name, name)}") for name in names]
+    return ", ".join(f"“{en}”" for en, _ in pairs), "、".join(f"“{zh}”" for _, zh in pairs)
 
 
 def _picture(file: dict | None) -> Any:
@@ -208,8 +224,8 @@ def settings(
     }
     made: dict[str, gr.components.Component] = {}
 
-    def slider(name: str, low: float, high: float, step: float, key: str = "", info: bool = False):
-        key = f"draw.{key or name}"
+    def slider(name: str, low: float, high: float, step: float, info: bool = False):
+        key = f"draw.{LABELS.get(name, name)}"
         made[name] = gr.Slider(
             low, high, values[name], step=step, label=t(key),
             info=t(f"{key}.info") if info else None, elem_id=f"draw-{name}",
@@ -221,7 +237,7 @@ def settings(
         label=t("draw.mode"),
         elem_id="draw-mode",
     )
-    slider("steps", 1, 300, 1, "steps.label")
+    slider("steps", 1, 300, 1)
     slider("cutouts", 1, 64, 1, info=True)
     made["seed"] = gr.Number(
         0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"
@@ -231,7 +247,7 @@ def settings(
         slider("strength", 0, 1, 0.05, info=True)
     with gr.Accordion(t("draw.fine"), open=False, elem_id="draw-fine"):
         if studio.bundle.prior is not None:
-            slider("candidates", 1, 16, 1, "count")
+            slider("candidates", 1, 16, 1)
             slider("cfg_scale", 0, 10, 0.1, info=True)
             slider("temperature", 0.1, 2, 0.05)
             slider("top_p", 0.05, 1, 0.05)

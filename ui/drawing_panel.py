@@ -110,9 +110,8 @@ def live(view: View) -> str:
 def finished(drawn: Drawn) -> str:
     """The picture as it was left."""
     total = drawn.request.guidance.steps
-    done = 0 if drawn.state is None else drawn.state.step
     if drawn.stopped is not None and drawn.stopped < total:
-        status = both("draw.stopped", done=done, total=total)
+        status = both("draw.stopped", done=drawn.taken, total=total)
     elif drawn.example:
         status = both("draw.example", prompt=drawn.request.prompt)
     else:
@@ -120,7 +119,7 @@ def finished(drawn: Drawn) -> str:
     status += f" · {both('draw.score')} {drawn.score:.3f}"
     phase = "example" if drawn.example else "done" if drawn.stopped is None else "stopped"
     image = _img(drawn.image, drawn.request.prompt)
-    return _stage(image, status, 1, curves(drawn.curve), phase, done)
+    return _stage(image, status, 1, curves(drawn.curve), phase, drawn.taken)
 
 
 def found(

@@ -36,13 +36,22 @@ def t(key: str) -> I18nData:
     return I18nData(key)
 
 
+def words(key: str) -> tuple[str, str]:
+    """The sentence in English and Chinese, as plain text."""
+    return _TEXT[key]
+
+
 def both(key: str, **values: object) -> str:
-    """HTML with the sentence in both languages; `values` fill its {places} and are escaped."""
-    safe = {name: escape(str(value)) for name, value in values.items()}
-    return "".join(
-        f'<span lang="{language}">{sentence.format(**safe)}</span>'
-        for language, sentence in zip(LANGUAGES, _TEXT[key], strict=True)
-    )
+    """HTML with the sentence in both languages; `values` fill its {places} and are escaped.
+
+    A value that differs by language is a pair (English, Chinese).
+    """
+    parts = []
+    for i, (language, sentence) in enumerate(zip(LANGUAGES, _TEXT[key], strict=True)):
+        own = {n: value[i] if isinstance(value, tuple) else value for n, value in values.items()}
+        safe = {name: escape(str(value)) for name, value in own.items()}
+        parts.append(f'<span lang="{language}">{sentence.format(**safe)}</span>')
+    return "".join(parts)
 
 
 def explanation(name: str) -> I18nData:

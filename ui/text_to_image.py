@@ -19,7 +19,7 @@ from ui import drawing_panel as panel
 from ui.common import HEAVY, LATEX, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.drawing import OWN, Clips, Drawn, View
-from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, settings
+from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, named, settings, shown
 from ui.runs import Runs
 from ui.session import file_stem
 from ui.studio import Studio
@@ -71,6 +71,16 @@ add(
             "Prompt and settings are back: press Draw for the same picture.",
             "提示词和设置已恢复:按“开始画”可得到同一张图。",
         ),
+        "draw.restored.earlier": (
+            "Prompt and settings of its last steps are back. The steps before had others, so that "
+            "“Draw” makes another picture.",
+            "已恢复最后一段所用的提示词和设置。之前的步骤用的是别的设置,因此“开始画”会得到另一张图。",
+        ),
+        "draw.kept": (
+            "This picture goes on with what it began with, whatever is set now: {names}. “Draw” "
+            "begins anew.",
+            "这张图沿用开始时的设置,现在的改动不起作用:{names}。要使用新设置,请按“开始画”。",
+        ),
         "draw.nothing": (
             "There is no picture to go on from: press Draw first.",
             "还没有可以继续的图片:请先按“开始画”。",
@@ -92,7 +102,9 @@ class Desk:
         """The picture as a PNG that knows how it was made, and the way as a GIF."""
         folder = self.downloads.new()
         stem = file_stem(re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]) + ".png")
-        also = {"stopped": drawn.stopped} if drawn.stopped is not None else {}
+        also: dict[str, Any] = {} if drawn.stopped is None else {"stopped": drawn.stopped}
+        if drawn.earlier:
+            also["earlier"] = drawn.earlier
         made = record.settings(
             drawn.request,
             bundle=self.studio.bundle.name,
@@ -273,13 +285,15 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         yield from follow(desk, board, results, steps)
 
     def more(
-        request: gr.Request, results: list[Drawn], drawn: Drawn | None, prompt: str
+        request: gr.Request, results: list[Drawn], drawn: Drawn | None, *values: Any
     ) -> Iterator[list[Any]]:
         if drawn is None:
             raise Sentence("draw.nothing")
-        models = desk.clips.models(drawn.clip)
+        wanted, clip = shown(dict(zip(names, values, strict=True)))
         stop = desk.runs.stop_of(request.session_hash)
-        steps = drawing.go_on(desk.studio, models, drawn, str(prompt or ""), stop)
+        steps = drawing.go_on(desk.studio, desk.clips.models(clip), drawn, wanted, clip, stop)
+        if stays := drawing.kept(drawn, wanted):
+            gr.Info(both("draw.kept", names=named(stays)))
         yield from follow(desk, board, results, steps)
 
     def arm(request: gr.Request) -> list[Any]:
@@ -312,7 +326,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     }  # fmt: skip
     switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
-    going = [board.results, board.drawn, inputs.prompt]
+    going = [board.results, board.drawn, *inputs.all]
     api = {"api_name": "text_to_image"}
     for armed, handler, given, public in (
         (board.go.click(arm, None, switches, **quick), draw, asking, api),
@@ -349,7 +363,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         request, made = record.read(file["path"])
         clip = made.get("clip")
         values = {**made, "prompt": request.prompt, "clip": clip if isinstance(clip, str) else OWN}
-        gr.Info(both("draw.restored"))
+        gr.Info(both("draw.restored.earlier" if made.get("earlier") else "draw.restored"))
         return [values.get(f.name, gr.skip()) for f in fields]
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

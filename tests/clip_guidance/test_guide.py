@@ -11,7 +11,9 @@ import torch.nn.functional as F
 
 from clip_guidance.guide import (
     METHODS,
+    NOISE,
     OPTIMIZERS,
+    PICTURE,
     Belief,
     GuidanceConfig,
     from_picture,
@@ -35,6 +37,11 @@ def clip() -> ColourClip:
 
 def run(vqgan, clip, config=FEW, prompt="red", start=None):
     return list(guide(vqgan, clip, prompt, config, start=start))
+
+
+def rate(state):
+    """Learning rate of the last step."""
+    return state.moments["param_groups"][0]["lr"]
 
 
 def test_spherical_distance_by_hand():
@@ -108,6 +115,59 @@ def test_a_finished_run_goes_on_with_more_steps(vqgan, clip):
     assert [s.step for s in run(vqgan, clip, replace(FEW, steps=8), start=done)] == [7, 8]
 
 
+@pytest.mark.parametrize("after", OPTIMIZERS)
+def test_a_run_goes_on_with_another_optimiser(vqgan, clip, after):
+    """As if it began there: its first step is that of a fresh one, with no moments of the old."""
+    for before in OPTIMIZERS.keys() - {after}:
+        done = run(vqgan, clip, replace(FEW, steps=3, optimizer=before))[-1].state
+        config = replace(FEW, steps=4, optimizer=after)
+        step = run(vqgan, clip, config, start=done)[0]
+        fresh = run(vqgan, clip, config, start=replace(done, moments=None, optimizer=after))[0]
+        assert step.state.optimizer == after
+        assert torch.equal(step.state.variable, fresh.state.variable)
+
+
+def test_a_run_goes_on_with_other_settings(vqgan, clip):
+    done = run(vqgan, clip, replace(FEW, steps=3, lr=0.5))[-1].state
+
+    def end(**values):
+        clip.seen.clear()
+        return run(vqgan, clip, replace(FEW, lr=0.5, **values), start=done)[-1]
+
+    plain = end()
+    for name, value in {"tv": 3.0, "z_l2": 50.0}.items():
+        assert end(**{name: value}).losses[name] > 0 == plain.losses[name]
+    end(cutouts=7)
+    assert (7, 3, clip.size, clip.size) in clip.seen and (
+        3,
+        3,
+        clip.size,
+        clip.size,
+    ) not in clip.seen
+    chosen, config = FEW.rate(5, 0.02), replace(FEW, lr=0.02)
+    assert rate(run(vqgan, clip, config, start=done)[-1].state) == chosen
+    assert rate(run(vqgan, clip, FEW, start=done)[-1].state) == FEW.rate(5, NOISE)
+    picture = run(vqgan, clip, replace(FEW, steps=3, lr=0.5), start=noise(vqgan, 0))[-1].state
+    assert rate(run(vqgan, clip, FEW, start=picture)[-1].state) == FEW.rate(5, PICTURE)
+
+
+def test_an_average_that_is_turned_on_or_changed_on_the_way_is_one(tiny_config, clip):
+    """Weights that add up to 1, on a codebook that is no sphere: there a wrong sum would show."""
+    torch.manual_seed(0)
+    euclidean = VQGAN(replace(tiny_config, quantizer="euclidean")).eval().requires_grad_(False)
+    for before in (0.0, 0.9):
+        first = run(euclidean, clip, replace(FEW, steps=2, ema=before))
+        rest = run(euclidean, clip, replace(FEW, steps=4, ema=0.5), start=first[-1].state)
+        a, b, c, d = (step.state.variable for step in (*first, *rest))
+        old = b if not before else (0.9 * a + b) / 1.9
+        weight = 1.0 if not before else 0.19
+        wanted = (0.25 * weight * old + 0.25 * c + 0.5 * d) / (0.25 * weight + 0.75)
+        state = rest[-1].state
+        assert torch.allclose(state.average / state.weight, wanted, atol=1e-5)
+        shown = euclidean.quantize.encode(wanted).quantized
+        assert torch.allclose(euclidean.decode(shown).clamp(-1, 1), rest[-1].image, atol=0.05)
+
+
 def test_latents_stay_on_the_sphere_or_in_the_box(tiny_config, vqgan, clip):
     config = replace(FEW, lr=2.0)
     for step in run(vqgan, clip, config):
@@ -177,9 +237,9 @@ def test_the_learning_rate_falls_to_a_tenth():
 def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
     from_noise = run(vqgan, clip, replace(FEW, steps=1))[0].state
     gentle = run(vqgan, clip, replace(FEW, steps=1), start=noise(vqgan, 0))[0].state
-    assert from_noise.lr > 2 * gentle.lr
+    assert rate(from_noise) > 2 * rate(gentle)
     chosen = replace(FEW, steps=1, lr=0.7)
-    assert run(vqgan, clip, chosen, start=noise(vqgan, 0))[0].state.lr == 0.7
+    assert rate(run(vqgan, clip, chosen, start=noise(vqgan, 0))[0].state) == 0.7
 
 
 @pytest.mark.parametrize(

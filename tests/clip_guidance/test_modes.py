@@ -110,6 +110,17 @@ def test_an_unconditional_prior_is_reranked_and_a_foreign_one_refused(models, vq
         run(Models(vqgan, clip, other), Request("red", "prior"))
 
 
+def test_going_on_with_a_clip_that_the_prior_does_not_know_is_refused(models, vqgan):
+    class Wider(ColourClip):
+        embedding_size = 24
+
+    codes = torch.zeros(1, 16, 16, dtype=torch.int64)
+    alone = Models(vqgan, Wider(), models.prior)
+    with pytest.raises(ValueError, match="not trained with this CLIP"):
+        go_on(alone, Request("red", "both", THREE, FEW), codes)
+    assert len(list(go_on(alone, Request("red", "guided", THREE, FEW), codes))) == 3
+
+
 def test_another_clip_ranks_and_the_own_one_conditions(models, vqgan):
     class Wider(ColourClip):
         embedding_size = 24

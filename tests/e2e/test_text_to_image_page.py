@@ -200,6 +200,30 @@ def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
     assert np.array_equal(tab.picture(), picture)
 
 
+def test_continue_goes_by_what_is_set_and_names_what_cannot_change(visit, tmp_path):
+    tab = Drawing(visit())
+    tab.steps(4)
+    tab.page.fill("#draw-prompt textarea", "a cat")
+    tab.page.click("#draw-mode label:has-text('Guided only')")
+    tab.page.click("#draw-go")
+    tab.wait("done", 4)
+    tab.set("cutouts", 3)
+    tab.set("seed", 7)
+    tab.steps(6)
+    tab.page.click("#draw-more")
+    said = tab.visit.toast()
+    assert "goes on with what it began with, whatever is set now: “Seed”" in said
+    tab.wait("done", 6)
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 3")
+    tab.save(tmp_path / "cat.png")
+    request, made = record.read(tmp_path / "cat.png")
+    guidance = request.guidance
+    assert (guidance.steps, guidance.cutouts, guidance.seed) == (6, 3, 0)
+    assert made["earlier"] == [{"until": 4, "steps": 4, "cutouts": 16}]
+    tab.page.locator("#draw-restore input[type=file]").set_input_files(tmp_path / "cat.png")
+    assert "makes another picture" in tab.visit.toast()
+
+
 def test_draw_can_be_pressed_as_soon_as_a_picture_is_there(visit):
     """Its figures and files are then still on their way; Gradio would drop the new run."""
     tab = Drawing(visit())

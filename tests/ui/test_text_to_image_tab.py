@@ -79,6 +79,19 @@ def drawn(able, models, request: Request, stop_at: int | None = None) -> tuple[l
     return views, step
 
 
+def onwards(
+    able, models, before: Drawn, shown: Request, clip: str = OWN, stop_at: int | None = None
+) -> tuple[list[View], Drawn]:
+    """Continue, with these settings on the page."""
+    stop, views = threading.Event(), []
+    for step in drawing.go_on(able, models, before, shown, clip, stop):
+        if isinstance(step, View):
+            views.append(step)
+            if step.done == stop_at:
+                stop.set()
+    return views, step
+
+
 @pytest.fixture(autouse=True)
 def every_step_is_shown(monkeypatch):
     monkeypatch.setattr(drawing, "SHOWN", 0.0)
@@ -117,17 +130,18 @@ def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
 def test_continue_after_stop_equals_not_having_stopped(able, models):
     _, whole = drawn(able, models, ask(steps=6))
     _, half = drawn(able, models, ask(steps=6), stop_at=3)
-    *views, rest = drawing.go_on(able, models, half, "red", threading.Event())
+    views, rest = onwards(able, models, half, ask(steps=6))
     assert [v.done for v in views] == [4, 5, 6] and rest.stopped is None
     assert np.array_equal(np.asarray(rest.image), np.asarray(whole.image))
     assert rest.curve == whole.curve
-    *_, longer = drawing.go_on(able, models, rest, "red", threading.Event())
+    assert rest.earlier == () and rest.request == whole.request
+    _, longer = onwards(able, models, rest, ask(steps=6))
     assert longer.state.step == 12 and longer.request.guidance.steps == 12
 
 
 def test_without_words_it_goes_on_with_those_of_the_picture(able, models):
     _, result = drawn(able, models, ask("guided"))
-    *_, more = drawing.go_on(able, models, result, "  ", threading.Event())
+    _, more = onwards(able, models, result, ask("guided", "  "))
     assert more.request.prompt == result.request.prompt == "red" and more.state.step == 8
 
 
@@ -151,9 +165,122 @@ def test_a_result_of_the_prior_goes_on_with_guided_steps(able, models):
     other = (result.picked + 1) % 3
     picked = drawing.chosen(result, other)
     assert torch.equal(picked.codes[0], result.ranking.grids[other])
-    first, *_, end = drawing.go_on(able, models, picked, "red", threading.Event())
+    (first, *_), end = onwards(able, models, picked, ask("prior"))
     assert np.array_equal(np.asarray(first.image), np.asarray(picked.image))
     assert end.state.step == 4 and end.picked == other
+    assert end.request.mode == "both" and end.earlier == (), "that is how to draw it again"
+    _, both = drawn(able, models, ask("both"))
+    _, best = onwards(able, models, result, ask("prior"))
+    assert np.array_equal(np.asarray(best.image), np.asarray(both.image))
+
+
+def test_continue_goes_by_the_settings_that_are_shown(able, models):
+    _, half = drawn(able, models, ask("guided", steps=6), stop_at=3)
+    other = GuidanceConfig(
+        steps=8, lr=0.5, optimizer="sgd", ema=0.5, z_l2=1.0, tv=1.0, surprise=1.0, cutouts=5
+    )
+    changed = vars(other).keys() - {"seed", "method"}
+    models.clip.seen.clear()
+    shown = Request("blue", "guided", DrawConfig(candidates=3), other)
+    views, end = onwards(able, models, half, shown, "another")
+    assert end.request == shown and end.clip == "another" and drawing.kept(half, shown) == []
+    assert [v.done for v in views] == [4, 5, 6, 7, 8] and end.state.optimizer == "sgd"
+    assert {seen[0] for seen in models.clip.seen if seen[-1] == models.clip.size} == {5}
+    assert end.earlier == (
+        {
+            "until": 3,
+            "prompt": "red",
+            **{name: old for name, old in vars(half.request.guidance).items() if name in changed},
+            "clip": OWN,
+        },
+    )
+
+
+def test_a_picture_to_go_towards_can_come_and_go_on_the_way(able, models):
+    _, result = drawn(able, models, ask("guided"))
+    blue = Image.new("RGB", (8, 8), "blue")
+    _, more = onwards(able, models, result, replace(ask("guided", " "), image_prompt=blue))
+    assert more.request.image_prompt == blue and more.request.prompt == " "
+    assert more.earlier[0]["image_prompt"] == "another"
+    _, same = onwards(able, models, more, ask("guided", " "))
+    assert same.request.image_prompt == blue, "with nothing to go towards it keeps its own"
+    _, back = onwards(able, models, more, ask("guided", "green"))
+    assert back.request.image_prompt is None and back.request.prompt == "green"
+
+
+@pytest.mark.parametrize(
+    ("first", "stop_at", "then", "end"),
+    [
+        (5, 2, 5, 5),  # those that Stop left out
+        (9, 2, 4, 4),  # fewer by now
+        (5, 2, 7, 7),  # more
+        (5, 4, 3, 7),  # fewer than were taken: as many again
+        (3, None, 3, 6),
+        (3, None, 5, 5),
+    ],
+)
+def test_how_far_continue_goes(able, models, first, stop_at, then, end):
+    _, result = drawn(able, models, ask("guided", steps=first), stop_at)
+    _, more = onwards(able, models, result, ask("guided", steps=then))
+    assert more.state.step == more.request.guidance.steps == end and more.stopped is None
+    _, again = onwards(able, models, more, ask("guided", steps=2), stop_at=end + 1)
+    assert again.stopped == end + 1
+    _, rest = onwards(able, models, again, ask("guided", steps=2))
+    assert rest.state.step == end + 2, "the rest of what was asked for last"
+
+
+def test_what_belongs_to_the_beginning_stays_and_is_named(able, models):
+    picture = Image.new("RGB", (8, 8), "green")
+    _, result = drawn(able, models, ask())
+    now = Request(
+        "red",
+        "guided",
+        DrawConfig(candidates=2, strength=0.9, top_p=0.5),
+        GuidanceConfig(steps=4, cutouts=2, seed=7, method="logits"),
+    )
+    assert drawing.kept(result, ask()) == []
+    names = drawing.kept(result, now)
+    assert names == ["mode", "seed", "candidates", "top_p", "method"]
+    assert drawing.kept(result, replace(now, picture=picture))[2] == "picture"
+    english, chinese = drawing_inputs.named(names)
+    assert english == "“How”, “Seed”, “Candidates”, “Top-p”, “What is optimised”"
+    assert chinese == "“方式”、“种子”、“候选数”、“Top-p”、“优化对象”"
+    _, end = onwards(able, models, result, now)
+    guidance = replace(result.request.guidance, steps=8)
+    assert end.request == replace(result.request, guidance=guidance)
+    from_picture = replace(ask("guided"), picture=picture)
+    _, guided = drawn(able, models, from_picture)
+    same = replace(from_picture, picture=picture.copy(), drawing=DrawConfig(candidates=9))
+    assert drawing.kept(guided, same) == [], "no prior wrote anything"
+    weaker = replace(from_picture, drawing=DrawConfig(strength=0.1))
+    assert drawing.kept(guided, weaker) == ["strength"]
+
+
+def test_without_steps_so_far_the_method_is_free(able, models):
+    _, result = drawn(able, models, ask("prior"))
+    logits = replace(ask(), guidance=replace(FEW, method="logits"))
+    assert drawing.kept(result, logits) == []
+    _, end = onwards(able, models, result, logits)
+    assert end.state.method == end.request.guidance.method == "logits"
+
+
+def test_the_png_of_a_picture_that_went_on_says_what_came_before(able, models, tmp_path):
+    desk = text_to_image.Desk(able, Clips(able))
+    _, result = drawn(able, models, ask("prior"))
+    _, red = onwards(able, models, result, ask("both", steps=3))
+    request, made = record.read(desk.files(red)[0])
+    assert request == ask("both", steps=3) and "earlier" not in made
+    _, blue = onwards(able, models, red, ask("both", "blue", steps=5))
+    request, made = record.read(desk.files(blue)[0])
+    assert request.prompt == "blue"
+    assert made["earlier"] == [{"until": 3, "prompt": "red", "steps": 3}]
+    again = drawing.chosen(blue, 1)
+    assert again.request == result.request and again.earlier == (), "red chose the candidates"
+    _, other = onwards(able, models, again, ask("both", "blue", steps=2))
+    assert record.read(desk.files(other)[0])[1]["earlier"] == [{"until": 0, "prompt": "red"}]
+    example = replace(red, state=None, example=True)
+    _, more = onwards(able, models, example, ask("both", steps=3))
+    assert more.earlier == ({"until": 0, "steps": 3},), "its own steps lie before"
 
 
 def test_same_seed_same_picture(able, models):
