@@ -21,6 +21,7 @@ from ui.studio import Studio
 from ui.text import add, both, explanation, t
 from vqgan.codebook import (
     SIDE,
+    CellStore,
     CodeStatistics,
     Usage,
     by_hue,
@@ -68,6 +69,15 @@ add(
         "codes.show.dead": ("Never used", "从未使用"),
         "codes.go": ("Code", "码"),
         "codes.wait": ("Decoding every code once…", "正在逐个解码所有的码……"),
+        "codes.left.seconds": ("Less than a minute to go.", "还需不到一分钟。"),
+        "codes.left.minutes": (
+            "Some {n} minutes to go. The page can be used meanwhile.",
+            "还需大约 {n} 分钟,期间页面可以照常使用。",
+        ),
+        "codes.left.hours": (
+            "Some {n} hours to go. The page can be used meanwhile.",
+            "还需大约 {n} 小时,期间页面可以照常使用。",
+        ),
         "codes.hint.similarity": (
             "Neighbours look alike. Click a cell; zoom with + and −, then drag.",
             "相邻的格子看起来相似。点击格子;用 + 和 − 缩放,然后拖动。",
@@ -191,10 +201,23 @@ def _sheet(codes: Codes) -> Callable[[object], dict[str, Any]]:
         store = codes.studio.store
         if not store.whole:
             store.fill()
-            return {"pending": [store.done, codes.studio.codebook_size]}
+            return {"pending": [store.done, codes.studio.codebook_size], "left": left(store)}
         return codes.map
 
     return sheet
+
+
+def left(store: CellStore) -> str:
+    """How long decoding will take, in round numbers; nothing before its first codes."""
+    seconds = store.seconds_left
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return both("codes.left.seconds")
+    minutes = max(2, round(seconds / 60)) if seconds < 600 else 5 * round(seconds / 300)
+    if minutes < 100:
+        return both("codes.left.minutes", n=minutes)
+    return both("codes.left.hours", n=round(minutes / 60))
 
 
 def _whole(codes: Codes) -> str:

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ui import refusals
+from ui import busy, refusals
 from ui.text import both
 
 # One picture at a time goes through the models, whichever tab asks: two at once on two cores
@@ -73,13 +73,17 @@ def _as_error(error: Exception) -> gr.Error | None:
 
 
 def friendly(handler: Callable) -> Callable:
-    """Show a handler's ValueError to the visitor as one sentence; other errors pass unchanged."""
+    """Show a handler's ValueError to the visitor as one sentence; other errors pass unchanged.
+
+    While it runs, background work gives way (`ui.busy`).
+    """
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def generator(*args: Any, **kwargs: Any) -> Any:
             try:
-                yield from handler(*args, **kwargs)
+                with busy.working():
+                    yield from handler(*args, **kwargs)
             except (ValueError, RuntimeError, MemoryError) as error:
                 raise _as_error(error) or error from error
 
@@ -88,7 +92,8 @@ def friendly(handler: Callable) -> Callable:
     @functools.wraps(handler)
     def function(*args: Any, **kwargs: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
+            with busy.working():
+                return handler(*args, **kwargs)
         except (ValueError, RuntimeError, MemoryError) as error:
             raise _as_error(error) or error from error
 

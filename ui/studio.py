@@ -18,6 +18,7 @@ from PIL import Image
 
 from prior.nearest import FILE as TRAINING
 from prior.nearest import Training
+from ui import busy
 from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
 from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
@@ -158,7 +159,7 @@ class Studio:
         shipped = self.statistics
         if shipped is not None and shipped.decoder_id == decoder_id(self.vqgan):
             return CellStore(self.vqgan, shipped.cells)
-        return CellStore(self.vqgan)
+        return CellStore(self.vqgan, pause=busy.give_way)
 
     def cells(self) -> np.ndarray:
         """Every code's decoded cell, (K, f, f, 3) uint8; waits until all are decoded."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import checkpoints
 from ui.codebook import NEAREST, Codes
 from ui.examples import EXAMPLES
 from ui.timelapse import lapse as time_lapse
 from vqgan.codebook import nearest_codes
 from vqgan.images import open_image
+from vqgan.model import VQGAN
 from vqgan.rebuild import rebuild
 
 
@@ -256,6 +259,21 @@ def test_on_a_telephone(visit, codes):
     assert width == 390
     page, canvas = visited.page.locator("#codebook-page").bounding_box(), book.canvas.bounding_box()
     assert page["y"] - (canvas["y"] + canvas["height"]) < 120  # the answer is right below the map
+
+
+def test_a_large_codebook_without_statistics_says_how_long_it_will_be_decoded(
+    browser, serve, tiny, tmp_path
+):
+    large = VQGAN(replace(tiny, codebook_size=16_384)).eval()
+    checkpoints.save(tmp_path, name="large", vqgan=large, card={})
+    with serve(tmp_path) as address:
+        page = browser.new_context(locale="zh-CN").new_page()
+        page.goto(address)
+        page.get_by_role("tab", name="码本").click()
+        left = page.locator("#codebook-map .cm-left")
+        left.get_by_text("还需").wait_for()
+        assert "to go" not in left.inner_text()
+        assert 0 < page.eval_on_selector("#codebook-map progress", "p => p.position") < 1
 
 
 def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):

@@ -6,7 +6,9 @@ import base64
 import io
 import json
 import re
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ import torch
 from PIL import Image
 
 import checkpoints
-from ui import codebook, codebook_panel, page, timelapse
+from ui import busy, codebook, codebook_panel, page, timelapse
 from ui import session as sessions
 from ui.codebook import Codes
+from ui.common import friendly
 from ui.examples import EXAMPLES
 from ui.studio import Studio
 from vqgan import dataset
@@ -103,9 +106,52 @@ def test_the_browser_is_told_how_far_decoding_has_come(studio, monkeypatch):
     started = []
     monkeypatch.setattr(type(fresh.store), "fill", lambda self: started.append(self))
     fresh.store.of([3, 4])
-    assert sheet(None) == {"pending": [2, 64]} and started == [fresh.store]
+    assert sheet(None) == {"pending": [2, 64], "left": ""} and started == [fresh.store]
+    monkeypatch.setattr(type(fresh.store), "seconds_left", 2300.0)
+    assert "Some 40 minutes to go." in sheet(None)["left"]
     fresh.store.of(range(64))
     assert sheet(None)["codes"] == 64
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "chinese"),
+    [
+        (0, "Less than a minute to go.", "还需不到一分钟。"),
+        (59, "Less than a minute to go.", "还需不到一分钟。"),
+        (61, "Some 2 minutes to go.", "还需大约 2 分钟"),
+        (400, "Some 7 minutes to go.", "还需大约 7 分钟"),
+        (2300, "Some 40 minutes to go.", "还需大约 40 分钟"),
+        (5700, "Some 95 minutes to go.", "还需大约 95 分钟"),
+        (7000, "Some 2 hours to go.", "还需大约 2 小时"),
+    ],
+)
+def test_how_long_it_will_take_is_said_in_round_numbers(seconds, english, chinese):
+    said = codebook.left(SimpleNamespace(seconds_left=seconds))
+    assert f'<span lang="en">{english}' in said and f'<span lang="zh">{chinese}' in said
+
+
+@pytest.mark.parametrize("generator", [False, True])
+def test_decoding_in_the_background_waits_while_a_visitor_does(studio, monkeypatch, generator):
+    store = Studio(studio.bundle, studio.metric, "cpu").store
+    seen = []
+
+    def handler():
+        store.fill()
+        time.sleep(0.3)
+        seen.append(store.done)
+
+    def steps():
+        yield handler()
+
+    list(friendly(steps)()) if generator else friendly(handler)()
+    assert seen == [0]
+    store._thread.join(30)
+    assert store.whole
+    monkeypatch.setattr(busy, "PATIENCE", 0.05)
+    with busy.working():  # a long run only slows it down
+        slow = Studio(studio.bundle, studio.metric, "cpu").store
+        slow.all()
+    assert slow.whole
 
 
 def test_cells_of_another_decoder_are_drawn_anew(known):

@@ -68,6 +68,32 @@ def test_cell_store_decodes_what_is_asked_for_once(tiny_vqgan, monkeypatch):
     assert sorted(n for part in asked for n in part) == list(range(32))
 
 
+def test_the_background_decodes_moment_by_moment_and_says_how_long_it_will_take(
+    tiny_vqgan, monkeypatch
+):
+    """On a clock where a code takes a tenth of a second, and a pause an hour."""
+    clock, parts, left = [0.0], [], []
+
+    def slowly(vqgan, codes):
+        parts.append(len(codes))
+        clock[0] += 0.1 * len(codes)
+        return decode_cells(vqgan, codes)
+
+    def pause():
+        clock[0] += 3600
+        left.append(store.seconds_left)
+        if len(left) == 2:
+            store.of([30, 31])  # a visitor's
+
+    monkeypatch.setattr("vqgan.codebook.cells.decode_cells", slowly)
+    monkeypatch.setattr("vqgan.codebook.cells.monotonic", lambda: clock[0])
+    store = CellStore(tiny_vqgan, pause=pause)
+    store.all()
+    assert parts[:3] == [1, 2, 2] and sum(parts) == 32 and max(parts) == 2
+    assert left[0] is None and left[1:4] == pytest.approx([3.1, 2.7, 2.5])
+    assert len(left) == len(parts) - 1 and store.seconds_left == 0
+
+
 def test_even_side_is_refused(tiny_vqgan):
     with pytest.raises(ValueError, match="odd"):
         decode_cells(tiny_vqgan, side=4)

@@ -20,6 +20,7 @@ async function load() {
   if (sheet.pending) {
     state.loading = false;
     [$('progress').value, $('progress').max] = sheet.pending;
+    $('.cm-left').innerHTML = sheet.left;
     return void setTimeout(load, 700);
   }
   for (const [look, url] of Object.entries(sheet.images)) {

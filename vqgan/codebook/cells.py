@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from vqgan.model import VQGAN
 
 SIDE = 5  # cells along each side of the uniform grid
 PIXELS_AT_ONCE = 2**18  # decoded pixels in one batch: bounds memory, not the result
+PORTION, AT_ONCE = 0.25, 64  # seconds and codes between two pauses of background decoding
 
 Progress = Callable[[int, int], None]  # (done, of how many)
 
@@ -88,16 +90,24 @@ class CellStore:
     """The decoded cells of one model, decoded when first asked for and then kept.
 
     Any thread may ask. `fill` decodes what is missing in the background, so that a page can be
-    used meanwhile: `of` decodes the few codes it needs at once.
+    used meanwhile: `of` decodes the few codes it needs at once. Between portions of a moment `fill`
+    calls `pause`, which may take its time.
     """
 
-    def __init__(self, vqgan: VQGAN, kept: np.ndarray | None = None):
+    def __init__(
+        self,
+        vqgan: VQGAN,
+        kept: np.ndarray | None = None,
+        pause: Callable[[], object] = lambda: None,
+    ):
         f, count = vqgan.config.downsampling, vqgan.config.codebook_size
         self._vqgan = vqgan
         self._cells = np.empty((count, f, f, 3), np.uint8) if kept is None else kept
         self._known = np.full(count, kept is not None)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._pause = pause
+        self._spent = (0.0, 0)  # seconds and codes of the background, pauses left out
 
     @property
     def done(self) -> int:
@@ -107,6 +117,12 @@ class CellStore:
     @property
     def whole(self) -> bool:
         return self.done == len(self._known)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What `fill` still needs, by what it took so far; None before its first codes."""
+        seconds, codes = self._spent
+        return seconds / codes * (len(self._known) - self.done) if codes else None
 
     def of(self, codes: Sequence[int]) -> np.ndarray:
         """Cells of some codes: (n, f, f, 3) uint8."""
@@ -125,12 +141,19 @@ class CellStore:
         self.of(range(len(self._known)))  # nothing is left to do, unless the thread failed
         return self._cells
 
-    def fill(self, at_once: int = 64) -> None:
+    def fill(self) -> None:
         """Start decoding what is missing, unless that has been done."""
 
         def work() -> None:
-            for start in range(0, len(self._known), at_once):
-                self.of(range(start, min(start + at_once, len(self._known))))
+            at_once = 1
+            while not self.whole:
+                self._pause()
+                part = np.flatnonzero(~self._known)[:at_once]
+                began = monotonic()
+                self.of(part)
+                seconds, codes = self._spent
+                self._spent = seconds, codes = seconds + monotonic() - began, codes + len(part)
+                at_once = min(max(int(PORTION * codes / max(seconds, 1e-9)), 1), AT_ONCE)
 
         with self._lock:
             if self._thread is None and not self.whole:
