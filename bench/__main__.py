@@ -6,7 +6,6 @@ Both ways run alternately in one process, so that their ratio means something on
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench import Row
-from training.flags import fail
+from training.flags import Parser, fail
 from training.memory import keep_pages
 
 BENCHES = {
@@ -37,7 +36,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    p = Parser(prog="python -m bench", description=__doc__)
     p.add_argument("--only", choices=BENCHES, nargs="+", help="these only (default: all)")
     p.add_argument("--json", type=Path, metavar="F", help="also write the figures to F")
     args = p.parse_args(argv)

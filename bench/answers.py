@@ -11,7 +11,6 @@ machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from training.flags import fail
+from training.flags import Parser, fail
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -305,7 +304,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m bench.answers", description=__doc__)
+    p = Parser(prog="python -m bench.answers", description=__doc__)
     p.add_argument("--bundle", help="name or folder; default: the app's own")
     p.add_argument("--repeats", type=int, default=5, help="times each action (%(default)s)")
     p.add_argument("--beside", type=Path, metavar="DIR", help="another checkout to compare with")

@@ -29,7 +29,7 @@ from checkpoints.export import without_folders
 from clip_guidance.image_task import recalls
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
-from training.flags import fail
+from training.flags import Parser, fail
 from training.memory import keep_pages
 from vqgan import dataset
 
@@ -117,7 +117,7 @@ def markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m bench.clip", description=__doc__)
+    p = Parser(prog="python -m bench.clip", description=__doc__)
     p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--no-teacher", action="store_true", help="leave out MiniLM's rows")

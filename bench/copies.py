@@ -9,7 +9,6 @@ does find when they come back from their own codes: a counter that misses copies
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,7 +97,7 @@ def calibrate(vqgan: VQGAN, index: Training, pictures: list[dataset.Picture]) ->
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m bench.copies", description=__doc__)
+    p = flags.Parser(prog="python -m bench.copies", description=__doc__)
     p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--judge", type=Path, default=FILES, help="whose card to write (%(default)s)")

@@ -27,7 +27,7 @@ from clip_guidance.guide import GuidanceConfig, guide
 from clip_guidance.modes import DrawConfig, Models, Request, run
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan.images import to_image
 
 PROMPTS = Path(__file__).with_name("prompts.json")
@@ -203,7 +203,7 @@ def plot(outcomes: list[Outcome], seconds: float) -> Image.Image:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m bench.guidance", description=__doc__)
+    p = Parser(prog="python -m bench.guidance", description=__doc__)
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--prompts", type=int, default=2, help="of bench/prompts.json (%(default)s)")
     p.add_argument("--seeds", type=int, default=1, help="runs a prompt (%(default)s)")

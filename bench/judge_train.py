@@ -114,7 +114,7 @@ def report(judge: Judge, features: np.ndarray, items: list[Item], rows: list[dic
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m bench.judge_train", description=__doc__)
+    p = flags.Parser(prog="python -m bench.judge_train", description=__doc__)
     p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
     p.add_argument("--tokens", required=True, type=Path, help="F.npy made of it by prior.tokens")
     p.add_argument("--conditions", required=True, type=Path, help="C.npy made of both")

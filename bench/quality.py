@@ -27,7 +27,7 @@ from bench.sheets import blind, comparison
 from checkpoints.bundle import read_card, write_card
 from checkpoints.export import without_folders
 from training.device import usable_device
-from training.flags import add_device, fail
+from training.flags import Parser, add_device, fail
 from vqgan import dataset
 from vqgan.images import to_image, to_tensor
 from vqgan.metrics import (
@@ -209,7 +209,7 @@ def load_metrics(device: torch.device) -> dict[str, PerceptualLoss]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
+    p = Parser(prog="python -m bench.quality", description=__doc__)
     source = p.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help="folder made by data.build, or of pictures")
     source.add_argument("--fixtures", action="store_true", help="the pictures of tests/fixtures")

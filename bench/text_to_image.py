@@ -202,7 +202,7 @@ def table(result: dict) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m bench.text_to_image", description=__doc__)
+    p = flags.Parser(prog="python -m bench.text_to_image", description=__doc__)
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: all")
     p.add_argument("--limit", type=int, metavar="N", help="only N prompts, spread evenly")

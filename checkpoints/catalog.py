@@ -6,7 +6,6 @@ says how to make a bundle of it.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from checkpoints.bundle import names
-from training.flags import fail
+from training.flags import Parser, fail
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqgan-studio"
 CHUNK = 1 << 20
@@ -206,7 +205,7 @@ def _sha256(path: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m checkpoints.catalog", description=__doc__)
+    parser = Parser(prog="python -m checkpoints.catalog", description=__doc__)
     parser.add_argument("name", nargs="?", help="a published checkpoint to download")
     parser.add_argument("--to", type=Path, default=CACHE, help="folder (%(default)s)")
     args = parser.parse_args(argv)

@@ -26,7 +26,7 @@ from torch import Tensor
 from checkpoints.bundle import read_card, save
 from checkpoints.foreign import read
 from checkpoints.formats import FORMATS, LANDMARK, Fields, count, ours, rename, theirs
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan.model import VQGAN, VQGANConfig
 
 RESOLUTION = 256  # where nothing else says it
@@ -179,7 +179,7 @@ def _sha256(path: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m checkpoints.convert",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,7 +8,6 @@ entry in config.json says what was off, for how long it was trained, and by whic
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 from pathlib import Path
@@ -26,7 +25,7 @@ from checkpoints.bundle import (
 )
 from checkpoints.export import described
 from training.checkpoint import load as load_checkpoint
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan.model import VQGAN, VQGANConfig
 
 OFF = {"perceptual": "perceptual_weight", "gan": "gan_weight"}  # what can be off -> its flag
@@ -70,7 +69,7 @@ def export(run: Path, bundle: Path, name: str) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m checkpoints.decoders", description=__doc__)
+    p = Parser(prog="python -m checkpoints.decoders", description=__doc__)
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("bundle", metavar="BUNDLE", type=Path, help="name or folder of the bundle")
     p.add_argument("name", metavar="NAME", help="such as no-perceptual")

@@ -7,7 +7,6 @@ and code statistics to the tokenizer.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -29,7 +28,7 @@ from checkpoints.bundle import (
     write,
 )
 from training.checkpoint import commands, load
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan import dataset
 from vqgan.model import VQGAN, VQGANConfig
 
@@ -172,7 +171,7 @@ def _logs(runs: list[Path]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    p = argparse.ArgumentParser(prog="python -m checkpoints.export", description=__doc__)
+    p = Parser(prog="python -m checkpoints.export", description=__doc__)
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("out", metavar="OUT", type=Path, help="folder of the bundle")
     p.add_argument("--before", metavar="RUN", type=Path, nargs="+", help="runs it started from")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from checkpoints.bundle import find, load, write
 from training import checkpoint
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic, split_mosaic
 from vqgan.model import VQGAN, VQGANConfig
 
@@ -203,7 +203,7 @@ def build(
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m checkpoints.timelapse", description=__doc__)
+    p = Parser(prog="python -m checkpoints.timelapse", description=__doc__)
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="first to last")
     p.add_argument("--bundle", help="folder that receives timelapse/")
     p.add_argument("--snapshot", action="store_true", help="only keep the codebook of RUN now")

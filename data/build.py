@@ -20,6 +20,7 @@ from pathlib import Path
 
 from data import sources
 from data.sources import Picture, SourceError
+from training.flags import Parser, fail
 
 FORMAT = 1
 NEEDED_BYTES = 3 << 30  # unpacked packages (1 GB), pictures (0.3 GB) and room for downloads
@@ -32,14 +33,13 @@ PYTHON_PACKAGES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, or 2 after one line on standard error."""
+    """Command line; returns the exit code 0, or ends with 2 after one line on standard error."""
     args = _parser().parse_args(argv)
     try:
         _check(args)
         build(args.out, args.only or sources.ALL_SETS, args.seed, args.workers, args.cache)
     except (SourceError, OSError) as error:
-        print(f"data.build: {error}", file=sys.stderr)
-        return 2
+        fail(error)
     except KeyboardInterrupt:
         print("\ndata.build: stopped; the same command resumes", file=sys.stderr)
         return 130
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.build",
         description="Build the training set of the bundled models from npm and Debian packages. "
         "Takes some five minutes on two cores; the same command resumes an interrupted build.",

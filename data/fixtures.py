@@ -5,7 +5,6 @@ may be passed on, with the same manifest, plus LICENCES.md. The rows keep `held_
 a split of their own, so that tiny trainings in the tests have something to train on.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from data.sources import PUBLIC_DOMAIN
+from training.flags import Parser, fail
 
 ICONS, CLIPART, CROPS_PER_PHOTO = 40, 12, 3
 CROP, CROP_SIDE = 320, 160  # a square of CROP photo pixels is scaled to CROP_SIDE
@@ -55,8 +55,8 @@ OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SO
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, or 2 after one line on standard error."""
-    parser = argparse.ArgumentParser(
+    """Command line; returns the exit code 0, or ends with 2 after one line on standard error."""
+    parser = Parser(
         prog="python -m data.fixtures",
         description="Choose the test pictures from a data set made by data.build.",
     )
@@ -64,11 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the fixtures, replaced")
     args = parser.parse_args(argv)
     if not (args.data / "manifest.json").is_file():
-        print(f"data.fixtures: {args.data} is no data set; run data.build first", file=sys.stderr)
-        return 2
+        fail(f"{args.data} is no data set; run data.build first")
     if args.out.exists() and any(args.out.iterdir()) and not (args.out / "LICENCES.md").exists():
-        print(f"data.fixtures: {args.out} holds other files; name a new folder", file=sys.stderr)
-        return 2
+        fail(f"{args.out} holds other files; name a new folder")
     make_fixtures(args.data, args.out)
     return 0
 

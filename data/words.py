@@ -6,7 +6,6 @@ English glosses of Chinese characters (unicode-data, Unicode's licence).
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import json
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.sources import SourceError, fetch
+from training.flags import Parser, fail
 
 # Lexicographer files of WordNet nouns that can be drawn, more or less.
 DRAWABLE = {
@@ -97,8 +97,8 @@ def build(cache: Path) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, or 2 after one line on standard error."""
-    p = argparse.ArgumentParser(prog="python -m data.words", description=__doc__)
+    """Command line; returns the exit code 0, or ends with 2 after one line on standard error."""
+    p = Parser(prog="python -m data.words", description=__doc__)
     p.add_argument("--out", type=Path, required=True, help="the .json to write")
     p.add_argument("--cache", type=Path, help="unpacked packages (default: beside OUT)")
     args = p.parse_args(argv)
@@ -106,8 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = build(args.cache or args.out.parent / "cache")
         args.out.write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
     except (SourceError, OSError) as error:
-        print(f"data.words: {error}", file=sys.stderr)
-        return 2
+        fail(error)
     print(f"{args.out}: {len(words['nouns'])} senses, {len(words['characters'])} characters")
     return 0
 

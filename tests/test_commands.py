@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import sys
@@ -28,7 +29,12 @@ WITH_DEVICE = {
 WITHOUT = (
     *("prior/export.py", "prior/index.py", "prior/sketches.py"),
     *("clip_guidance/conditions.py", "clip_guidance/texts.py", "clip_guidance/export.py"),
-    "clip_guidance/redraw.py",
+    *("clip_guidance/redraw.py", "clip_guidance/train.py"),
+    *(f"checkpoints/{n}.py" for n in ("catalog", "convert", "decoders", "export", "timelapse")),
+    "checkpoints/perceptual/__main__.py",
+    *(f"data/{name}.py" for name in ("build", "fixtures", "words")),
+    *(f"bench/{name}.py" for name in ("__main__", "answers", "clip", "copies", "guidance")),
+    *("bench/judge_train.py", "bench/sketches.py", "bench/text_to_image.py"),
 )
 
 
@@ -49,11 +55,19 @@ def refused(capsys, path: str, args: list[str]) -> str:
     return error
 
 
-def test_the_list_is_whole():
-    declared = re.compile(r'add_device\(p|"--device"')
+def test_the_lists_are_whole():
     ours = [p for p in ROOT.rglob("*.py") if "tests" not in p.relative_to(ROOT).parts]
-    found = {p.relative_to(ROOT).as_posix() for p in ours if declared.search(p.read_text("utf-8"))}
+    texts = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8") for p in ours}
+    declared = re.compile(r'add_device\(p|"--device"')
+    found = {path for path, text in texts.items() if declared.search(text)}
     assert found - {"training/flags.py"} == WITH_DEVICE.keys()
+    commands = {
+        path
+        for path, text in texts.items()
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef) and node.name == "main"
+    }
+    assert commands == {*WITH_DEVICE, *WITHOUT}
 
 
 @pytest.mark.parametrize("device", ["banana", "cuda:99", "meta"])
@@ -64,7 +78,7 @@ def test_a_device_that_cannot_be_used(capsys, fixtures, tmp_path, path, device):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", [*(p for p in WITH_DEVICE if p != "bench/quality.py"), *WITHOUT])
+@pytest.mark.parametrize("path", [*WITH_DEVICE, *WITHOUT])
 def test_a_flag_that_does_not_exist(capsys, fixtures, tmp_path, path):
     said = refused(capsys, path, [*words(path, fixtures, tmp_path), "--no-such-flag"])
     assert "--help" in said

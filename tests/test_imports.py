@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # What a package may import of this repository, beside itself.
 ALLOWED = {
     "training": set(),
-    "data": set(),
+    "data": {"training"},
     "vqgan": {"training"},
     "prior": {"vqgan", "training"},
     "clip_guidance": {"prior", "vqgan", "training"},

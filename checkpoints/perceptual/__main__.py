@@ -5,18 +5,17 @@ Reads the AlexNet file of the PyPI package stlpips-pytorch and writes `alex.safe
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from checkpoints.bundle import METRIC, pack, write
-from training.flags import fail
+from training.flags import Parser, fail
 from vqgan.perceptual import from_shift_tolerant, pypi_weights
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m checkpoints.perceptual", description=__doc__)
+    parser = Parser(prog="python -m checkpoints.perceptual", description=__doc__)
     parser.add_argument("--out", type=Path, default=METRIC, help="file to write (%(default)s)")
     args = parser.parse_args(argv)
     try:

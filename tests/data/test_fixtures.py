@@ -61,7 +61,10 @@ def test_choose_takes_turns_and_no_concept_twice():
 def test_wrong_folders_are_refused(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("keep")
-    assert fixtures.main(["--data", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
-    (tmp_path / "manifest.json").write_text("{}")
-    assert fixtures.main(["--data", str(tmp_path), "--out", str(tmp_path / "mine")]) == 2
-    assert (tmp_path / "mine/file").exists() and "other files" in capsys.readouterr().err
+    for out, sentence in (("x", "is no data set"), ("mine", "holds other files")):
+        with pytest.raises(SystemExit) as stop:
+            fixtures.main(["--data", str(tmp_path), "--out", str(tmp_path / out)])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and said.startswith("error: ") and sentence in said
+        (tmp_path / "manifest.json").write_text("{}")
+    assert (tmp_path / "mine/file").exists()

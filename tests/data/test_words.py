@@ -3,6 +3,8 @@
 import bz2
 import json
 
+import pytest
+
 from data import words
 from data.sources import Package, SourceError
 
@@ -51,8 +53,10 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path, capsys):
         raise SourceError(f"package {name} needs `apt-get`")
 
     monkeypatch.setattr(words, "fetch", missing)
-    assert words.main(["--out", str(tmp_path / "w.json")]) == 2
-    assert "package wordnet-base needs" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        words.main(["--out", str(tmp_path / "w.json")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: package wordnet-base needs `apt-get`\n"
 
 
 def test_the_command(monkeypatch, tmp_path):
