@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> dict:
     """Features, training, report, files -> the card's figures."""
     bundle = checkpoints.load(args.bundle)
     tokens = token_files.load(args.tokens, bundle.tokenizer_id)
-    pictures, rows = dataset.scan(args.data), tokens.rows
+    pictures, rows = tokens.pictures(dataset.scan(args.data)), tokens.rows
     if tokens.data != dataset.identity(args.data):
         raise ValueError(f"{args.tokens} was not made from {args.data}: encode it again")
     if not any(map(is_reference, rows)):

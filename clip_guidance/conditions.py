@@ -1,5 +1,6 @@
 """Conditions to train a prior with: `python -m clip_guidance.conditions`.
 
+One row P for each picture in a file of tokens, which leaves out those that cannot be read.
 Without a CLIP: the sentence encoder's embeddings of each picture's six English phrases,
 (P, 6, 384) fp16. With `--bundle B`, in the space of that bundle's CLIP, what a visitor's prompt
 goes through: (P, 12, E), six English phrases, three Chinese ones (English again where there are
@@ -99,10 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--bundle", help="use this bundle's CLIP instead of the sentence encoder")
     args = p.parse_args(argv)
     try:
-        rows, pictures = tokens.load(args.tokens).rows, dataset.scan(args.data)
-        ids = [picture.row and picture.row["id"] for picture in pictures]
-        if [row.get("id") for row in rows] != ids:
-            raise ValueError(f"{args.tokens} was not made from all of {args.data}: encode it again")
+        pictures = tokens.load(args.tokens).pictures(dataset.scan(args.data))
         if args.bundle:
             bundle = checkpoints.load(args.bundle)
             if bundle.clip is None:

@@ -129,7 +129,15 @@ def common(character: str) -> bool:
 
 
 def known_vectors(rows: Sequence[dict], phrase_vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Vectors that `clip_guidance.conditions` has computed already, by text."""
+    """Vectors that `clip_guidance.conditions` has computed already, by text.
+
+    ValueError unless they are of all the rows.
+    """
+    if len(phrase_vectors) != len(rows):
+        raise ValueError(
+            f"the phrases are of {len(phrase_vectors)} pictures and the data has {len(rows)}: "
+            "take those that cannot be read out of its manifest.jsonl"
+        )
     return {
         phrases(row["captions"])[column]: phrase_vectors[i, column]
         for (i, row), column in itertools.product(enumerate(rows), FREE)

@@ -46,6 +46,8 @@ def held_out(data: str, phrases: Path) -> dict[str, tuple[list[str], np.ndarray]
     """Names of held-out pictures, English and Chinese, with the English names' vectors."""
     rows, vectors = [p.row for p in dataset.scan(data)], np.load(phrases)[:, 0].astype(np.float32)
     found: dict[str, dict[str, np.ndarray]] = {"english": {}, "chinese": {}}
+    if len(rows) != len(vectors):
+        raise ValueError(f"{phrases} is of {len(vectors)} pictures and {data} has {len(rows)}")
     for row, vector in zip(rows, vectors, strict=True):
         if row["split"] == "val":
             found["english"][row["captions"][0]] = vector

@@ -49,6 +49,26 @@ class TokenSet:
         """Rows and columns of a picture's codes."""
         return self.codes.shape[2], self.codes.shape[3]
 
+    def pictures(self, found: Sequence[dataset.Picture]) -> list[dataset.Picture]:
+        """The pictures behind the grids, in their order, out of all `found` in the data set.
+
+        `found` may hold more: what could not be read has no codes. ValueError if it lacks one, or
+        if the pictures had no manifest to name them.
+        """
+        known = {_key(picture.row): picture for picture in found if picture.row}
+        chosen = []
+        for row in self.rows:
+            if "id" not in row:
+                raise ValueError("the tokens do not name their pictures: give data of data.build")
+            if _key(row) not in known:
+                name = "/".join(filter(None, _key(row)))
+                raise ValueError(
+                    f"the tokens name a picture that the data lacks, {name}: give the folder that "
+                    "they were made from, or encode it again"
+                )
+            chosen.append(known[_key(row)])
+        return chosen
+
     def where(self, split: str, kinds: Sequence[str] = ()) -> np.ndarray:
         """Indices (n,) int64 of the pictures of a split, of these kinds (all if none is given)."""
         chosen = [
@@ -93,6 +113,11 @@ def encode(
             codes[len(rows) : len(rows) + len(part), flip] = indices
         rows += [_row(picture) for picture, _ in part]
     return TokenSet(codes[: len(rows)], rows, tokenizer_id, vqgan.config.codebook_size, data)
+
+
+def _key(row: dict) -> tuple[str | None, str | None]:
+    """What names a picture of a manifest: ids repeat from set to set."""
+    return row.get("set"), row.get("id")
 
 
 def _row(picture: dataset.Picture) -> dict:

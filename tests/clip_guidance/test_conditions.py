@@ -1,5 +1,7 @@
 """Conditions: each picture's own phrases and pixels, in the order that is documented."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from clip_guidance import conditions
+from prior import tokens
+from vqgan import dataset
 from vqgan.dataset import Picture
 
 
@@ -70,3 +74,38 @@ def test_a_text_is_encoded_once(pictures):
 def test_pictures_without_captions_are_refused(pictures):
     with pytest.raises(ValueError, match="has no captions: give a folder made by"):
         conditions.texts_of([Picture(pictures[0].path)])
+
+
+class Lengths:
+    """A sentence encoder that knows how long a text is."""
+
+    def encode(self, texts, progress):
+        return np.array([[float(len(text))] for text in texts])
+
+
+def test_a_picture_that_cannot_be_read_has_no_row(tiny_vqgan, tmp_path, monkeypatch, capsys):
+    """Neither among the tokens nor among the conditions: the others keep their places."""
+    data, rows = tmp_path / "data", []
+    data.mkdir()
+    for name in ("ant", "broken", "elephant"):
+        Image.new("RGB", (32, 32), "red").save(data / f"{name}.png")
+        row = {"id": name, "set": "s", "path": f"{name}.png", "kind": "icon", "split": "train"}
+        rows.append(row | {"captions": [name], "captions_zh": []})
+    (data / "broken.png").write_bytes(b"no picture")
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = tokens.encode(
+        tiny_vqgan, dataset.scan(data), tokenizer_id="t", size=32, data=dataset.identity(data)
+    )
+    tokens.save(found, tmp_path / "t.npy")
+    monkeypatch.setattr(conditions, "Teacher", Lengths)
+    line = ["--tokens", str(tmp_path / "t.npy"), "--data", str(data)]
+    conditions.main([*line, "--out", str(tmp_path / "c.npy")])
+    made = np.load(tmp_path / "c.npy")
+    assert made.shape == (2, 6, 1) and made[:, 0, 0].tolist() == [len("ant"), len("elephant")]
+    assert "2 pictures, 6 conditions each" in capsys.readouterr().out
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows[:2])))
+    with pytest.raises(SystemExit) as stop:
+        conditions.main([*line, "--out", str(tmp_path / "d.npy")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith("error: ") and "lacks, s/elephant" in said
+    assert not (tmp_path / "d.npy").exists()

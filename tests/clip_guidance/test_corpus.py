@@ -80,6 +80,8 @@ def test_known_vectors_belong_to_their_texts():
     known = corpus.known_vectors(ROWS, vectors)
     assert np.array_equal(known["an apple"], vectors[0, 1])
     assert np.array_equal(known[phrases(ROWS[1]["captions"])[4]], vectors[1, 4])
+    with pytest.raises(ValueError, match=f"of 2 pictures and the data has {len(ROWS)}"):
+        corpus.known_vectors(ROWS, vectors[:2])
 
 
 def test_a_corpus_that_is_none(tmp_path):

@@ -95,6 +95,12 @@ def test_a_run_is_not_overwritten(world, fixtures, capsys):
     assert caught.value.code == 2 and "holds a run already" in capsys.readouterr().err
 
 
+def test_phrases_of_fewer_pictures_are_refused(fixtures, tmp_path):
+    np.save(tmp_path / "p.npy", np.zeros((3, 2, 8), np.float16))
+    with pytest.raises(ValueError, match=r"p\.npy is of 3 pictures and .* has "):
+        train_text.held_out(str(fixtures), tmp_path / "p.npy")
+
+
 def test_runs_that_do_not_belong_together(world, bundle, capsys):
     with pytest.raises(SystemExit) as caught:
         export.main(["--image", str(world / "text"), "--text", str(world / "text"), str(bundle)])

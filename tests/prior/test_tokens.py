@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,23 @@ def test_pictures_that_cannot_be_read_are_left_out(tiny_vqgan, pictures, tmp_pat
     assert f"left out 3 of {len(pictures) + 3} pictures" in line and "cut.png is damaged" in line
     with pytest.raises(ValueError, match="none of the pictures can be opened, 2 in all: cut"):
         encoded(tiny_vqgan, [broken, broken])
+
+
+def test_the_pictures_behind_the_grids_are_found_by_set_and_id():
+    def picture(number: int, of: str, name: str) -> dataset.Picture:
+        return dataset.Picture(Path(f"{number}.png"), row={"set": of, "id": name})
+
+    found = [picture(i, *key.split("/")) for i, key in enumerate(["a/x", "b/x", "a/y", "c/z"])]
+    rows = [{"set": of, "id": name, "captions": []} for of, name in ("cz", "bx", "ay")]
+
+    def made(rows: list[dict]) -> TokenSet:
+        return TokenSet(np.zeros((len(rows), 2, 1, 1), np.uint16), rows, "abc", 32, {})
+
+    assert made(rows).pictures(found) == [found[3], found[1], found[2]]
+    with pytest.raises(ValueError, match="a picture that the data lacks, b/x: give the folder"):
+        made(rows).pictures([found[0], *found[2:]])
+    with pytest.raises(ValueError, match="do not name their pictures"):
+        made([{"captions": []}]).pictures([*found, dataset.Picture(Path("plain.png"))])
 
 
 def test_rows_keep_what_the_manifest_says(tiny_vqgan, pictures):
