@@ -36,6 +36,18 @@ def test_every_file_is_the_one_that_the_card_names(bundle):
     assert {p.name for p in PATH.glob("*.safetensors")} <= named.keys()
 
 
+def test_the_model_card_names_every_file_with_its_size():
+    section = (PATH / "README.md").read_text("utf-8").split("\n## Files\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    named = [re.findall("`(.+?)`", names) for names, *_ in rows]
+    there = {p.name + "/" * p.is_dir() for p in PATH.iterdir()} - {"README.md"}
+    assert {name for names in named for name in names} == there
+    for names, (_, said, _) in zip(named, rows, strict=True):
+        files = [f for name in names for f in (PATH / name, *(PATH / name).rglob("*"))]
+        size = sum(f.stat().st_size for f in files if f.is_file()) / 1e6
+        assert float(said) == pytest.approx(size, rel=0.01, abs=0.05), names
+
+
 def test_the_card_is_whole(bundle):
     card = bundle.card
     assert card["name"] == checkpoints.DEFAULT
