@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import checkpoints
 from bench.sheets import grid
-from checkpoints.bundle import write
+from checkpoints.bundle import read_card, write, write_card
 from prior.sample import finish, sample
 from prior.sheet import decode
 from prior.sketch import PULL, edges, shifts_of, thicken
@@ -73,7 +73,7 @@ def measure(
         with torch.inference_mode():
             grids["rebuilt"].append(bundle.vqgan.encode(images[part]).indices)
     made = {name: decode(bundle.vqgan, torch.cat(parts)) for name, parts in grids.items()}
-    found = {
+    found: dict[str, int | Tensor] = {
         "pictures": len(pixels),
         "along its lines": agreement(lines, made["along"]),
         "against the next drawing's": agreement(lines.roll(1, 0), made["along"]),
@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the first picture (%(default)s)")
     p.add_argument("--pull", type=float, default=PULL, help="guidance scale (%(default)s)")
     p.add_argument("--sheet", type=Path, metavar="S.webp", help="the first 32, to look at")
+    p.add_argument("--card", action="store_true", help="put the figures into the bundle's card")
     p.add_argument("--json", type=Path, metavar="F", help="write the figures")
     return p
 
@@ -121,6 +122,10 @@ def main(argv: list[str] | None = None) -> None:
         figures, sketches, pictures = measure(bundle, pixels, args.seed, args.pull)
         if args.sheet:
             sheet(sketches[:32], pictures[:32], args.sheet)
+        if args.card:
+            card = read_card(bundle.path)
+            card["sketch"].setdefault("metrics", {})["agreement"] = figures
+            write_card(bundle.path, card)
         if args.json:
             write(args.json, (json.dumps(figures, indent=1) + "\n").encode())
     except (ValueError, OSError) as error:

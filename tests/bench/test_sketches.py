@@ -77,7 +77,9 @@ def test_the_command_measures_held_out_drawings_and_draws_a_sheet(
     assert figures["along its lines"] == figures["written without lines"]
     assert Image.open(tmp_path / "s.webp").size[0] > 8 * side
     assert "along its lines" in capsys.readouterr().out
-    sketches.main([*command, "--limit", "2"])
+    sketches.main([*command, "--limit", "2", "--card"])
+    card = checkpoints.load(bundle).card
+    assert card["sketch"]["metrics"]["agreement"]["pictures"] == 2
     assert Image.open(tmp_path / "s.webp").size[0] < 3 * side
     with pytest.raises(SystemExit) as stop:
         sketches.main(["--data", str(data), "--bundle", str(bundle), "--limit", "1"])
