@@ -16,7 +16,7 @@ const words = $('.sk-words input'), pull = $('.sk-pull input');
 const chinese = () => document.documentElement.lang.startsWith('zh');
 let size = { width: 128, height: 128 }, tool = 'pen', last = null, past = [];
 
-const ink = () => getComputedStyle(element).getPropertyValue('--body-text-color').trim() || '#222';
+const INK = '#1c1917'; // the stylesheet turns the canvas over in the dark
 
 function reset() {
   canvas.width = size.width * SCALE;
@@ -47,7 +47,7 @@ function receive() {
 function show(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   ctx.clearRect(0, 0, canvas.width, canvas.height);
-  ctx.fillStyle = ink();
+  ctx.fillStyle = INK;
   for (let i = 0; i < size.width * size.height; i++) {
     if ((bytes[i >> 3] >> (7 - (i & 7))) & 1) ctx.fillRect((i % size.width) * SCALE, Math.floor(i / size.width) * SCALE, SCALE, SCALE);
   }
@@ -87,7 +87,7 @@ function at(event) {
 function stroke(to) {
   ctx.globalCompositeOperation = tool === 'pen' ? 'source-over' : 'destination-out';
   ctx.lineWidth = (tool === 'pen' ? PEN : RUBBER) * SCALE;
-  ctx.strokeStyle = ink();
+  ctx.strokeStyle = INK;
   ctx.beginPath();
   ctx.moveTo(...last);
   ctx.lineTo(...to);
@@ -142,7 +142,7 @@ function draw(path) {
   ctx.save();
   ctx.scale((SCALE * size.width) / 128, (SCALE * size.height) / 128);
   ctx.lineWidth = PEN;
-  ctx.strokeStyle = ink();
+  ctx.strokeStyle = INK;
   ctx.stroke(new Path2D(path));
   ctx.restore();
 }
