@@ -198,13 +198,18 @@ class Cache:
 
 
 def read(
-    weights: Packed, cache: Cache, x: Tensor, at: Tensor, shifts: Tensor | None = None
+    weights: Packed,
+    cache: Cache,
+    x: Tensor,
+    at: Tensor,
+    shifts: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Read S positions of each row: x (B, S, dim) embedded -> logits (B, S, K).
 
     at      (B,) int64: row b's positions are at[b] to at[b] + S - 1, and see all up to themselves,
             so those before must have been read
-    shifts  (B, positions, layers + 1, dim) in the dtype of the weights, as `GPT.forward` takes them
+    shifts  (rows, positions, layers + 1, dim) in the dtype of the weights, as `GPT.forward` takes
+            them, and which of these rows is each row's, (B, 1) int64
 
     Logits [:, s] are of the code after position s, in the dtype of the weights.
     """
@@ -219,7 +224,7 @@ def read(
     if s == 1:
         bias = bias.expand(b, cache.heads, 1, -1).reshape(b * cache.heads, 1, -1)
     if shifts is not None:
-        added = shifts[cache.rows, places].reshape(b * s, -1, c).unbind(1)
+        added = shifts[0][shifts[1], places].reshape(b * s, -1, c).unbind(1)
     for layer, block in enumerate(weights.blocks):
         write, keys, values = cache.views[layer]
         x = x if shifts is None else x + added[layer]

@@ -133,9 +133,15 @@ class Reader:
         prefix = prior.embed_prefix(batch, condition)
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
-            shifts = shifts if shifts is None else torch.cat([shifts, torch.zeros_like(shifts)])
         self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
-        self.shifts = shifts if shifts is None else shifts.to(weights.dtype)
+        self.shifts = None if shifts is None else self._shared(shifts.to(weights.dtype))
+
+    def _shared(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        """Shifts as `read` takes them: one sketch for all rows is kept once, and zeros once."""
+        own = torch.arange(self.batch, device=shifts.device) % len(shifts)
+        if self.twice:
+            own = torch.cat([own, torch.full_like(own, len(shifts))])
+        return torch.cat([shifts, torch.zeros_like(shifts[:1])]), own[:, None]
 
     def restart(self, tokens: Tensor, last: int = 1) -> tuple[Tensor, Tensor]:
         """Begin a window with these codes (B, S), S >= 0.
@@ -363,7 +369,7 @@ def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_si
 
 
 def check_shifts(prior: GPT, shifts: Tensor | None, n: int, size: tuple[int, int]) -> Tensor | None:
-    """What a sketch adds, a row a grid and on the prior's device; ValueError if it does not fit."""
+    """What a sketch adds, on the prior's device: one row, or one a grid. ValueError otherwise."""
     if shifts is None:
         return None
     cfg = prior.config
@@ -377,7 +383,7 @@ def check_shifts(prior: GPT, shifts: Tensor | None, n: int, size: tuple[int, int
             f"the sketch's shifts are of shape {tuple(shifts.shape)}: this prior takes "
             f"{(n, *wanted)}" + ("" if cfg.prefix else ", and only with a start token")
         )
-    return shifts.to(prior.wte.weight.device).expand(n, *wanted)
+    return shifts.to(prior.wte.weight.device)
 
 
 def check_memory(prior: GPT, rows: int) -> None:
