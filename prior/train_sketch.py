@@ -16,7 +16,7 @@ from prior import tokens
 from prior.model import GPT
 from prior.sample import finish, sample
 from prior.sheet import decode
-from prior.sketch import SketchConfig, SketchReader, config_for, thicken
+from prior.sketch import PULL, SketchConfig, SketchReader, config_for, thicken
 from prior.sketch_task import Lines, SketchTask
 from prior.task import Preview, TrainConfig
 from prior.train import get_conditions
@@ -66,7 +66,8 @@ def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) 
     def preview(reader: SketchReader, step: int, folder: Path) -> None:
         with torch.no_grad():
             shifts = reader(asked.to(next(reader.parameters()).device)).float()
-        grids = finish(sample(bundle.prior, len(asked), seed=0, top_p=0.95, shifts=shifts)).grid
+        how = {"seed": 0, "top_p": 0.95, "cfg_scale": PULL, "shifts": shifts}
+        grids = finish(sample(bundle.prior, len(asked), **how)).grid
         folder.mkdir(parents=True, exist_ok=True)
         pictures = decode(bundle.vqgan, grids)
         rows = np.stack([shown, pictures], 1)  # (n, 2, H, W, 3)
