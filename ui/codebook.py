@@ -15,7 +15,7 @@ import numpy as np
 
 from ui import codebook_panel as panel
 from ui import timelapse
-from ui.common import LATEX, QUICK, TabHandles, data_url, friendly
+from ui.common import EACH, LATEX, QUICK, TabHandles, data_url, friendly
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
@@ -278,10 +278,7 @@ def _connect(
         return gr.Tabs(selected="codebook"), code, *show(code, session)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", **QUICK}
-    atlas.pick(
-        friendly(pick), reading.session, [handles.selected_code, page],
-        trigger_mode="always_last", **quiet,
-    )  # fmt: skip
+    atlas.pick(friendly(pick), reading.session, [handles.selected_code, page], **EACH, **quiet)
     handles.tab.select(
         friendly(show), [handles.selected_code, reading.session], [atlas, page], **quiet
     )

@@ -22,6 +22,9 @@ from ui.text import both
 HEAVY: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 # Look-ups of a millisecond answer at once: no queue, no stream of events to open for them.
 QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+# For events that say what was clicked: "always_last" forgets that for all but the first of several
+# quick clicks (Gradio keeps of a deferred event only that there was one).
+EACH: dict[str, Any] = {"trigger_mode": "multiple"}
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},

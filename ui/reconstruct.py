@@ -13,7 +13,7 @@ import numpy as np
 
 from ui import between, code_grid, examples, one_loss_off, panels, surprise
 from ui import session as sessions
-from ui.common import HEAVY, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
+from ui.common import EACH, HEAVY, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
@@ -399,7 +399,7 @@ def _connect_grid(
         board.session,
         [board.picked, board.last, board.card],
         show_progress="hidden",
-        trigger_mode="always_last",
+        **EACH,
         **QUICK,
     )
     return tuple(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ui import complete, gallery, sketching, writing
 from ui import sample_panel as panel
-from ui.common import HEAVY, Sent, Sentence, TabHandles, friendly
+from ui.common import EACH, HEAVY, Sent, Sentence, TabHandles, friendly
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.runs import Runs
@@ -385,8 +385,8 @@ def connect_board(
         name = "original" if seed is None else f"sample-seed-{seed}"
         return gr.Tabs(selected="reconstruct"), Sent(grid, name)
 
-    board.pictures.pick(
-        friendly(pick), board.batch, board.shown, trigger_mode="always_last", **LIGHT
-    )
+    # One after the other: of two quick clicks the second is shown.
+    how = {**LIGHT, **EACH, "concurrency_limit": 1}
+    board.pictures.pick(friendly(pick), board.batch, board.shown, **how)
     tab.select(friendly(opened), board.batch, board.shown, **LIGHT)
     board.open.click(friendly(send), [board.batch, board.picked], [tabs, reading.inbox], **LIGHT)

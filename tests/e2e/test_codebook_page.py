@@ -100,6 +100,17 @@ def used(codes: Codes, count: int) -> list[int]:
     return order[np.linspace(0, len(order) - 1, count).astype(int)].tolist()
 
 
+def test_of_two_quick_clicks_the_second_is_shown(book, codes):
+    first, second = used(codes, 2)
+    spots = [book.spot(code, "similarity") for code in (first, second, first, second)]
+    for spot in spots:
+        book.page.mouse.click(*spot)
+    book.shows(second)
+    book.page.wait_for_timeout(500)  # no late answer takes its place
+    book.shows(second)
+    assert book.marked() == second
+
+
 def test_the_clicked_cell_is_the_code_shown(book, codes):
     statistics = codes.statistics
     for code in used(codes, 4):

@@ -96,6 +96,18 @@ def test_a_clicked_cell_is_the_code_shown(visit):
     page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
 
 
+def test_of_two_quick_clicks_the_second_is_shown(visit):
+    page = visit()
+    cells = (3, 4), (8, 8), (12, 2)
+    codes = [page.code_at(*cell) for cell in cells]
+    assert codes[1] != codes[2]
+    for cell in cells:
+        page.click(*cell)
+    page.page.wait_for_selector(f"#code-card .card[data-code='{codes[2]}']")
+    page.page.wait_for_timeout(500)
+    assert page.page.get_attribute("#code-card .card", "data-code") == str(codes[2])
+
+
 def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
     page = visit()
     code = page.code_at(8, 8)

@@ -202,6 +202,14 @@ def test_a_clicked_picture_shows_its_own_codes_and_opens_in_reconstruct(desk, st
     assert visited.code_at(3, 4) == grids[2, 3, 4]
 
 
+def test_of_two_quick_clicks_the_second_is_shown(desk):
+    for index in (0, 1, 0, 2):
+        desk.page.click(f"#sample-gallery [data-index='{index}']")
+    desk.page.wait_for_selector("#sample-about .sp[data-picture='2']")
+    desk.page.wait_for_timeout(500)
+    assert desk.page.get_attribute("#sample-about .sp", "data-picture") == "2"
+
+
 def test_stop_keeps_what_is_there(desk):
     desk.set("count", 48)
     desk.page.click("#sample-write")
@@ -378,6 +386,13 @@ def test_a_phone_and_a_chinese_browser(visit):
         assert english not in text
     page.get_by_role("tab", name="草图", exact=True).click()
     page.wait_for_selector("#sample-sketch canvas")
+    batch = page.evaluate(f"{ROOT}.dataset.batch")
+    page.click("#sample-sketch [data-act=go]")
+    page.wait_for_function(f"{ROOT}.dataset.state === 'live'")
+    page.wait_for_function(f"{ROOT}.getBoundingClientRect().top < innerHeight / 2")
+    page.wait_for_function(
+        f"old => {ROOT}.dataset.state === 'done' && {ROOT}.dataset.batch !== old", arg=batch
+    )
     page.get_by_role("tab", name="图片", exact=True).click()
     page.wait_for_selector("#sample-mask [data-free]", state="attached")
     page.click("#steps button")

@@ -158,7 +158,8 @@ function showTip(code) {
 
 // --- pointer, keys, buttons ---------------------------------------------------------------------------
 
-function open_(code, tell = true) {
+let asking = null;
+function open_(code, tell = true, quick = false) {
   state.code = code;
   number.value = code;
   element.dataset.code = code;
@@ -168,7 +169,8 @@ function open_(code, tell = true) {
     if (!inside) state.centre = middle(code);
     draw();
   }
-  if (tell) trigger('pick', { code });
+  clearTimeout(asking);
+  if (tell) asking = setTimeout(() => trigger('pick', { code }), quick ? 90 : 0); // a held key asks once
 }
 
 function codeAt(event) {
@@ -259,7 +261,7 @@ canvas.addEventListener('keydown', (event) => {
   else if (move) {
     const [r, c] = state.code === null ? [0, -move[1]] : state.place.get(state.code);
     const code = (grid()[r + move[0]] || [])[c + move[1]];
-    if (code >= 0) open_(code);
+    if (code >= 0) open_(code, true, event.repeat);
   } else return;
   event.preventDefault();
 });
