@@ -35,6 +35,10 @@ add(
             "一个从 {count} 张图片的码网格学习的 GPT-2 写出新的图片:一个码接一个码,逐行书写,"
             "每个码都根据前面所有的码抽取。",
         ),
+        "sample.lead.sketch": (
+            "Give it a sketch, and it fills in your lines.",
+            "给它一张草图,它会把线条填成图片。",
+        ),
         "sample.none": (
             "This model bundle ({name}) holds no prior, so there is nothing here that could write "
             "new pictures; python -m prior.train makes one.",
@@ -123,9 +127,10 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
 def _lead(studio: Studio) -> str:
     """What the tab is, in a sentence, with the number of pictures if the card tells it."""
     count = studio.bundle.card.get("prior", {}).get("training", {}).get("pictures")
+    lead = both("sample.lead")
     if isinstance(count, int):
-        return both("sample.lead.counted", count=f"{count:,}")
-    return both("sample.lead")
+        lead = both("sample.lead.counted", count=f"{count:,}")
+    return lead if studio.bundle.sketch is None else f"{lead} {both('sample.lead.sketch')}"
 
 
 def _sources(studio: Studio) -> tuple[gr.Button, Completing, Sketching | None]:

@@ -157,6 +157,8 @@ def test_the_tab_has_a_canvas_only_where_a_reader_is(writer, studio):
     ids = lambda s: {  # noqa: E731
         c["props"].get("elem_id") for c in page.build(s).get_config_file()["components"]
     }
-    assert "sample-sketch" in ids(writer)
-    bare = replace(writer.bundle, sketch=None)
-    assert "sample-sketch" not in ids(Studio(bare, writer.metric, "cpu"))
+    bare = Studio(replace(writer.bundle, sketch=None), writer.metric, "cpu")
+    assert "sample-sketch" in ids(writer) and "sample-sketch" not in ids(bare)
+    hint = "Give it a sketch"
+    assert hint in str(page.build(writer).get_config_file())
+    assert hint not in str(page.build(bare).get_config_file())
