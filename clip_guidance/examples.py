@@ -39,8 +39,12 @@ class Example:
 
 
 def weights_id(card: dict[str, Any]) -> str:
-    """One sha256 for VQGAN, prior and CLIP together, from a bundle's card (not its decoders)."""
-    files = sorted(f for f in card.get("sha256", {}).items() if "/" not in f[0])
+    """One sha256 for VQGAN, prior and CLIP together, from a bundle's card.
+
+    Its other decoders and its reader of sketches take no part in what is drawn.
+    """
+    known = card.get("sha256", {}).items()
+    files = sorted(f for f in known if "/" not in f[0] and not f[0].startswith("sketch."))
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 

@@ -31,5 +31,5 @@ def test_a_run_is_never_dropped_because_the_last_one_still_tells(writer):
         and not fn.trigger_only_on_success
     ]
     named = {fn.api_name for fn in runs}
-    assert {"sample", "text_to_image"} <= named and len(runs) == 7
+    assert {"sample", "text_to_image"} <= named and len(runs) == 8
     assert {fn.trigger_mode for fn in runs} == {"multiple"}

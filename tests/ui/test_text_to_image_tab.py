@@ -47,6 +47,7 @@ def able(studio) -> Studio:
         embedding_size=ColourClip.embedding_size,
     )
     bundle = SimpleNamespace(
+        sketch=None,
         name="tiny",
         vqgan=studio.vqgan,
         prior=GPT(config).eval().requires_grad_(False),
