@@ -14,6 +14,7 @@ from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.sketch import SketchConfig, SketchReader, thicken
 from prior.task import Preview, PriorTask, TrainConfig
 from prior.tokens import TokenSet
+from training import distributed
 from training.loop import LoopConfig
 from training.precision import autocast
 
@@ -68,7 +69,8 @@ class SketchTask(PriorTask):
     def sketches(self, step: int) -> Tensor:
         """(B, 1, H, W): lines as a hand would draw them, some simple, some thick, a little off."""
         picks, flips, _ = self.chosen(step)
-        rng = np.random.default_rng([self.loop.seed, step, len(picks), 2])
+        # Each process its own pens and places.
+        rng = np.random.default_rng([self.loop.seed, step, len(picks), 2 + distributed.rank()])
         lines = self.lines.of(picks, rng.integers(2, size=len(picks)))
         found = []
         for one, flip in zip(lines, flips, strict=True):

@@ -201,6 +201,26 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
         SketchTask(*options, np.packbits(bits, axis=3)[:5])
 
 
+def test_processes_draw_their_own_lines(tiny, monkeypatch):
+    """The same picture everywhere, so that only kind, pen and place can differ."""
+    codes = np.zeros((3, 2, 6, 8), np.uint16)
+    bits = np.zeros((3, 2, 24, 32), bool)
+    bits[:, 0, 10, 5] = bits[:, 1, 10, 20] = True
+    rows = [{"split": "val" if i else "train", "kind": "icon"} for i in range(3)]
+    found = TokenSet(codes, rows, "t", 48, {"sha256": "d"})
+    prior = tiny(width=8)
+    options = (prior, config_for(prior.config, PATCH, 8), TrainConfig(batch=16, flips=False))
+    task = SketchTask(*options, LoopConfig(), found, np.packbits(bits, axis=3))
+    monkeypatch.setattr("training.distributed.world_size", lambda: 2)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr("training.distributed.rank", lambda rank=rank: rank)
+        parts.append(task.sketches(3))
+    assert parts[0].shape == parts[1].shape == (8, 1, 24, 32)
+    alike = (parts[0] == parts[1]).flatten(1).all(1)
+    assert not alike.all() and torch.equal(task.sketches(3), parts[1])
+
+
 # --- the commands ---------------------------------------------------------------------------------
 
 TINY = VQGANConfig(
