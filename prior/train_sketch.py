@@ -13,9 +13,8 @@ from PIL import Image
 
 import checkpoints
 from prior import tokens
-from prior.model import GPT
 from prior.sample import finish, sample
-from prior.sheet import decode
+from prior.sheet import decode, weights_id
 from prior.sketch import PULL, SketchConfig, SketchReader, config_for, thicken
 from prior.sketch_task import Lines, SketchTask
 from prior.task import Preview, TrainConfig
@@ -51,9 +50,12 @@ def parser() -> argparse.ArgumentParser:
 
 def get_sketches(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"{path} holds no sketches: {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{path} holds no sketches: give S.npy of prior.sketches")
+    return found
 
 
 def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) -> Preview:
@@ -78,18 +80,24 @@ def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) 
 
 
 def configure(
-    args: argparse.Namespace, prior: GPT, patch: int, tokenizer_id: str
+    args: argparse.Namespace, bundle: checkpoints.Bundle
 ) -> tuple[SketchConfig, TrainConfig, LoopConfig]:
-    """The three configs from the prior, flags and the run to resume."""
+    """The three configs from the bundle, flags and the run to resume."""
     chosen = {"train": flags.given(args, TrainConfig), "loop": flags.given(args, LoopConfig)}
-    model, stored = config_for(prior.config, patch, args.channels), {"train": TRAIN, "loop": LOOP}
+    patch, stored = bundle.vqgan.config.downsampling, {"train": TRAIN, "loop": LOOP}
+    model = config_for(bundle.prior.config, patch, args.channels)
     if args.resume:
         stored = load_checkpoint(args.out / "last.pt")["config"]
         if "sketch" not in stored:
             raise ValueError(f"{args.out} is no run of prior.train_sketch")
         model = SketchConfig(**stored["sketch"])
-        if stored["tokenizer_id"] != tokenizer_id:
+        if stored["tokenizer_id"] != bundle.tokenizer_id:
             raise ValueError(f"{args.out} was trained on another tokenizer's codes")
+        if stored["prior_sha256"] != weights_id(bundle.card):
+            raise ValueError(
+                f"{args.out} was trained beside another prior than {bundle.name}'s: resume with "
+                "that one, or start a new run"
+            )
     train, loop = (
         flags.build(cls, stored[name], chosen[name])
         for name, cls in (("train", TrainConfig), ("loop", LoopConfig))
@@ -108,19 +116,19 @@ def main(argv: list[str] | None = None) -> None:
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} has no prior: train one (prior.train) first")
         found = tokens.load(args.tokens, bundle.tokenizer_id)
-        patch, drawn = bundle.vqgan.config.downsampling, get_sketches(args.sketches)
-        model, train, loop = configure(args, bundle.prior, patch, bundle.tokenizer_id)
+        drawn = get_sketches(args.sketches)
+        model, train, loop = configure(args, bundle)
         task = SketchTask(
             bundle.prior, model, train, loop, found, drawn,
             conditions=get_conditions(args.conditions), device=device,
-            preview=previewer(bundle, Lines(drawn), found),
         )  # fmt: skip
+        task.preview = previewer(bundle, task.lines, found)  # once the sketches are known to fit
     except (ValueError, OSError) as error:
         flags.fail(error)
     config = {
         "sketch": asdict(model), "train": asdict(train), "loop": asdict(loop),
         "tokenizer_id": bundle.tokenizer_id, "data": found.data,
-        "prior_sha256": bundle.card["sha256"]["prior.safetensors"],
+        "prior_sha256": weights_id(bundle.card),
     }  # fmt: skip
     options = {"module": "prior.train_sketch", "argv": argv, "resume": args.resume}
     launch(task, loop, args.out, config, **options)

@@ -1,6 +1,7 @@
 """Sketches: lines of pictures, what a reader adds to a prior, and that every way to read agrees."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -290,6 +291,36 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
     }  # fmt: skip
     assert (world / "b" / "sketch-log.csv").read_text().startswith("step,")
+
+
+def test_what_does_not_belong_to_the_run_is_one_sentence(world, tmp_path, capsys):
+    """Files of the wrong kind, and another prior in the bundle that a run is resumed beside."""
+    tokens = np.load(world / "t.npy")
+    np.save(tmp_path / "floats.npy", np.zeros((12, 2, 32, 4), np.float32))
+    np.save(tmp_path / "few.npy", np.load(world / "s.npy")[:3])
+    np.savez(tmp_path / "packed.npz", lines=np.load(world / "s.npy"))
+    np.save(tmp_path / "codes.npy", tokens)
+    capsys.readouterr()
+    for name, said in (
+        ("floats.npy", "the sketches are float32"),
+        ("few.npy", "expected uint8 of (12, 2, 32, 4)"),
+        ("packed.npz", "packed.npz holds no sketches"),
+        ("codes.npy", "as prior.sketches writes them"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            learn(world, "never", 2, "--sketches", str(tmp_path / name))
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and said in error and error.count("\n") == 1
+    learn(world, "beside", 2)
+    shutil.copytree(world / "b", tmp_path / "b")
+    bundle = checkpoints.load(tmp_path / "b")
+    bundle.prior.start.add_(1)
+    files = {"name": "b", "vqgan": bundle.vqgan, "card": bundle.card, "prior": bundle.prior}
+    checkpoints.save(tmp_path / "b", **files)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        learn(world, "beside", 4, "--resume", "--bundle", str(tmp_path / "b"))
+    assert stop.value.code == 2 and "beside another prior than b's" in capsys.readouterr().err
 
 
 def test_the_command_follows_a_drawing_or_a_pictures_edges(world, tmp_path, capsys):
