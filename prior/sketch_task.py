@@ -58,6 +58,8 @@ class SketchTask(PriorTask):
                 f"the sketches are {sketches.dtype} of shape {sketches.shape}: expected uint8 of "
                 f"{wanted}, as prior.sketches writes them for these tokens"
             )
+        if cfg.optimizer != "adamw":
+            raise ValueError(f"optimizer is {cfg.optimizer!r}: a sketch reader learns by adamw")
         self.prior = prior.to(device).eval().requires_grad_(False)
         self.sketch_config, self.lines = config, Lines(sketches)
         options = {"conditions": conditions, "device": device, "preview": preview}

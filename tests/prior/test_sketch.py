@@ -200,6 +200,9 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
     assert {w for _, w in seen} == {1, 3, 5} and {f for f, _ in seen} == {0, 1}
     with pytest.raises(ValueError, match=r"expected uint8 of \(12, 2, 24, 4\)"):
         SketchTask(*options, np.packbits(bits, axis=3)[:5])
+    muon = TrainConfig(batch=10, held_out=2, optimizer="muon")  # which is for a prior's layers
+    with pytest.raises(ValueError, match="learns by adamw"):
+        SketchTask(prior, config, muon, LoopConfig(), found, np.packbits(bits, axis=3))
 
 
 def test_processes_draw_their_own_lines(tiny, monkeypatch):
