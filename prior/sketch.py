@@ -132,7 +132,7 @@ def _padded(x: Tensor, by: int) -> Tensor:
 
 
 def thicken(lines: Tensor, width: int) -> Tensor:
-    """Lines (B, 1, H, W) some `width` pixels (an odd number) wider than a pixel's own."""
+    """Lines (B, 1, H, W) of pixels -> the same with every pixel `width` (an odd number) wide."""
     return F.max_pool2d(lines, width, stride=1, padding=width // 2)
 
 

@@ -274,7 +274,7 @@ def paint(
 
 
 def settings_of(studio: Studio, ask: Request, given: Given | None = None) -> dict:
-    """What `prior.draw` keeps in a PNG, for the same codes by command."""
+    """What `prior.draw` keeps in a PNG, for the same codes by command; what was given as well."""
     more = {} if given is None else given.settings
     card = studio.bundle.card
     size = f"{ask.size[0]}x{ask.size[1]}"
