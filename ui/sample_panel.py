@@ -21,6 +21,10 @@ add(
             "{total} bits in all: log₂ p(s) = −{total}",
             "总共 {total} 比特:log₂ p(s) = −{total}",
         ),
+        "one.bits.given": (
+            "{total} bits in all, given the sketch: log₂ p(s | y) = −{total}",
+            "给定草图时总共 {total} 比特:log₂ p(s | y) = −{total}",
+        ),
         "one.rank": ("Likelihood", "似然"),
         "one.rank.value": ("no. {rank}", "第 {rank} 名"),
         "one.rank.note": ("of {count} here", "共 {count} 张"),
@@ -116,6 +120,7 @@ def figures(batch: Batch, index: int) -> str:
     bits, cells = float(batch.bits[index]), int(batch.counted[index])
     rank = int(np.flatnonzero(batch.order == index)[0]) + 1
     grid = batch.grids[index]
+    counted = "one.bits.note" if batch.given is None else "one.bits.given"
     known = "–" if math.isnan(bits) else f"{bits:.2f}"
     total = "–" if math.isnan(bits) else f"{bits * cells:,.0f}"
     seed = batch.seeds[index]
@@ -127,7 +132,7 @@ def figures(batch: Batch, index: int) -> str:
     return "".join(
         (
             '<div class="tiles">',
-            _tile("bits", known, both("one.bits.note", total=total)),
+            _tile("bits", known, both(counted, total=total)),
             _tile(
                 "rank",
                 both("one.rank.value", rank=rank),

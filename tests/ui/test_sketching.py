@@ -84,6 +84,9 @@ def test_pictures_follow_the_lines_and_their_files_keep_them(writer, board, line
     kept = Record.read(sampler.file(batch, 1)).settings
     assert kept["seed"] == 6 and np.array_equal(from_text(kept["sketch"], lines.shape), lines)
     assert "text" not in kept and kept["cfg_scale"] == 2.5
+    assert "p(s | y)" in sampler.page(batch, 1)
+    plain = replace(batch, given=None)
+    assert "p(s | y)" not in sampler.page(plain, 1) and "p(s) =" in sampler.page(plain, 1)
 
 
 def test_a_large_size_is_left_aside(writer, board, lines):
