@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ add(
 
 @dataclass(frozen=True)
 class Sketching:
-    """The canvas, whose `sketch` event carries {asked: {lines: base64, words}}."""
+    """The canvas, whose `sketch` event carries {asked: {lines: base64, words, pull}}."""
 
     canvas: gr.HTML
     own: gr.UploadButton
@@ -105,13 +106,16 @@ def lines_of(studio: Studio, image: Image.Image) -> np.ndarray:
     return picture_lines(np.asarray(letterbox(image, (width, height))))
 
 
+_numbers = itertools.count()
+
+
 def value(studio: Studio, lines: np.ndarray | None) -> dict[str, Any]:
-    """What the canvas shows."""
+    """What the canvas shows. Never twice the same: the page would not hear of the second."""
     height, width = studio.bundle.sketch.config.size
     shown = None if lines is None else to_text(lines)
     clip, size = studio.bundle.card.get("clip"), studio.bundle.prior.config.embedding_size
     known = {"width": width, "height": height, "pull": PULL, "most": MOST_PULL}
-    return known | {"lines": shown, "worded": bool(clip and size)}
+    return known | {"lines": shown, "worded": bool(clip and size), "number": next(_numbers)}
 
 
 def build(studio: Studio) -> Sketching:

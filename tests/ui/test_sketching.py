@@ -154,6 +154,7 @@ def test_lines_of_a_picture(writer):
     shown = sketching.value(writer, found)
     assert np.array_equal(from_text(shown["lines"], (height, width)), found)
     assert not shown["worded"] and (shown["width"], shown["height"]) == (width, height)
+    assert sketching.value(writer, found) != shown  # asked for again after it was cleared
 
 
 def test_the_tab_has_a_canvas_only_where_a_reader_is(writer, studio):
