@@ -19,7 +19,7 @@ from ui.complete import from_session
 from ui.examples import EXAMPLES
 from ui.sample import PRESETS, START
 from ui.session import open_picture
-from ui.sketching import lines_of
+from ui.sketching import STATIC, lines_of
 
 ROOT = "document.querySelector('#sample-gallery [data-version]')"
 # Collects every state of the gallery: what it shows, and the pixels of its first tile.
@@ -41,6 +41,18 @@ STOP = """() => new Promise((done) => {
         .observe(root, { attributes: true, attributeFilter: ['data-version'] });
     document.querySelector('#sample-stop').click();
 })"""
+
+# The sketch canvas for a model of 64 x 64 pixels -> its side, and how much of it is drawn on.
+ALONE = """([html, code]) => {
+    const element = document.body.appendChild(document.createElement('div'));
+    element.innerHTML = html;
+    const value = { width: 64, height: 64, lines: null, worded: false, pull: 3, most: 6 };
+    Function('element', 'trigger', 'props', 'watch', code)(element, () => {}, { value }, () => {});
+    const canvas = element.querySelector('canvas'), side = canvas.width;
+    const pixels = canvas.getContext('2d').getImageData(0, 0, side, side).data;
+    element.remove();
+    return [side, pixels.filter((value, i) => i % 4 === 3 && value).length];
+}"""
 
 
 class Desk:
@@ -358,6 +370,54 @@ def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
     assert (shown != wanted).mean() < 0.01 and (shown != before).any()
     sketch.act("undo")
     assert np.array_equal(sketch.lines(), before)  # nothing that was drawn is lost
+    desk.page.click("#sketch-session")  # again
+    desk.page.wait_for_function(
+        "old => document.querySelector('#sample-sketch [data-version]').dataset.version > old",
+        arg=int(desk.page.get_attribute("#sample-sketch [data-version]", "data-version")),
+    )
+    assert np.array_equal(sketch.lines(), shown)
+
+
+def test_a_model_of_another_size_begins_with_a_sketch_too(desk):
+    html, code = ((STATIC / f"sketch.{kind}").read_text("utf-8") for kind in ("html", "js"))
+    side, drawn = desk.page.evaluate(ALONE, [html, code])
+    assert side == 3 * 64 and drawn > 500
+
+
+def test_a_second_finger_draws_nothing(desk):
+    sketch = Sketcher(desk)
+    sketch.act("clear")
+    box = sketch.canvas.bounding_box()
+    remote = desk.page.context.new_cdp_session(desk.page)
+
+    def touch(kind: str, *fingers: tuple[int, float, float]) -> None:
+        points = [
+            {"id": n, "x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+            for n, x, y in fingers
+        ]
+        remote.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0, 0.2, 0.2))
+    touch("touchStart", (0, 0.2, 0.2), (1, 0.8, 0.8))
+    for i in range(1, 7):
+        touch("touchMove", (0, 0.2, 0.2 + 0.05 * i), (1, 0.8, 0.8 - 0.05 * i))
+    touch("touchEnd")
+    drawn = sketch.lines()
+    assert drawn[28:62, 25].all() and not drawn[:, 30:].any()
+    sketch.act("undo")
+    assert not sketch.lines().any()  # one stroke, one step back
+
+
+def test_enter_that_ends_a_chinese_syllable_begins_nothing(desk):
+    sketch = Sketcher(desk)
+    press = """(field, isComposing) =>
+        field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing }))"""
+    field = sketch.page.locator(".sk-words input")
+    field.evaluate(press, True)
+    desk.page.wait_for_timeout(500)
+    assert desk.page.is_disabled("#sample-stop")
+    desk.set("count", 1)
+    desk.after(lambda: field.evaluate(press, False), "1 picture along a sketch")
 
 
 def test_bad_settings_are_answered_with_a_sentence(desk):

@@ -14,7 +14,7 @@ const EXAMPLES = {
 const canvas = $('canvas'), ctx = canvas.getContext('2d', { willReadFrequently: true });
 const words = $('.sk-words input'), pull = $('.sk-pull input');
 const chinese = () => document.documentElement.lang.startsWith('zh');
-let size = { width: 128, height: 128 }, tool = 'pen', last = null, past = [];
+let size = { width: 128, height: 128 }, tool = 'pen', pen = null, last = null, past = [];
 
 const INK = '#1c1917'; // the stylesheet turns the canvas over in the dark
 
@@ -97,18 +97,20 @@ function stroke(to) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  if (event.button) return;
+  if (event.button || pen !== null) return; // one finger draws: a second is none of its lines
+  pen = event.pointerId;
   remember();
   canvas.setPointerCapture(event.pointerId);
   last = at(event);
   stroke(last); // a touch is a dot
 });
 canvas.addEventListener('pointermove', (event) => {
-  if (last) for (const one of event.getCoalescedEvents?.() ?? [event]) stroke(at(one));
+  if (event.pointerId === pen) for (const one of event.getCoalescedEvents?.() ?? [event]) stroke(at(one));
 });
-for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => {
-  if (last) changed();
-  last = null;
+for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.addEventListener(end, (event) => {
+  if (event.pointerId !== pen) return;
+  pen = null;
+  changed();
 });
 
 const acts = {
@@ -124,7 +126,7 @@ const acts = {
     trigger('sketch', { asked: { lines: lines(), words: props.value.worded ? words.value : '', pull: Number(pull.value) } });
   },
 };
-words.addEventListener('keydown', (event) => event.key === 'Enter' && acts.go());
+words.addEventListener('keydown', (event) => event.key === 'Enter' && !event.isComposing && acts.go());
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
@@ -152,6 +154,7 @@ for (const [key, [english, zh, path]] of Object.entries(EXAMPLES)) {
   if (key === 'apple') words.placeholder = chinese() ? '红苹果' : 'a red apple';
   $('.sk-examples').insertAdjacentHTML('beforeend', `<button type="button" data-example="${key}" title="${name}" aria-label="${name}"><svg viewBox="0 0 128 128"><path d="${path}"/></svg></button>`);
 }
+if (props.value) size = { width: props.value.width, height: props.value.height };
 reset();
 draw(EXAMPLES.apple[2]); // something to fill in at once
 past = [];
