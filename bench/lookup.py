@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench import Row, compare
-from prior.sample import free_memory
+from training.memory import free_memory
 from vqgan.quantize import nearest
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from bench.sheets import grid
 from checkpoints.bundle import read_card, write, write_card
 from prior.sample import finish, sample
 from prior.sheet import decode
-from prior.sketch import PULL, edges, shifts_of, thicken
+from prior.sketch import PULL, edges, paper, shifts_of, thicken
 from training.flags import Parser, fail
 from vqgan import dataset
 
@@ -36,8 +36,7 @@ COLUMNS = 8
 
 def agreement(lines: Tensor, pictures: np.ndarray) -> Tensor:
     """(B,) in 0 to 1: thin lines (B, 1, H, W) bool beside pictures (B, H, W, 3) uint8."""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    found = edges(pixels)[:, 1:].float()
+    found = edges(dataset.to_tensor(pictures))[:, 1:].float()
     asked, width = lines.float(), 2 * NEAR + 1
     share = lambda a, b: (a * thicken(b, width)).sum((1, 2, 3)) / a.sum((1, 2, 3)).clamp(min=1)  # noqa: E731
     drawn, needed = share(asked, found), share(found, asked)
@@ -46,11 +45,11 @@ def agreement(lines: Tensor, pictures: np.ndarray) -> Tensor:
 
 def held_out(data: str, count: int, side: int) -> np.ndarray:
     """Held-out drawings, evenly chosen: (n, side, side, 3) uint8."""
-    chosen = [p for p in dataset.scan(data) if p.split == "val" and not p.photo and p.shown]
+    drawings = [p for p in dataset.scan(data) if not p.photo and p.shown]
+    chosen = dataset.held_out(drawings, count)
     if len(chosen) < 2:
         raise ValueError(f"{data} has {len(chosen)} held-out drawings: at least 2 are needed")
-    steps = np.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().astype(int)
-    return np.stack([p for _, p in dataset.wholes([chosen[i] for i in steps], side)])
+    return np.stack([p for _, p in dataset.wholes(chosen, side)])
 
 
 def measure(
@@ -83,8 +82,7 @@ def measure(
     figures = {
         k: v if isinstance(v, int) else round(100 * float(v.mean()), 1) for k, v in found.items()
     }
-    paper = (1 - thick).mul(255).byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    return figures, paper, made["along"]
+    return figures, paper(thick), made["along"]
 
 
 def sheet(sketches: np.ndarray, pictures: np.ndarray, path: Path) -> None:

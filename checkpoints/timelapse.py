@@ -160,15 +160,11 @@ def order(chosen: list[Moment], vqgan: VQGAN) -> np.ndarray | None:
     kept = [moment.codes for moment in chosen if moment.codes]
     if not kept:
         return None
-    numbered, (f, count) = np.asarray(Image.open(kept[-1]).convert("RGB")), size_of(vqgan)
+    numbered = np.asarray(Image.open(kept[-1]).convert("RGB"))
+    f, count = vqgan.config.downsampling, vqgan.config.codebook_size
     if numbered.shape[:2] != tuple(f * side for side in in_rows(np.arange(count)).shape):
         raise ValueError(f"{kept[-1]} does not show {count} codes of {f} pixels: another model's?")
     return by_similarity(look(split_mosaic(numbered, f, count)))
-
-
-def size_of(vqgan: VQGAN) -> tuple[int, int]:
-    """Pixels along a cell, and the number of codes."""
-    return vqgan.config.downsampling, vqgan.config.codebook_size
 
 
 def build(

@@ -24,6 +24,7 @@ from clip_guidance.modes import Request
 
 PROMPTS = ("a green apple", "a blue heart", "a smiling yellow face", "红苹果", "红心")
 FOLDER = "drawn"  # in a bundle's folder
+DRAWING = ("vqgan.safetensors", "prior.safetensors", "clip.json", "clip.safetensors")
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,9 @@ class Example:
 def weights_id(card: dict[str, Any]) -> str:
     """One sha256 for VQGAN, prior and CLIP together, from a bundle's card.
 
-    Its other decoders and its reader of sketches take no part in what is drawn.
+    Whatever else the bundle holds takes no part in what is drawn.
     """
-    known = card.get("sha256", {}).items()
-    files = sorted(f for f in known if "/" not in f[0] and not f[0].startswith("sketch."))
+    files = sorted(f for f in card.get("sha256", {}).items() if f[0] in DRAWING)
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 

@@ -92,7 +92,7 @@ def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndar
         )
     image, (height, width) = open_image(file), bundle.sketch.config.size
     if args.lines_of:
-        lines = picture_lines(np.asarray(letterbox(image, (width, height))))
+        lines = picture_lines(image, (height, width))
     else:  # a thin line must not fade, so the page is as large as the drawing
         scale = max(image.width / width, image.height / height, 1)
         page = letterbox(image, (round(width * scale), round(height * scale)))

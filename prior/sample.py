@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,7 +21,9 @@ from prior.ahead import count_right, fill, look_ahead, reach, runs
 from prior.decode import Cache, Packed, packed, read
 from prior.model import GPT
 from prior.noise import NOISE_BLOCK, RowNoise
+from prior.sketch import check_shifts
 from training.flags import option
+from training.memory import free_memory
 
 MAX_CELLS = 128 * 128  # of a grid; the same as for grids from files
 NUCLEUS = 128  # likeliest codes that are sorted for top-p; all only if these do not reach it
@@ -368,24 +369,6 @@ def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_si
     return known.long().expand(n, *size)
 
 
-def check_shifts(prior: GPT, shifts: Tensor | None, n: int, size: tuple[int, int]) -> Tensor | None:
-    """What a sketch adds, on the prior's device: one row, or one a grid. ValueError otherwise."""
-    if shifts is None:
-        return None
-    cfg = prior.config
-    if size != (cfg.height, cfg.width):
-        raise ValueError(
-            f"size is {size[0]} x {size[1]}: a sketch is of {cfg.height} x {cfg.width} codes"
-        )
-    wanted = (cfg.tokens, cfg.layers + 1, cfg.dim)
-    if not cfg.prefix or shifts.shape[1:] != wanted or shifts.shape[0] not in (1, n):
-        raise ValueError(
-            f"the sketch's shifts are of shape {tuple(shifts.shape)}: this prior takes "
-            f"{(n, *wanted)}" + ("" if cfg.prefix else ", and only with a start token")
-        )
-    return shifts.to(prior.wte.weight.device)
-
-
 def check_memory(prior: GPT, rows: int) -> None:
     """ValueError if writing this many rows at once would not fit into the free memory."""
     cfg = prior.config
@@ -399,18 +382,6 @@ def check_memory(prior: GPT, rows: int) -> None:
             f"{rows} grids at once need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
             f"are free: ask for {most} or fewer"
         )
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated; None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return kilobytes[0] * 1024 if kilobytes else None
 
 
 if __name__ == "__main__":

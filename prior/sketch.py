@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
-from prior.model import PriorConfig
+from prior.model import GPT, PriorConfig
+from vqgan.dataset import to_tensor
+from vqgan.images import letterbox
 
 SMOOTH = 1.2  # pixels, standard deviation of the blur before edges are looked for
 PULL = 3.0  # guidance scale at which lines are followed closely (`bench.sketches`)
@@ -171,8 +174,30 @@ def shifts_of(reader: SketchReader, lines: np.ndarray) -> Tensor:
     return reader(torch.from_numpy(lines)[None, None].float().to(device)).float()
 
 
-def picture_lines(picture: np.ndarray, every: bool = True) -> np.ndarray:
-    """The lines of a picture (H, W, 3) uint8, three pixels wide: (H, W) bool."""
-    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div(127.5).sub(1)
-    kind = 1 if every else 0
-    return thicken(edges(pixels)[:, kind : kind + 1].float(), 3)[0, 0].bool().numpy()
+def picture_lines(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Every edge of an RGB picture on white paper of (H, W) pixels, three wide: (H, W) bool."""
+    page = np.asarray(letterbox(image, size[::-1]))
+    return thicken(edges(to_tensor(page)[None])[:, 1:].float(), 3)[0, 0].bool().numpy()
+
+
+def paper(lines: Tensor) -> np.ndarray:
+    """Lines (B, 1, H, W) floats as black on white: (B, H, W, 3) uint8."""
+    return (1 - lines).mul(255).byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def check_shifts(prior: GPT, shifts: Tensor | None, n: int, size: tuple[int, int]) -> Tensor | None:
+    """What a sketch adds, on the prior's device: one row, or one a grid. ValueError otherwise."""
+    if shifts is None:
+        return None
+    cfg = prior.config
+    if size != (cfg.height, cfg.width):
+        raise ValueError(
+            f"size is {size[0]} x {size[1]}: a sketch is of {cfg.height} x {cfg.width} codes"
+        )
+    wanted = (cfg.tokens, cfg.layers + 1, cfg.dim)
+    if not cfg.prefix or shifts.shape[1:] != wanted or shifts.shape[0] not in (1, n):
+        raise ValueError(
+            f"the sketch's shifts are of shape {tuple(shifts.shape)}: this prior takes "
+            f"{(n, *wanted)}" + ("" if cfg.prefix else ", and only with a start token")
+        )
+    return shifts.to(prior.wte.weight.device)

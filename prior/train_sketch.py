@@ -15,7 +15,7 @@ import checkpoints
 from prior import tokens
 from prior.sample import finish, sample
 from prior.sheet import decode, weights_id
-from prior.sketch import PULL, SketchConfig, SketchReader, config_for, thicken
+from prior.sketch import PULL, SketchConfig, SketchReader, config_for, paper, thicken
 from prior.sketch_task import Lines, SketchTask
 from prior.task import Preview, TrainConfig
 from prior.train import get_conditions
@@ -63,7 +63,7 @@ def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) 
     val = found.where("val")
     val = val[np.linspace(0, len(val) - 1, min(SHOWN, len(val))).round().astype(int)]
     asked = thicken(lines.of(val, 1), 3)
-    shown = (1 - asked).mul(255).byte().repeat(1, 3, 1, 1).permute(0, 2, 3, 1).numpy()
+    shown = paper(asked)
 
     def preview(reader: SketchReader, step: int, folder: Path) -> None:
         with torch.no_grad():

@@ -6,7 +6,8 @@ import base64
 import functools
 import inspect
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from clip_guidance.prompts import PromptError
 from ui import busy, refusals
 from ui.text import both
 
@@ -63,6 +65,15 @@ class Sent:
 
     indices: np.ndarray  # (h, w) int64
     name: str  # of the picture, for downloads
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """A prompt that says nothing or too much becomes its sentence in both languages."""
+    try:
+        yield
+    except PromptError as error:
+        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
 
 
 def _as_error(error: Exception) -> gr.Error | None:

@@ -24,10 +24,10 @@ from clip_guidance.guide import State, Step, decode
 from clip_guidance.model import Clip, load
 from clip_guidance.modes import Models, Request, prompts, run
 from clip_guidance.modes import go_on as run_on
-from clip_guidance.prompts import PromptError, parse, targets
+from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking, rank
 from prior.sample import Progress
-from ui.common import Sentence
+from ui.common import Sentence, understood
 from ui.studio import Studio
 from ui.text import add
 from vqgan.images import to_image
@@ -176,11 +176,9 @@ class Drawn:
 
 def checked(request: Request) -> Request:
     """The request, if its prompt says something; else a sentence in both languages."""
-    try:
-        if request.image_prompt is None or request.prompt.strip():
+    if request.image_prompt is None or request.prompt.strip():
+        with understood():
             parse(request.prompt)
-    except PromptError as error:
-        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
     return request
 
 
@@ -188,10 +186,8 @@ def draw(
     studio: Studio, models: Models, request: Request, clip: str, stop: threading.Event
 ) -> Iterator[View | Drawn]:
     """Some Views, then what was drawn."""
-    try:
+    with understood():
         steps = run(models, checked(request))
-    except PromptError as error:
-        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
     yield from _follow(_Way(studio, models, request, clip, stop), steps)
 
 
@@ -205,10 +201,8 @@ def go_on(
     picture's own stay. What `kept` names stays as well.
     """
     request = checked(_going_on(drawn, shown))
-    try:
+    with understood():
         steps = run_on(models, request, drawn.codes if drawn.state is None else drawn.state)
-    except PromptError as error:
-        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
     way = _Way(studio, models, request, clip, stop)
     way.curve, way.frames = list(drawn.curve), list(drawn.frames)
     way.found = (drawn.image, drawn.codes, drawn.score, drawn.state)

@@ -21,10 +21,10 @@ from ui.complete import Source
 from ui.downloads import Folders
 from ui.runs import Runs
 from ui.session import Session
-from ui.sketching import Sketching
+from ui.sketching import Given, Sketching
 from ui.studio import Studio
 from ui.text import add
-from ui.writing import Batch, Example, Given, Request, Step
+from ui.writing import Batch, Example, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3

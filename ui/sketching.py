@@ -12,14 +12,13 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from clip_guidance.prompts import PromptError, parse
-from prior.sketch import PULL, from_text, picture_lines, to_text
-from ui.common import HEAVY, Sentence, friendly
+from clip_guidance.prompts import parse, targets
+from prior.sketch import PULL, from_text, picture_lines, shifts_of, to_text
+from ui.common import HEAVY, Sentence, friendly, understood
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
-from ui.writing import Given
-from vqgan.images import letterbox, open_image
+from vqgan.images import open_image
 
 STATIC = Path(__file__).parent / "static"
 LONGEST = 200  # characters of the words
@@ -68,6 +67,33 @@ add(
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a run keeps to beside codes: a sketch, and perhaps words for it."""
+
+    lines: np.ndarray  # (H, W) bool
+    text: str = ""
+    pull: float = PULL  # guidance scale
+
+    def drawing(self, studio: Studio, count: int) -> dict:
+        """Keyword arguments of `prior.sample.sample`."""
+        how = {"shifts": shifts_of(studio.bundle.sketch, self.lines), "cfg_scale": self.pull}
+        if not self.text:
+            return how
+        clip, prior = studio.bundle.clip, studio.bundle.prior
+        if clip is None or prior.config.embedding_size != clip.embedding_size:
+            raise Sentence("sketch.wordless")
+        with understood():
+            told = targets(clip, parse(self.text)).condition(count)
+        return how | {"condition": told}
+
+    @property
+    def settings(self) -> dict:
+        """What a PNG keeps of it."""
+        words = {"text": self.text} if self.text else {}
+        return {"sketch": to_text(self.lines), "cfg_scale": self.pull, **words}
+
+
+@dataclass(frozen=True)
 class Sketching:
     """The canvas, whose `sketch` event carries {asked: {lines: base64, words, pull}}."""
 
@@ -89,11 +115,9 @@ def given(studio: Studio, asked: object) -> Given:
     text = words.strip() if isinstance(words, str) else ""
     if len(text) > LONGEST:
         raise Sentence("sketch.long", count=len(text), most=LONGEST)
-    try:
-        if text:
+    if text:
+        with understood():
             parse(text)
-    except PromptError as error:  # the sentences of Text to image
-        raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
     pull = asked.get("pull", PULL)
     if isinstance(pull, bool) or not isinstance(pull, (int, float)) or not 1 <= pull <= MOST_PULL:
         raise Sentence("sketch.pull.bad", most=MOST_PULL)
@@ -102,8 +126,7 @@ def given(studio: Studio, asked: object) -> Given:
 
 def lines_of(studio: Studio, image: Image.Image) -> np.ndarray:
     """The lines of any RGB picture, scaled onto white paper of the prior's size."""
-    height, width = studio.bundle.sketch.config.size
-    return picture_lines(np.asarray(letterbox(image, (width, height))))
+    return picture_lines(image, studio.bundle.sketch.config.size)
 
 
 _numbers = itertools.count()

@@ -15,18 +15,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clip_guidance.prompts import PromptError, parse, targets
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
-from prior.sketch import PULL, shifts_of, to_text
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
+
+if TYPE_CHECKING:
+    from ui.sketching import Given
 
 log = logging.getLogger(__name__)
 
@@ -129,35 +131,6 @@ def request(
         seed=_whole(seed, "seed", 0, SEEDS - MOST),
         size=offered[size],
     )
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a run keeps to beside codes: a sketch, and perhaps words for it."""
-
-    lines: np.ndarray  # (H, W) bool
-    text: str = ""
-    pull: float = PULL  # guidance scale
-
-    def drawing(self, studio: Studio, count: int) -> dict:
-        """Keyword arguments of `prior.sample.sample`."""
-        how = {"shifts": shifts_of(studio.bundle.sketch, self.lines), "cfg_scale": self.pull}
-        if not self.text:
-            return how
-        clip, prior = studio.bundle.clip, studio.bundle.prior
-        if clip is None or prior.config.embedding_size != clip.embedding_size:
-            raise Sentence("sketch.wordless")
-        try:
-            told = targets(clip, parse(self.text)).condition(count)
-        except PromptError as error:  # the sentences of Text to image
-            raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
-        return how | {"condition": told}
-
-    @property
-    def settings(self) -> dict:
-        """What a PNG keeps of it."""
-        words = {"text": self.text} if self.text else {}
-        return {"sketch": to_text(self.lines), "cfg_scale": self.pull, **words}
 
 
 _numbers = itertools.count(1)

@@ -17,8 +17,9 @@ from prior.sketch import from_text, shifts_of, to_text
 from ui import page, sketching, writing
 from ui.common import Sentence
 from ui.sample_runs import Board, Sampler, _rewrite, _sketch
+from ui.sketching import Given
 from ui.studio import Studio
-from ui.writing import Batch, Given
+from ui.writing import Batch
 
 GOOD = (3, 1.0, 0, 1.0, 5, "6×7")
 
@@ -126,7 +127,7 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
         heard.append([p.text for p in prompts])
         return Told()
 
-    monkeypatch.setattr(writing, "targets", targets)
+    monkeypatch.setattr(sketching, "targets", targets)
     clip = type("Clip", (), {"embedding_size": 4})()
     worded = replace(writer.bundle, path=writer.bundle.path)
     worded.__dict__["clip"] = clip
