@@ -71,16 +71,16 @@ def main(argv: list[str] | None = None) -> int:
     with quick.collecting_later():
         import checkpoints
         from training.device import usable_device
-        from ui import page
+        from ui import compute, page
         from ui.studio import Studio
 
         try:
             device = usable_device(args.device)
-            bundle = checkpoints.load(args.bundle or checkpoints.DEFAULT, device)
-            studio = Studio(bundle, checkpoints.metric(device), device)
+            bundle = compute.run(checkpoints.load, args.bundle or checkpoints.DEFAULT, device)
+            studio = Studio(bundle, compute.run(checkpoints.metric, device), device)
         except ValueError as error:
             return fail(error)
-        app = page.build(studio)
+        app = compute.run(page.build, studio)
         _, url, shared = app.launch(
             server_name=host,
             server_port=port,

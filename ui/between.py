@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import HEAVY, data_url, friendly
+from ui.common import AFTER, ANSWER, data_url, heavy
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -149,14 +149,14 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
             return gr.skip()  # never opened, or the same picture
         return show(session, two, second, share)
 
-    common = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
+    common = {"show_progress": "hidden", "api_visibility": "private"}
     inputs, outputs = [session, two, second, share], [two, view]
-    fold.expand(friendly(show), inputs, outputs, **common)
-    share.input(friendly(show), inputs, outputs, trigger_mode="always_last", **common)
-    thumbnails.pick(friendly(take_example), [session, share], [second, *outputs], **common)
-    own.upload(friendly(take_upload), [own, session, share], [second, *outputs], **common)
+    fold.expand(heavy(show), inputs, outputs, **common, **ANSWER)
+    share.input(heavy(show), inputs, outputs, trigger_mode="always_last", **common, **ANSWER)
+    thumbnails.pick(heavy(take_example), [session, share], [second, *outputs], **common, **ANSWER)
+    own.upload(heavy(take_upload), [own, session, share], [second, *outputs], **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
-        event.success(friendly(renew), inputs, outputs, **common)
+        event.success(heavy(renew), inputs, outputs, **common, **AFTER)
 
     return follow

@@ -16,12 +16,15 @@ import numpy as np
 from PIL import Image
 
 from clip_guidance.prompts import PromptError
-from ui import busy, refusals
+from ui import busy, compute, refusals
 from ui.text import both
 
-# One picture at a time goes through the models, whichever tab asks: two at once on two cores
-# would only make both late. Every event that computes passes these on.
-HEAVY: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+# Three lines to wait in, so that a click stands behind neither a long run of another visitor nor
+# the figures that follow the last click. In each, one event at a time; all that compute do so in
+# turn (see ui/compute.py), since two at once on two cores would only make both late.
+RUN: dict[str, Any] = {"concurrency_id": "run", "concurrency_limit": 1}  # seconds, with progress
+ANSWER: dict[str, Any] = {"concurrency_id": "answer", "concurrency_limit": 1}  # at once
+AFTER: dict[str, Any] = {"concurrency_id": "after", "concurrency_limit": 1}  # what follows that
 # Look-ups of a millisecond answer at once: no queue, no stream of events to open for them.
 QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 # For events that say what was clicked: "always_last" forgets that for all but the first of several
@@ -112,6 +115,25 @@ def friendly(handler: Callable) -> Callable:
             raise _as_error(error) or error from error
 
     return function
+
+
+def heavy(handler: Callable) -> Callable:
+    """`friendly`, and in the models' thread (`ui.compute`): for handlers that use a model."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            yield from compute.each(handler(*args, **kwargs))
+
+        generator.heavy = True
+        return friendly(generator)
+
+    @functools.wraps(handler)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return compute.run(functools.partial(handler, *args, **kwargs))
+
+    function.heavy = True
+    return friendly(function)
 
 
 def data_url(picture: Image.Image | np.ndarray) -> str:

@@ -14,7 +14,7 @@ from prior.sheet import decode
 from prior.task import corrupt
 from ui import complete
 from ui import sample_panel as panel
-from ui.common import HEAVY, Sentence, friendly
+from ui.common import ANSWER, Sentence, heavy
 from ui.complete import Source
 from ui.sample_runs import LIGHT
 from ui.session import Session
@@ -162,17 +162,17 @@ def build(studio: Studio, fold: gr.Accordion, session: gr.State) -> None:
     def from_file(path: str, share: object, seed: int) -> Any:
         return show(complete.from_file(studio, path), share, seed)
 
-    how, outputs, knobs = {**LIGHT, **HEAVY}, [source, seed, shown], [share, seed]
-    fold.expand(friendly(opened), [source, session, *knobs], outputs, **how)
+    how, outputs, knobs = {**LIGHT, **ANSWER}, [source, seed, shown], [share, seed]
+    fold.expand(heavy(opened), [source, session, *knobs], outputs, **how)
     share.input(
-        friendly(redraw), [source, *knobs], outputs,
+        heavy(redraw), [source, *knobs], outputs,
         trigger_mode="always_last", preprocess=False, **how,
     )  # fmt: skip
     again.click(
-        friendly(lambda source, share, seed: redraw(source, share, seed + 1)),
+        heavy(lambda source, share, seed: redraw(source, share, seed + 1)),
         [source, *knobs],
         outputs,
         **how,
     )
-    back.click(friendly(from_session), [session, *knobs], outputs, **how)
-    own.upload(friendly(from_file), [own, *knobs], outputs, **how)
+    back.click(heavy(from_session), [session, *knobs], outputs, **how)
+    own.upload(heavy(from_file), [own, *knobs], outputs, **how)

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ui.common import HEAVY, data_url, friendly
+from ui.common import AFTER, ANSWER, data_url, heavy
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
@@ -129,7 +129,7 @@ def build(
         js_on_load=(STATIC / "one_loss_off.js").read_text("utf-8"),
         elem_id="one-loss-off",
     )
-    common: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
+    common: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
     def show(session: Session) -> tuple[bool, str]:
         return True, panel(studio, session)
@@ -137,11 +137,11 @@ def build(
     def renew(session: Session, opened: bool) -> Any:
         return panel(studio, session) if opened else gr.skip()
 
-    fold.expand(friendly(show), session, [opened, view], **common)
+    fold.expand(heavy(show), session, [opened, view], **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(
-            friendly(renew), [session, opened], view, trigger_mode="always_last", **common
+            heavy(renew), [session, opened], view, trigger_mode="always_last", **common, **AFTER
         )
 
     return follow

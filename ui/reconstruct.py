@@ -13,7 +13,7 @@ import numpy as np
 
 from ui import between, code_grid, examples, one_loss_off, panels, surprise
 from ui import session as sessions
-from ui.common import EACH, HEAVY, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
+from ui.common import AFTER, ANSWER, EACH, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
@@ -33,7 +33,7 @@ element.addEventListener('click', (event) => {
   window.dispatchEvent(new CustomEvent('studio:code', { detail: Number(chip.dataset.code) }));
 });
 """
-PRIVATE: dict[str, Any] = {"api_visibility": "private", **HEAVY}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 add(
     {
@@ -113,6 +113,8 @@ def prepare(studio: Studio, path: Path) -> None:
     session = sessions.open_picture(studio, path, "128")
     _figures(studio, session)
     _rival(studio, session)
+    if studio.bundle.prior is not None:
+        surprise.panel(studio, session)
 
 
 def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:
@@ -170,6 +172,7 @@ class Board:
     session: gr.State
     picked: gr.State
     last: gr.State
+    caption: gr.HTML  # says when the slider's pictures take long
     slider: gr.ImageSlider
     grid: gr.HTML
     save_picture: gr.DownloadButton
@@ -203,7 +206,11 @@ def build(studio: Studio) -> TabHandles:
                         t("rec.open"), file_types=[".npz", ".npy"], size="sm", elem_id="open-codes"
                     )
             with gr.Column(min_width=300, elem_classes="board"):
-                gr.HTML(f'<div class="caption">{both("rec.slider")}</div>', apply_default_css=False)
+                caption = gr.HTML(
+                    f'<div class="caption">{both("rec.slider")}</div>',
+                    apply_default_css=False,
+                    elem_id="slider-caption",
+                )
                 slider = _slider(first)
             with gr.Column(min_width=300, elem_classes="board"):
                 grid = code_grid.build(studio, first, example)
@@ -226,13 +233,13 @@ def build(studio: Studio) -> TabHandles:
             renew_experiment = one_loss_off.build(studio, session, fold)
 
     saved = save_picture, save_codes
-    board = Board(session, picked, last, slider, grid, *saved, figures, card, error)
+    board = Board(session, picked, last, caption, slider, grid, *saved, figures, card, error)
     answer = partial(_answer, studio, downloads)
     sources = Sources(upload, thumbnails, side, codes, inbox)
     measured = [_measure(studio, board, e) for e in _connect_grid(studio, answer, board)]
     for opened in _connect_sources(studio, answer, board, sources):
         compared = _measure(studio, board, opened).success(
-            partial(_rival, studio), session, rival, show_progress="hidden", **PRIVATE
+            partial(_rival, studio), session, rival, show_progress="hidden", **PRIVATE, **AFTER
         )
         renew_between(compared)
         measured.append(compared)
@@ -259,6 +266,7 @@ def _measure(studio: Studio, board: Board, event: gr.events.Dependency) -> gr.ev
         show_progress_on=[board.figures, board.error],
         trigger_mode="always_last",
         **PRIVATE,
+        **AFTER,
     )
 
 
@@ -345,7 +353,9 @@ def _connect_sources(
         return [None, *answer(sessions.open_codes(studio, file, sent.name))]
 
     shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
-    busy = {"show_progress_on": board.slider, "show_progress": "minimal", **HEAVY}
+    # Not on the slider itself: Gradio draws its clock anew with every frame, which on two cores
+    # takes a tenth of a second from a quick answer. studio.css shows a bar once it takes long.
+    busy = {"show_progress_on": board.caption, "show_progress": "minimal", **ANSWER}
     # preprocess=False: the file reaches our own reader unopened, which knows more formats and
     # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
     uploaded = sources.upload.input(
@@ -410,6 +420,7 @@ def _connect_grid(
             show_progress="hidden",
             trigger_mode="multiple",  # each stroke counts, however fast they follow
             **PRIVATE,
+            **ANSWER,
         )
         for name, edit in edits(studio).items()
     )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ui import complete, gallery, sketching, writing
 from ui import sample_panel as panel
-from ui.common import EACH, HEAVY, Sent, Sentence, TabHandles, friendly
+from ui.common import ANSWER, EACH, RUN, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.runs import Runs
@@ -35,11 +35,11 @@ LIGHT: dict[str, Any] = {
     "concurrency_limit": 4,
 }
 # Values reach `writing.request` as the browser sent them, so that each has its own sentence.
-RUN: dict[str, Any] = {
+STREAM: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
     "preprocess": False,
-    **HEAVY,
+    **RUN,
 }
 
 add(
@@ -256,8 +256,8 @@ class Starter:
 
         armed_ = event(armed, None, [said, *switches], **QUICK)
         # "multiple", as else Gradio drops a run asked for while the last one's figures still come.
-        how = {**RUN, "trigger_mode": "multiple", **options}
-        ran = armed_.then(friendly(run), [said, *inputs], self.board.shown, **how)
+        how = {**STREAM, "trigger_mode": "multiple", **options}
+        ran = armed_.then(heavy(run), [said, *inputs], self.board.shown, **how)
         ran.failure(lambda: [_ready(True), _ready(False)], None, switches, **QUICK)
 
 
@@ -347,10 +347,10 @@ def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles
     def from_file(path: str) -> tuple[Source, dict]:
         return show(complete.from_file(studio, path))
 
-    shown, quiet = [completing.source, completing.mask], {**LIGHT, **HEAVY}
-    completing.tab.select(friendly(opened), [completing.source, reading.session], shown, **quiet)
-    completing.session.click(friendly(from_session), reading.session, shown, **quiet)
-    completing.own.upload(friendly(from_file), completing.own, shown, **quiet)
+    shown, quiet = [completing.source, completing.mask], {**LIGHT, **ANSWER}
+    completing.tab.select(heavy(opened), [completing.source, reading.session], shown, **quiet)
+    completing.session.click(heavy(from_session), reading.session, shown, **quiet)
+    completing.own.upload(heavy(from_file), completing.own, shown, **quiet)
 
 
 def _grid(batch: Batch | None, picked: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from clip_guidance.prompts import parse, targets
 from prior.sketch import PULL, from_text, picture_lines, shifts_of, to_text
-from ui.common import HEAVY, Sentence, friendly, understood
+from ui.common import ANSWER, Sentence, heavy, understood
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
@@ -23,7 +23,7 @@ from vqgan.images import open_image
 STATIC = Path(__file__).parent / "static"
 LONGEST = 200  # characters of the words
 MOST_PULL = 6  # guidance scale
-LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
+LIGHT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", **ANSWER}
 
 add(
     {
@@ -168,5 +168,5 @@ def connect(studio: Studio, sketch: Sketching, session: gr.State) -> None:
     def from_file(path: str) -> dict[str, Any]:
         return value(studio, lines_of(studio, open_image(path)))
 
-    sketch.session.click(friendly(from_session), session, sketch.canvas, **LIGHT)
-    sketch.own.upload(friendly(from_file), sketch.own, sketch.canvas, **LIGHT)
+    sketch.session.click(heavy(from_session), session, sketch.canvas, **LIGHT)
+    sketch.own.upload(heavy(from_file), sketch.own, sketch.canvas, **LIGHT)

@@ -14,8 +14,8 @@ import torch
 from prior.decode import packed
 from prior.sample import Reader, logits_to_probs, sample
 from ui import writing
-from ui.common import HEAVY, data_url, friendly
-from ui.sample_runs import LIGHT, RUN, Settings
+from ui.common import ANSWER, data_url, heavy
+from ui.sample_runs import LIGHT, STREAM, Settings
 from ui.studio import Studio
 from ui.text import add, both, t
 from ui.writing import Request
@@ -279,14 +279,12 @@ def _connect(
             text = draw(studio, text, ask, count)
         return show(text, ask)
 
-    how, outputs = {**RUN, **HEAVY}, [text, board]
-    fold.expand(friendly(opened), [text, first, code, *settings.all], outputs, **how)
+    how, outputs = {**STREAM, **ANSWER}, [text, board]
+    fold.expand(heavy(opened), [text, first, code, *settings.all], outputs, **how)
     start = [first, code, *settings.all]
     first.input(lambda name: gr.Number(visible=name == "picked"), first, code, **LIGHT)
-    first.input(friendly(anew), start, outputs, **how)
-    code.submit(friendly(anew), start, outputs, **how)
-    board.act(friendly(act), [text, *settings.all], outputs, trigger_mode="multiple", **how)
+    first.input(heavy(anew), start, outputs, **how)
+    code.submit(heavy(anew), start, outputs, **how)
+    board.act(heavy(act), [text, *settings.all], outputs, trigger_mode="multiple", **how)
     for knob in (settings.temperature, settings.top_k, settings.top_p):
-        knob.change(
-            friendly(again), [text, *settings.all], outputs, trigger_mode="always_last", **how
-        )
+        knob.change(heavy(again), [text, *settings.all], outputs, trigger_mode="always_last", **how)

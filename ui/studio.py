@@ -18,7 +18,7 @@ from PIL import Image
 
 from prior.nearest import FILE as TRAINING
 from prior.nearest import Training
-from ui import busy
+from ui import busy, compute
 from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
 from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
@@ -70,43 +70,47 @@ class Studio:
     def decode(self, grid: Grid, size: tuple[int, int]) -> Image.Image:
         """The picture of a grid. The last small ones are kept: undo and "start over" come back."""
         key = ("decode", size, grid.shape, grid.tobytes())
-        return self._once(key, size, lambda: decode_grid(self.vqgan, grid, size))
+        return self.once(key, size, lambda: decode_grid(self.vqgan, grid, size))
 
     def rebuild(self, original: Image.Image) -> tuple[Image.Image, Grid]:
         """An RGB picture through the model -> (the same size, its codes), kept like a decode."""
 
-        def compute() -> tuple[Image.Image, Grid]:
+        def answer() -> tuple[Image.Image, Grid]:
             result, indices = through(self.vqgan, original)
             return result, indices.numpy()
 
-        return self._once(("rebuild", digest(original)), original.size, compute)
+        return self.once(("rebuild", digest(original)), original.size, answer)
 
     def closeness(self, original: Image.Image, result: Image.Image) -> Closeness:
         """How near two RGB pictures of one size are. As slow as decoding, so it is kept too."""
         key = ("closeness", digest(original), digest(result))
-        return self._once(key, original.size, lambda: measure(self.metric, original, result))
+        return self.once(key, original.size, lambda: measure(self.metric, original, result))
 
-    def _once(self, key: tuple, size: tuple[int, int], compute: Callable[[], T]) -> T:
+    def once(self, key: tuple, size: tuple[int, int], answer: Callable[[], T]) -> T:
         """What was computed before under this key; of a large picture nothing is kept."""
         if size[0] * size[1] > KEPT_PIXELS:
-            return compute()
+            return compute.run(answer)
         with self._lock:
             known = self._kept.pop(key, None)
-        answer = compute() if known is None else known
+        known = compute.run(answer) if known is None else known
         with self._lock:
-            self._kept[key] = answer  # now the newest
+            self._kept[key] = known  # now the newest
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        return answer
+        return known
 
     @cached_property
     def blank_code(self) -> int:
         """The code that plain white paper gets most often: what the eraser paints."""
         side = 8 * self.f
-        with torch.inference_mode():
-            white = torch.ones(1, 3, side, side, device=self.device)
-            indices = self.vqgan.encode(white).indices
-        return int(torch.bincount(indices.flatten()).argmax())
+
+        def answer() -> int:
+            with torch.inference_mode():
+                white = torch.ones(1, 3, side, side, device=self.device)
+                indices = self.vqgan.encode(white).indices
+            return int(torch.bincount(indices.flatten()).argmax())
+
+        return compute.run(answer)
 
     @cached_property
     def _found(self) -> tuple[CodeStatistics | None, str | None]:
@@ -159,7 +163,7 @@ class Studio:
         shipped = self.statistics
         if shipped is not None and shipped.decoder_id == decoder_id(self.vqgan):
             return CellStore(self.vqgan, shipped.cells)
-        return CellStore(self.vqgan, pause=busy.give_way)
+        return CellStore(self.vqgan, pause=busy.give_way, run=compute.run)
 
     def cells(self) -> np.ndarray:
         """Every code's decoded cell, (K, f, f, 3) uint8; waits until all are decoded."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from prior.likelihood import bits_per_cell
 from prior.sample import MAX_CELLS, windows
-from ui.common import HEAVY, data_url, friendly
+from ui.common import AFTER, ANSWER, data_url, heavy
 from ui.panels import colours, gradient
 from ui.session import Session
 from ui.studio import Studio
@@ -76,9 +76,14 @@ def panel(studio: Studio, session: Session, asked: bool = False) -> str:
         offer = both("surprise.large", count=count, **values)
         button = f'<button type="button" data-measure>{both("surprise.go")}</button>'
         return _figure(f'<p class="note">{offer}</p>{button}')
-    grid = torch.from_numpy(session.indices)[None]
-    bits = bits_per_cell(studio.bundle.prior, grid, stride=STRIDE)[0].numpy()
-    return _map(bits, session.indices, math.log2(cfg.codebook_size))
+    codes = session.indices
+
+    def answer() -> np.ndarray:
+        grid = torch.from_numpy(codes)[None]
+        return bits_per_cell(studio.bundle.prior, grid, stride=STRIDE)[0].numpy()
+
+    bits = studio.once(("bits", codes.shape, codes.tobytes()), session.size, answer)
+    return _map(bits, codes, math.log2(cfg.codebook_size))
 
 
 def _map(bits: np.ndarray, codes: np.ndarray, plain: float) -> str:
@@ -122,11 +127,11 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
         js_on_load=(STATIC / "surprise.js").read_text("utf-8"),
         elem_id="surprise",
     )
-    common = {"show_progress": "minimal", "api_visibility": "private", **HEAVY}
-    show = friendly(partial(panel, studio))
-    view.measure(friendly(partial(panel, studio, asked=True)), session, view, **common)
+    common = {"show_progress": "minimal", "api_visibility": "private"}
+    show = heavy(partial(panel, studio))
+    view.measure(heavy(partial(panel, studio, asked=True)), session, view, **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
-        event.success(show, session, view, trigger_mode="always_last", **common)
+        event.success(show, session, view, trigger_mode="always_last", **common, **AFTER)
 
     return follow

@@ -16,7 +16,7 @@ from clip_guidance import record
 from clip_guidance.modes import MODES
 from ui import drawing
 from ui import drawing_panel as panel
-from ui.common import HEAVY, LATEX, Sent, Sentence, TabHandles, friendly
+from ui.common import LATEX, RUN, Sent, Sentence, TabHandles, friendly, heavy
 from ui.downloads import Folders
 from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, named, settings, shown
@@ -321,8 +321,8 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         "show_progress": "hidden", "api_visibility": "private", "queue": False,
     }  # fmt: skip
     # "multiple", as else Gradio drops a run asked for while the last one's figures still come.
-    heavy: dict[str, Any] = {
-        "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **HEAVY,
+    long: dict[str, Any] = {
+        "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **RUN,
     }  # fmt: skip
     switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
@@ -335,7 +335,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         (board.more.click(arm, None, switches, **quick), more, going, None),
     ):
         options = public or {"api_visibility": "private"}
-        ran = armed.then(friendly(handler), given, board.shown, **heavy, **options)
+        ran = armed.then(heavy(handler), given, board.shown, **long, **options)
         ran.failure(failed, board.drawn, board.shown, **quick)
     board.halt.click(stop, None, None, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait

@@ -26,7 +26,7 @@ def test_a_run_is_never_dropped_because_the_last_one_still_tells(writer):
     runs = [
         fn
         for fn in page.build(writer).fns.values()
-        if fn.concurrency_id == "model"
+        if fn.concurrency_id == "run"
         and fn.trigger_after is not None
         and not fn.trigger_only_on_success
     ]

@@ -91,7 +91,7 @@ class CellStore:
 
     Any thread may ask. `fill` decodes what is missing in the background, so that a page can be
     used meanwhile: `of` decodes the few codes it needs at once. Between portions of a moment `fill`
-    calls `pause`, which may take its time.
+    calls `pause`, which may take its time. `run(function, *args)` may decode in another thread.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class CellStore:
         vqgan: VQGAN,
         kept: np.ndarray | None = None,
         pause: Callable[[], object] = lambda: None,
+        run: Callable[..., np.ndarray] = lambda decode, *args: decode(*args),
     ):
         f, count = vqgan.config.downsampling, vqgan.config.codebook_size
         self._vqgan = vqgan
@@ -106,7 +107,7 @@ class CellStore:
         self._known = np.full(count, kept is not None)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pause = pause
+        self._pause, self._run = pause, run
         self._spent = (0.0, 0)  # seconds and codes of the background, pauses left out
 
     @property
@@ -129,7 +130,7 @@ class CellStore:
         codes = np.asarray(codes, np.int64)
         missing = np.unique(codes[~self._known[codes]])
         if len(missing):
-            self._cells[missing] = decode_cells(self._vqgan, missing)
+            self._cells[missing] = self._run(decode_cells, self._vqgan, missing)
             self._known[missing] = True
         return self._cells[codes]
 

@@ -1,0 +1,114 @@
+"""Whatever uses a model does so in one thread, whoever asks."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ui import compute, page
+from ui import studio as studios
+from ui.common import heavy
+
+LINES = {"run", "answer", "after"}  # to wait in; see ui/common.py
+WHO = contextvars.ContextVar("who", default=None)
+
+
+def here(*_: object) -> threading.Thread:
+    return threading.current_thread()
+
+
+def test_all_threads_share_one_and_may_ask_again_in_it():
+    with ThreadPoolExecutor(4) as pool:
+        threads = {compute.run(here), *pool.map(lambda _: compute.run(here), range(8))}
+    assert len(threads) == 1 and threading.current_thread() not in threads
+    assert compute.run(compute.run, here) in threads
+
+
+def test_what_goes_wrong_there_is_raised_here_and_the_thread_goes_on():
+    def broken() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        compute.run(broken)
+    assert compute.run(lambda: 1 + 1) == 2
+
+
+def test_the_context_of_the_event_goes_along():
+    """Without it gr.Warning and gr.Info would not find their visitor."""
+    token = WHO.set("me")
+    try:
+        assert compute.run(WHO.get) == "me"
+        assert next(compute.each(iter([WHO.get()]))) == "me"
+    finally:
+        WHO.reset(token)
+
+
+def test_a_stream_lets_others_in_between_its_portions():
+    order = []
+
+    def stream():
+        for n in range(2):
+            order.append((n, here()))
+            yield n
+
+    items = compute.each(stream())
+    assert next(items) == 0
+    compute.run(lambda: order.append(("other", here())))
+    assert list(items) == [1]
+    assert [name for name, _ in order] == [0, "other", 1]
+    assert len({thread for _, thread in order}) == 1
+
+
+def test_a_stream_that_nobody_wants_any_more_ends_where_it_was_computed():
+    ended = []
+
+    def stream():
+        try:
+            yield 1
+        finally:
+            ended.append(here())
+
+    items = compute.each(stream())
+    next(items)
+    items.close()
+    assert ended == [compute.run(here)]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_heavy_handlers_compute_there(streams):
+    def stream(share: float):
+        yield here(), share
+
+    handler = heavy(stream if streams else lambda share: (here(), share))
+    found = next(handler(0.5)) if streams else handler(0.5)
+    assert found == (compute.run(here), 0.5)
+
+
+def test_every_event_that_waits_for_models_computes_there(writer):
+    """All but those of the Reconstruct tab, which go through the `Studio`."""
+    events = [fn for fn in page.build(writer).fns.values() if fn.concurrency_id in LINES]
+    assert {fn.concurrency_id for fn in events} == LINES
+    assert {fn.concurrency_limit for fn in events} == {1}
+    plain = [fn.fn for fn in events if not hasattr(fn.fn, "heavy")]
+    elsewhere = [str(f) for f in plain if getattr(f, "func", f).__module__ != "ui.reconstruct"]
+    assert elsewhere == []
+
+
+def test_what_the_studio_is_asked_it_computes_there(studio, monkeypatch):
+    image = Image.new("RGB", (32, 32), (1, 2, 3))
+    for name in ("through", "measure", "decode_grid"):
+        monkeypatch.setattr(studios, name, lambda *of: (here(), torch.zeros(1)))
+    studio._kept.clear()
+    for found in (
+        studio.rebuild(image),
+        studio.closeness(image, image),
+        studio.decode(np.zeros((4, 4), np.int64), (32, 32)),
+    ):
+        assert found[0] is compute.run(here)
+    studio._kept.clear()

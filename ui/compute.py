@@ -1,0 +1,58 @@
+"""The one thread in which the models of the app compute.
+
+Gradio answers every event in some thread of forty, and each thread that computes gets its own team
+of OpenMP threads. Once all teams together have more threads than the machine has cores, libgomp
+lets none of them wait actively, and every kernel pays for waking them: on two cores a picture takes
+1.2 to 1.6 times as long. So all events, the background work and the main thread ask this thread, in
+the order of asking. What streams asks for each of its portions, and lets others in between.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+END = object()
+
+_asked: SimpleQueue[tuple[Future, Callable[[], Any]]] = SimpleQueue()
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def _work() -> None:
+    while True:
+        future, call = _asked.get()
+        try:
+            future.set_result(call())
+        except BaseException as error:  # whoever asked deals with it
+            future.set_exception(error)
+        del future, call  # or the last answer would be kept until the next question
+
+
+def run(function: Callable[..., T], *args: Any) -> T:
+    """What `function(*args)` returns or raises, computed in the models' thread."""
+    global _thread
+    with _lock:
+        if _thread is None:  # a daemon, so that Ctrl+C waits for no computation
+            _thread = threading.Thread(target=_work, name="models", daemon=True)
+            _thread.start()
+    if threading.current_thread() is _thread:
+        return function(*args)
+    context = contextvars.copy_context()  # Gradio keeps in it whom the event belongs to
+    future: Future = Future()
+    _asked.put((future, lambda: context.run(function, *args)))
+    return future.result()
+
+
+def each(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each of them computed in the models' thread."""
+    try:
+        while (item := run(next, items, END)) is not END:
+            yield item
+    finally:
+        run(items.close) if hasattr(items, "close") else None
