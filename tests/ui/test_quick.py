@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ui import examples, page, quick, surprise
+from ui import examples, page, quick
 from ui import reconstruct as reconstruct_tab
 from ui import session as sessions
 from ui import studio as studios
@@ -76,19 +76,17 @@ def test_building_the_page_makes_no_server(studio):
     assert page.build(studio).app is None
 
 
-def test_an_example_of_which_all_was_computed_waits_for_no_model(writer, monkeypatch):
+def test_an_example_of_which_all_was_computed_waits_for_no_model(studio, monkeypatch):
     """After `warm_up` a click on an example asks nothing of the models, not even figures."""
-    page.warm_up(writer, after=0, pause=0).join(60)
+    page.warm_up(studio, after=0, pause=0).join(60)
     asked = []
     for name in ("through", "measure", "decode_grid"):
         monkeypatch.setattr(studios, name, lambda *of, name=name: asked.append(name))
-    monkeypatch.setattr(surprise, "bits_per_cell", lambda *of, **how: asked.append("bits"))
     for example in EXAMPLES[1:]:
-        session = sessions.open_picture(writer, example.path, "128")
+        session = sessions.open_picture(studio, example.path, "128")
         assert session.result.size == session.original.size
-        reconstruct_tab._figures(writer, session)
-        reconstruct_tab._rival(writer, session)
-        surprise.panel(writer, session)
+        reconstruct_tab._figures(studio, session)
+        reconstruct_tab._rival(studio, session)
     assert asked == []
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 import checkpoints
 from prior.likelihood import bits_per_cell
 from prior.model import GPT, PriorConfig
+from ui import reconstruct, surprise
 from ui import session as sessions
-from ui import surprise
 from ui.examples import EXAMPLES
 from ui.panels import COLOURS, colours
 from ui.studio import Studio
@@ -102,3 +102,10 @@ def test_there_is_no_map_without_a_prior(studio, reader, opened):
         return [block.elem_id for block in page.blocks.values()]
 
     assert "surprise" in shown(reader) and "surprise" not in shown(studio)
+
+
+def test_what_was_prepared_asks_the_prior_nothing(reader, monkeypatch):
+    reconstruct.prepare(reader, EXAMPLES[2].path)
+    monkeypatch.setattr(surprise, "bits_per_cell", lambda *of, **how: pytest.fail("read again"))
+    session = sessions.open_picture(reader, EXAMPLES[2].path, "128")
+    assert "data-cells" in surprise.panel(reader, session)
