@@ -59,6 +59,21 @@ def free_port(host: str, first: int) -> int:
     raise ValueError(f"no free port from {first} on: choose another one")
 
 
+def on_zero_gpu() -> bool:
+    """Whether this is a ZeroGPU Space, which lends a GPU for the length of one call."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def report_to_zero_gpu() -> None:
+    """Declare a function for the GPU, as else such a Space is taken for one that failed to start.
+
+    Nothing calls it: waiting for a GPU would take longer than most of what the app computes.
+    """
+    import spaces
+
+    spaces.GPU(lambda: None)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     host = args.host or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
@@ -74,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
         from ui import compute, page
         from ui.studio import Studio
 
+        if on_zero_gpu():
+            report_to_zero_gpu()
+            args.device = "cpu"  # from now on torch says that there is a GPU, but only in its calls
         try:
             device = usable_device(args.device)
             bundle = compute.run(checkpoints.load, args.bundle or checkpoints.DEFAULT, device)

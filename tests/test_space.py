@@ -1,10 +1,13 @@
 """The head of the README is a Space's configuration: what it names must be there and fit."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import gradio
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -36,3 +39,28 @@ def test_the_space_listens_to_the_outside(monkeypatch):
     with pytest.raises(SystemExit):
         app.main([])
     assert seen == [("0.0.0.0", 7860)]
+
+
+def test_a_zero_gpu_space_starts_and_computes_on_its_processor(tmp_path, monkeypatch):
+    """Without a declared GPU function the platform ends it; what torch says of a GPU is not so."""
+    import app
+    import checkpoints
+
+    declared, asked = [], []
+    fake = types.ModuleType("spaces")
+    fake.GPU = declared.append
+    monkeypatch.setitem(sys.modules, "spaces", fake)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def load(name, device):
+        asked.append((device, len(declared)))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(checkpoints, "load", load)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert app.main(["--port", "7990"]) == 2
+    assert asked == [("cpu", 1)]
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    assert app.main(["--port", "7990"]) == 2
+    assert asked[1:] == [("cuda", 1)]  # elsewhere torch is believed, and nothing declared
