@@ -38,6 +38,7 @@ add(
             "the lines; colours are its own choice, or that of your words.",
             "画出轮廓,或点击一张小草图。先验模型写出与线条相符的码;颜色由它决定,或由你的文字决定。",
         ),
+        "sketch.ready": ("Small sketches to begin with", "可供开始的小草图"),
         "sketch.words": ("What is it? (may stay empty)", "画的是什么?(可留空)"),
         "sketch.pull": ("How closely the lines count", "多大程度遵循线条"),
         "sketch.pull.bad": (

@@ -113,6 +113,14 @@ for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.a
   changed();
 });
 
+canvas.addEventListener('keydown', (event) => {
+  if (event.key !== 'z' || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  if (pen !== null) return; // not in the middle of a line
+  acts.undo();
+  changed();
+});
+
 const acts = {
   undo() {
     const before = past.pop();
