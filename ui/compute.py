@@ -26,12 +26,19 @@ _thread: threading.Thread | None = None
 
 def _work() -> None:
     while True:
-        future, call = _asked.get()
-        try:
-            future.set_result(call())
-        except BaseException as error:  # whoever asked deals with it
-            future.set_exception(error)
-        del future, call  # or the last answer would be kept until the next question
+        _answer(*_asked.get())
+
+
+def _answer(future: Future, call: Callable[[], Any]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # whoever asked deals with it
+        future.set_exception(error)
+
+
+def _question(function: Callable[..., T], args: tuple) -> tuple[Future, Callable[[], T]]:
+    context = contextvars.copy_context()  # Gradio keeps in it whom the event belongs to
+    return Future(), lambda: context.run(function, *args)
 
 
 def run(function: Callable[..., T], *args: Any) -> T:
@@ -43,9 +50,15 @@ def run(function: Callable[..., T], *args: Any) -> T:
             _thread.start()
     if threading.current_thread() is _thread:
         return function(*args)
-    context = contextvars.copy_context()  # Gradio keeps in it whom the event belongs to
-    future: Future = Future()
-    _asked.put((future, lambda: context.run(function, *args)))
+    future, call = _question(function, args)
+    _asked.put((future, call))
+    return future.result()
+
+
+def aside(function: Callable[..., T], *args: Any) -> T:
+    """The same in a thread of its own, whose team ends with it: for loading, which takes long."""
+    future, call = _question(function, args)
+    threading.Thread(target=_answer, args=(future, call), daemon=True).start()
     return future.result()
 
 

@@ -14,9 +14,9 @@ from gradio.context import Context
 
 from clip_guidance import record
 from clip_guidance.modes import MODES
-from ui import drawing
+from ui import compute, drawing
 from ui import drawing_panel as panel
-from ui.common import LATEX, RUN, Sent, Sentence, TabHandles, friendly, heavy
+from ui.common import LATEX, RUN, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.drawing import OWN, Clips, Drawn, View
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, named, settings, shown
@@ -281,7 +281,8 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         wanted, clip = asked(dict(zip(names, values, strict=True)))
         yield board.change(stage=panel.empty("draw.waiting"), found="")
         stop = desk.runs.stop_of(request.session_hash)
-        steps = drawing.draw(desk.studio, desk.clips.models(clip), wanted, clip, stop)
+        models = compute.aside(desk.clips.models, clip)  # others need not wait for a download
+        steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, stop))
         yield from follow(desk, board, results, steps)
 
     def more(
@@ -291,7 +292,8 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
             raise Sentence("draw.nothing")
         wanted, clip = shown(dict(zip(names, values, strict=True)))
         stop = desk.runs.stop_of(request.session_hash)
-        steps = drawing.go_on(desk.studio, desk.clips.models(clip), drawn, wanted, clip, stop)
+        models = compute.aside(desk.clips.models, clip)
+        steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, stop))
         if stays := drawing.kept(drawn, wanted):
             gr.Info(both("draw.kept", names=named(stays)))
         yield from follow(desk, board, results, steps)
@@ -335,7 +337,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         (board.more.click(arm, None, switches, **quick), more, going, None),
     ):
         options = public or {"api_visibility": "private"}
-        ran = armed.then(heavy(handler), given, board.shown, **long, **options)
+        ran = armed.then(friendly(handler), given, board.shown, **long, **options)
         ran.failure(failed, board.drawn, board.shown, **quick)
     board.halt.click(stop, None, None, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait

@@ -21,7 +21,7 @@ from clip_guidance.modes import DrawConfig, Models, Request
 from prior.model import GPT, PriorConfig
 from prior.nearest import SIDE, Training
 from tests.fakes import ColourClip
-from ui import drawing, drawing_inputs, page, text_to_image
+from ui import compute, drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
 from ui.common import Sentence, TabHandles
 from ui.drawing import OWN, Clips, Drawn, View
@@ -419,6 +419,31 @@ def test_the_page_draws_continues_and_restores(able, tmp_path):
         assert len(pictures) > 2, "previews differ"
     finally:
         app.close()
+
+
+def test_drawing_computes_in_the_models_thread_and_waits_for_a_download_elsewhere(
+    able, models, monkeypatch
+):
+    """Others can go on with their pictures while a published CLIP is on its way."""
+    _, result = drawn(able, models, ask("guided"))
+    threads = {}
+
+    def loaded(self, name):
+        threads["load"] = threading.current_thread()
+        return models
+
+    def draw(*of):
+        threads["draw"] = threading.current_thread()
+        yield result
+
+    monkeypatch.setattr(Clips, "models", loaded)
+    monkeypatch.setattr(drawing, "draw", draw)
+    handler = next(fn for fn in alone(able).fns.values() if fn.api_name == "text_to_image").fn
+    given = values(able)
+    list(handler(SimpleNamespace(session_hash="me"), [], *(given[f.name] for f in fields(Inputs))))
+    model_thread = compute.run(threading.current_thread)
+    assert threads["draw"] is model_thread
+    assert threads["load"] not in (model_thread, threading.current_thread())
 
 
 def test_a_visitor_who_leaves_ends_the_run(able, monkeypatch):
