@@ -35,6 +35,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 PATIENCE = 60_000  # milliseconds
 SETTLE = 0.4  # seconds without work before an action, so that two do not mix
+IDLE = 0.2  # share of a core that an app takes while it only waits for visitors, at most
 
 # Measures inside the page, where the driver's own latency does not count: from the first input
 # event after `arm` to the first change of the page at which an answer can be seen.
@@ -151,8 +152,17 @@ class Visitor:
         self.start_cpu = cpu_seconds(app.pid)
         self.times: dict[tuple[str, str], list[float]] = defaultdict(list)
 
+    def settle(self) -> None:
+        """Wait until what follows the last answer has been computed too, and for SETTLE."""
+        before = cpu_seconds(self.app.pid)
+        for _ in range(25):
+            time.sleep(SETTLE)
+            before, last = cpu_seconds(self.app.pid), before
+            if before - last < IDLE * SETTLE:
+                return
+
     def measure(self, action: Action, keep: bool) -> None:
-        time.sleep(SETTLE)
+        self.settle()
         self.page.evaluate("answers.arm()")
         action.act(self.page)
         wanted = {action.answer, "figures"} if action.figures else {action.answer}

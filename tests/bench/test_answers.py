@@ -55,3 +55,15 @@ def test_bad_flags_are_a_sentence(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             answers.main(flags)
         assert stop.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_an_action_waits_until_what_follows_the_last_one_is_computed(monkeypatch):
+    """Else the next click is timed against the figures of the last one."""
+    spent = iter([0.0, 0.4, 0.7, 0.71, 5.0])  # a core, most of one, a poll; the last is not asked
+    slept = []
+    monkeypatch.setattr(answers, "cpu_seconds", lambda pid: next(spent))
+    monkeypatch.setattr(answers.time, "sleep", slept.append)
+    visitor = answers.Visitor.__new__(answers.Visitor)
+    visitor.app = SimpleNamespace(pid=1)
+    visitor.settle()
+    assert slept == [answers.SETTLE] * 3 and next(spent) == 5.0
