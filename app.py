@@ -10,10 +10,11 @@ import sys
 import time
 from typing import NoReturn
 
-from ui import quick
+from ui import compute, quick
 
 STARTED = time.monotonic()
 PORTS_TRIED = 100
+LAST_JOB = 3  # seconds that Ctrl+C waits for what is being computed
 
 
 def fail(message: object) -> int:
@@ -76,6 +77,16 @@ def report_to_zero_gpu() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    try:
+        return serve(args)
+    except KeyboardInterrupt:
+        return 130  # what shells say of Ctrl+C
+    finally:
+        compute.finish(LAST_JOB)
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Load, build, launch, and stay until Ctrl+C."""
     host = args.host or ("0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
     try:
         port = free_port(host, args.port)
@@ -86,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     with quick.collecting_later():
         import checkpoints
         from training.device import usable_device
-        from ui import compute, page
+        from ui import page
         from ui.studio import Studio
 
         if on_zero_gpu():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def bits_per_cell(
     *,
     stride: int = 1,
     dtype: torch.dtype | None = None,
+    run: Callable[..., Tensor] = lambda read, *args: read(*args),
 ) -> Tensor:
     """-log2 p(code | codes before it in raster order, condition), the exponent of the article's
     p(s) = prod_i p(s_i | s_<i) (section 3.2), cell by cell.
@@ -28,6 +31,7 @@ def bits_per_cell(
     stride     larger grids are read through the article's sliding window (section 3.3), which moves
                this many cells at a time; 1 is the article's, 4 takes a quarter of the time
     dtype      of the weights; None: bfloat16 where the processor has it, else float32
+    run        run(function, *args) reads some windows at a time, maybe in another thread
 
     -> (B, h, w) float32, >= 0, on the CPU. Their sum is minus the `log_likelihood` that
     `prior.sample` gives for the same grids, in bits. ValueError for grids that do not fit.
@@ -52,7 +56,8 @@ def bits_per_cell(
         some = corners[start : start + at_once]
         parts = [grids[:, i : i + cfg.height, j : j + cfg.width].flatten(1) for i, j in some]
         length = 1 + max(place for corner in some for _, place in cells[corner])
-        nats = -_log_probs(prior, weights, torch.cat(parts)[:, :length], condition, len(some))
+        tokens = torch.cat(parts)[:, :length]
+        nats = -run(_log_probs, prior, weights, tokens, condition, len(some))
         for corner, part in zip(some, nats.cpu().split(len(grids)), strict=True):
             numbers, places = zip(*cells[corner], strict=True)
             bits[:, list(numbers)] = part[:, list(places)] * BITS

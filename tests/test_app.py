@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,13 @@ def test_no_free_port_is_said(monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"no free port from {port} on"):
             app.free_port("127.0.0.1", port)
+
+
+def test_ctrl_c_while_it_starts_ends_it_quietly():
+    started = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(2)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert (started.returncode, said) == (130, b"")

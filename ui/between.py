@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import AFTER, ANSWER, data_url, heavy
+from ui.common import ANSWER, data_url, heavy
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -157,6 +157,6 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
     own.upload(heavy(take_upload), [own, session, share], [second, *outputs], **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
-        event.success(heavy(renew), inputs, outputs, **common, **AFTER)
+        event.success(heavy(renew), inputs, outputs, **common, **ANSWER)
 
     return follow

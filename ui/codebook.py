@@ -30,7 +30,6 @@ from vqgan.codebook import (
     in_rows,
     look,
     mosaic,
-    nearest_codes,
     norms,
     receptive_field,
 )
@@ -156,7 +155,7 @@ class Codes:
     def page(self, code: int, session: Session) -> str:
         """All about one code."""
         studio, config = self.studio, self.studio.vqgan.config
-        numbers, distances = nearest_codes(studio.vqgan, code, NEAREST)
+        numbers, distances = studio.neighbours(code, NEAREST)
         looks = {"decoded": self.looks([code])[0]}
         if self.usage is not None and self.usage.counts[code]:
             looks["real"] = data_url(self.statistics.means[code])

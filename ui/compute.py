@@ -17,16 +17,17 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-END = object()
+END, STOP = object(), (None, None)
 
-_asked: SimpleQueue[tuple[Future, Callable[[], Any]]] = SimpleQueue()
+_asked: SimpleQueue[tuple] = SimpleQueue()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
 def _work() -> None:
-    while True:
-        _answer(*_asked.get())
+    while (question := _asked.get()) is not STOP:
+        _answer(*question)
+        del question  # or the last answer would be kept until the next one
 
 
 def _answer(future: Future, call: Callable[[], Any]) -> None:
@@ -68,4 +69,15 @@ def each(items: Iterator[T]) -> Iterator[T]:
         while (item := run(next, items, END)) is not END:
             yield item
     finally:
-        run(items.close) if hasattr(items, "close") else None
+        if hasattr(items, "close"):  # not waited for: Gradio closes in its event loop
+            _asked.put(_question(items.close, ()))
+
+
+def finish(seconds: float) -> None:
+    """End the thread after its present job, which gets that long: torch aborts if it is cut off."""
+    global _thread
+    with _lock:
+        thread, _thread = _thread, None
+    if thread is not None:
+        _asked.put(STOP)
+        thread.join(seconds)

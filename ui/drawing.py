@@ -27,6 +27,7 @@ from clip_guidance.modes import go_on as run_on
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking, rank
 from prior.sample import Progress
+from ui import compute
 from ui.common import Sentence, understood
 from ui.studio import Studio
 from ui.text import add
@@ -276,7 +277,7 @@ def chosen(drawn: Drawn, index: int) -> Drawn:
     return Drawn(
         request,
         clip,
-        to_image(ranking.images[index]),
+        compute.run(to_image, ranking.images[index]),
         ranking.grids[index][None],
         float(ranking.scores[index]),
         ranking=ranking,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from prior.nearest import Found
+from ui import compute
 from ui.common import data_url
 from ui.drawing import Drawn, View
 from ui.sample_panel import near
@@ -139,7 +140,7 @@ def _candidates(drawn: Drawn) -> str:
     buttons = "".join(
         f'<button type="button" data-candidate="{i}" '
         f'aria-pressed="{str(i == drawn.picked).lower()}">'
-        f'<img alt="" src="{data_url(to_image(ranking.images[i]))}">'
+        f'<img alt="" src="{data_url(compute.run(to_image, ranking.images[i]))}">'
         f"<span>{float(ranking.scores[i]):.3f}</span></button>"
         for i in ranking.order
     )

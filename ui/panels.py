@@ -11,7 +11,7 @@ from ui.common import data_url
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
-from vqgan.codebook import SIDE, nearest_codes
+from vqgan.codebook import SIDE
 from vqgan.rebuild import NATIVE_LIMIT, Closeness
 
 NEAREST = 8  # codes offered on the card of a code
@@ -124,7 +124,7 @@ def tiles(session: Session, near: Closeness | None) -> str:
 def code_card(studio: Studio, session: Session, code: int) -> str:
     """One code: its number, its look, its use in this picture, its neighbours in the codebook."""
     count = int((session.indices == code).sum())
-    near = nearest_codes(studio.vqgan, code, NEAREST)[0].tolist()
+    near = studio.neighbours(code, NEAREST)[0].tolist()
     own, *others = studio.store.of([code, *near])
     chips = "".join(
         f'<button type="button" class="chip" data-code="{n}"><img alt="" src="{data_url(cell)}">'

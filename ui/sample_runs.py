@@ -388,5 +388,5 @@ def connect_board(
     # One after the other: of two quick clicks the second is shown.
     how = {**LIGHT, **EACH, "concurrency_limit": 1}
     board.pictures.pick(friendly(pick), board.batch, board.shown, **how)
-    tab.select(friendly(opened), board.batch, board.shown, **LIGHT)
+    tab.select(heavy(opened), board.batch, board.shown, **LIGHT)
     board.open.click(friendly(send), [board.batch, board.picked], [tabs, reading.inbox], **LIGHT)

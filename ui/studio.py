@@ -19,7 +19,7 @@ from PIL import Image
 from prior.nearest import FILE as TRAINING
 from prior.nearest import Training
 from ui import busy, compute
-from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id
+from vqgan.codebook import FILE, CellStore, CodeStatistics, decoder_id, nearest_codes
 from vqgan.grids import Grid, decode_grid
 from vqgan.model import VQGAN
 from vqgan.perceptual import PerceptualLoss
@@ -27,6 +27,7 @@ from vqgan.rebuild import Closeness, measure, through
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+ONE_THREAD = 2**15  # elements up to which torch spreads an operation over no other threads
 KEPT, KEPT_PIXELS = 300, 256 * 256  # answers kept, about pictures of at most so many: 60 MB
 
 
@@ -70,13 +71,13 @@ class Studio:
     def decode(self, grid: Grid, size: tuple[int, int]) -> Image.Image:
         """The picture of a grid. The last small ones are kept: undo and "start over" come back."""
         key = ("decode", size, grid.shape, grid.tobytes())
-        return self.once(key, size, lambda: decode_grid(self.vqgan, grid, size))
+        return self.once(key, size, lambda: compute.run(decode_grid, self.vqgan, grid, size))
 
     def rebuild(self, original: Image.Image) -> tuple[Image.Image, Grid]:
         """An RGB picture through the model -> (the same size, its codes), kept like a decode."""
 
         def answer() -> tuple[Image.Image, Grid]:
-            result, indices = through(self.vqgan, original)
+            result, indices = compute.run(through, self.vqgan, original)
             return result, indices.numpy()
 
         return self.once(("rebuild", digest(original)), original.size, answer)
@@ -84,15 +85,23 @@ class Studio:
     def closeness(self, original: Image.Image, result: Image.Image) -> Closeness:
         """How near two RGB pictures of one size are. As slow as decoding, so it is kept too."""
         key = ("closeness", digest(original), digest(result))
-        return self.once(key, original.size, lambda: measure(self.metric, original, result))
+        return self.once(
+            key, original.size, lambda: compute.run(measure, self.metric, original, result)
+        )
+
+    def neighbours(self, code: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """`vqgan.codebook.nearest_codes`, which of a small codebook waits for nobody's run."""
+        if self.vqgan.quantize.codebook().numel() < ONE_THREAD:
+            return nearest_codes(self.vqgan, code, n)
+        return compute.run(nearest_codes, self.vqgan, code, n)
 
     def once(self, key: tuple, size: tuple[int, int], answer: Callable[[], T]) -> T:
         """What was computed before under this key; of a large picture nothing is kept."""
         if size[0] * size[1] > KEPT_PIXELS:
-            return compute.run(answer)
+            return answer()
         with self._lock:
             known = self._kept.pop(key, None)
-        known = compute.run(answer) if known is None else known
+        known = answer() if known is None else known
         with self._lock:
             self._kept[key] = known  # now the newest
             if len(self._kept) > KEPT:

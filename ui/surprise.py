@@ -16,7 +16,8 @@ from PIL import Image
 
 from prior.likelihood import bits_per_cell
 from prior.sample import MAX_CELLS, windows
-from ui.common import AFTER, ANSWER, data_url, heavy
+from ui import compute
+from ui.common import AFTER, ANSWER, data_url, friendly
 from ui.panels import colours, gradient
 from ui.session import Session
 from ui.studio import Studio
@@ -80,7 +81,7 @@ def panel(studio: Studio, session: Session, asked: bool = False) -> str:
 
     def answer() -> np.ndarray:
         grid = torch.from_numpy(codes)[None]
-        return bits_per_cell(studio.bundle.prior, grid, stride=STRIDE)[0].numpy()
+        return bits_per_cell(studio.bundle.prior, grid, stride=STRIDE, run=compute.run)[0].numpy()
 
     bits = studio.once(("bits", codes.shape, codes.tobytes()), session.size, answer)
     return _map(bits, codes, math.log2(cfg.codebook_size))
@@ -128,8 +129,8 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
         elem_id="surprise",
     )
     common = {"show_progress": "minimal", "api_visibility": "private"}
-    show = heavy(partial(panel, studio))
-    view.measure(heavy(partial(panel, studio, asked=True)), session, view, **common, **ANSWER)
+    show = friendly(partial(panel, studio))
+    view.measure(friendly(partial(panel, studio, asked=True)), session, view, **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(show, session, view, trigger_mode="always_last", **common, **AFTER)

@@ -281,7 +281,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         wanted, clip = asked(dict(zip(names, values, strict=True)))
         yield board.change(stage=panel.empty("draw.waiting"), found="")
         stop = desk.runs.stop_of(request.session_hash)
-        models = compute.aside(desk.clips.models, clip)  # others need not wait for a download
+        models = compute.aside(desk.clips.models, clip)  # a download holds up no clicks
         steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, stop))
         yield from follow(desk, board, results, steps)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +19,7 @@ from ui import studio as studios
 from ui.common import heavy
 
 LINES = {"run", "answer", "after"}  # to wait in; see ui/common.py
-ELSEWHERE = ("ui.reconstruct", "ui.text_to_image")
+ELSEWHERE = ("ui.reconstruct", "ui.surprise", "ui.text_to_image")
 WHO = contextvars.ContextVar("who", default=None)
 
 
@@ -81,6 +84,44 @@ def test_a_stream_that_nobody_wants_any_more_ends_where_it_was_computed():
     assert ended == [compute.run(here)]
 
 
+def test_closing_a_stream_waits_for_nobody():
+    """Gradio closes in its event loop when a visitor leaves: all others would wait with it."""
+    begun, go_on = threading.Event(), threading.Event()
+    stream = compute.each(n for n in range(2))
+    next(stream)
+    busy = threading.Thread(target=compute.run, args=(lambda: (begun.set(), go_on.wait(20)),))
+    busy.start()
+    begun.wait(20)
+    stream.close()
+    assert busy.is_alive()  # so it was not waited for
+    go_on.set()
+    busy.join(20)
+
+
+def test_a_process_ends_though_a_stream_is_left_and_a_job_is_running():
+    code = """
+from ui import compute
+import threading, torch
+kept = compute.each(n for n in range(3))
+next(kept)
+def work():
+    begun.set()
+    for _ in range(8000): torch.rand(256, 256) @ torch.rand(256, 256)
+begun = threading.Event()
+threading.Thread(target=compute.run, args=(work,), daemon=True).start()
+begun.wait()
+compute.finish(30)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_after_the_end_it_begins_anew():
+    first = compute.run(here)
+    compute.finish(20)
+    assert not first.is_alive() and compute.run(here) is not first
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_heavy_handlers_compute_there(streams):
     def stream(share: float):
@@ -92,12 +133,12 @@ def test_heavy_handlers_compute_there(streams):
 
 
 def test_every_event_that_waits_for_models_computes_there(writer):
-    """All but those of the Reconstruct tab, which go through the `Studio`, and drawing, which first
-    loads a CLIP elsewhere (see its own tests)."""
+    """All but those of the Reconstruct tab, which go through the `Studio`, the surprise map, which
+    is read in portions, and drawing, which first loads a CLIP elsewhere (see their tests)."""
     events = [fn for fn in page.build(writer).fns.values() if fn.concurrency_id in LINES]
     assert {fn.concurrency_id for fn in events} == LINES
     assert {fn.concurrency_limit for fn in events} == {1}
-    plain = [fn.fn for fn in events if not hasattr(fn.fn, "heavy")]
+    plain = [inspect.unwrap(fn.fn) for fn in events if not hasattr(fn.fn, "heavy")]
     elsewhere = [str(f) for f in plain if getattr(f, "func", f).__module__ not in ELSEWHERE]
     assert elsewhere == []
 

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import threading
 from dataclasses import replace
 from html import unescape
 
@@ -17,9 +18,10 @@ import torch
 from PIL import Image
 
 import checkpoints
+from prior import likelihood
 from prior.likelihood import bits_per_cell
 from prior.model import GPT, PriorConfig
-from ui import reconstruct, surprise
+from ui import compute, reconstruct, surprise
 from ui import session as sessions
 from ui.examples import EXAMPLES
 from ui.panels import COLOURS, colours
@@ -109,3 +111,19 @@ def test_what_was_prepared_asks_the_prior_nothing(reader, monkeypatch):
     monkeypatch.setattr(surprise, "bits_per_cell", lambda *of, **how: pytest.fail("read again"))
     session = sessions.open_picture(reader, EXAMPLES[2].path, "128")
     assert "data-cells" in surprise.panel(reader, session)
+
+
+def test_a_large_picture_is_read_in_portions_between_which_others_compute(reader, monkeypatch):
+    session = sessions.open_picture(reader, EXAMPLES[0].path, "256")  # 32 x 32 codes, 25 windows
+    reader._kept.clear()
+    threads = []
+    read = likelihood._log_probs
+
+    def counted(*of):
+        threads.append(threading.current_thread())
+        return read(*of)
+
+    monkeypatch.setattr(likelihood, "_log_probs", counted)
+    surprise.panel(reader, session, asked=True)
+    assert len(threads) == 2 and set(threads) == {compute.run(threading.current_thread)}
+    assert threading.current_thread() not in threads

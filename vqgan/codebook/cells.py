@@ -108,7 +108,8 @@ class CellStore:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause, self._run = pause, run
-        self._spent = (0.0, 0)  # seconds and codes of the background, pauses left out
+        self._spent = (0.0, 0)  # seconds and codes of the background, waiting left out
+        self._took = 0.0  # seconds of the last decoding
 
     @property
     def done(self) -> int:
@@ -130,9 +131,14 @@ class CellStore:
         codes = np.asarray(codes, np.int64)
         missing = np.unique(codes[~self._known[codes]])
         if len(missing):
-            self._cells[missing] = self._run(decode_cells, self._vqgan, missing)
-            self._known[missing] = True
+            self._run(self._decode, missing)
         return self._cells[codes]
+
+    def _decode(self, codes: np.ndarray) -> None:
+        began = monotonic()
+        self._cells[codes] = decode_cells(self._vqgan, codes)
+        self._known[codes] = True
+        self._took = monotonic() - began
 
     def all(self) -> np.ndarray:
         """Cells of all codes, (K, f, f, 3) uint8; waits until they are there."""
@@ -150,10 +156,9 @@ class CellStore:
             while not self.whole:
                 self._pause()
                 part = np.flatnonzero(~self._known)[:at_once]
-                began = monotonic()
                 self.of(part)
                 seconds, codes = self._spent
-                self._spent = seconds, codes = seconds + monotonic() - began, codes + len(part)
+                self._spent = seconds, codes = seconds + self._took, codes + len(part)
                 at_once = min(max(int(PORTION * codes / max(seconds, 1e-9)), 1), AT_ONCE)
 
         with self._lock:
