@@ -71,3 +71,14 @@ def test_ctrl_c_while_it_starts_ends_it_quietly():
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)
     assert (started.returncode, said) == (130, b"")
+
+
+def test_ctrl_c_lets_the_last_job_end(monkeypatch):
+    waited = []
+    monkeypatch.setattr(app.compute, "finish", waited.append)
+
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "serve", interrupted)
+    assert app.main([]) == 130 and waited == [app.LAST_JOB]

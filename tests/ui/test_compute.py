@@ -86,14 +86,16 @@ def test_a_stream_that_nobody_wants_any_more_ends_where_it_was_computed():
 
 def test_closing_a_stream_waits_for_nobody():
     """Gradio closes in its event loop when a visitor leaves: all others would wait with it."""
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     stream = compute.each(n for n in range(2))
     next(stream)
-    busy = threading.Thread(target=compute.run, args=(lambda: (begun.set(), go_on.wait(20)),))
+    busy = threading.Thread(
+        target=compute.run, args=(lambda: (begun.set(), go_on.wait(9), ended.set()),)
+    )
     busy.start()
     begun.wait(20)
     stream.close()
-    assert busy.is_alive()  # so it was not waited for
+    assert not ended.is_set()
     go_on.set()
     busy.join(20)
 

@@ -114,7 +114,7 @@ def test_what_was_prepared_asks_the_prior_nothing(reader, monkeypatch):
 
 
 def test_a_large_picture_is_read_in_portions_between_which_others_compute(reader, monkeypatch):
-    session = sessions.open_picture(reader, EXAMPLES[0].path, "256")  # 32 x 32 codes, 25 windows
+    session = sessions.open_picture(reader, EXAMPLES[0].path, "256")  # 32 x 32 codes
     reader._kept.clear()
     threads = []
     read = likelihood._log_probs
@@ -125,5 +125,5 @@ def test_a_large_picture_is_read_in_portions_between_which_others_compute(reader
 
     monkeypatch.setattr(likelihood, "_log_probs", counted)
     surprise.panel(reader, session, asked=True)
-    assert len(threads) == 2 and set(threads) == {compute.run(threading.current_thread)}
+    assert len(threads) > 1 and set(threads) == {compute.run(threading.current_thread)}
     assert threading.current_thread() not in threads
