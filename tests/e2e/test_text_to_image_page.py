@@ -259,6 +259,26 @@ def test_a_run_that_fails_leaves_the_picture_that_was_there(visit):
     assert np.array_equal(tab.picture(), np.asarray(LEAF))
 
 
+def test_another_visitor_is_answered_while_a_picture_is_being_drawn(visit):
+    tab, other = Drawing(visit()), visit()
+    before = other.page.locator("#slider img").nth(1).get_attribute("src")
+    tab.steps(300)
+    tab.set("cutouts", 64)
+    tab.page.click("#draw-mode label:has-text('Guided only')")
+    tab.page.fill("#draw-prompt textarea", "a cat")
+    tab.page.click("#draw-go")
+    tab.wait("steps", 2)
+    began = tab.step
+    other.after(lambda: other.page.click("#examples button >> nth=3"), "an example beside a run")
+    other.after(lambda: other.page.click("#code-grid [data-act=shuffle]"), "shuffle beside a run")
+    assert other.page.locator("#slider img").nth(1).get_attribute("src") != before
+    assert tab.page.get_attribute("#draw-stage .dr", "data-phase") == "steps"
+    assert tab.step < 300
+    tab.wait("steps", tab.step + 1)  # and the run goes on
+    assert tab.step > began
+    tab.stop(3)
+
+
 def test_on_a_phone_the_picture_comes_into_sight_beside_stop(visit):
     tab = Drawing(visit(width=390, height=700, has_touch=True))
     tab.steps(300)
