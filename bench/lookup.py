@@ -15,7 +15,7 @@ from vqgan.quantize import nearest
 log = logging.getLogger(__name__)
 
 LATENTS, CODES, DIM = 65_536, 16_384, 256
-MATRICES = 4  # of all distances, that the package holds at once
+MATRICES = 7  # of all distances, that the package holds at once: six were not enough
 
 
 def package(table: Tensor) -> Callable[[Tensor], Tensor] | None:
