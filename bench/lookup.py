@@ -15,7 +15,7 @@ from vqgan.quantize import nearest
 log = logging.getLogger(__name__)
 
 LATENTS, CODES, DIM = 65_536, 16_384, 256
-MATRICES = 7  # of all distances, that the package holds at once: six were not enough
+MATRICES = 7  # of all distances, for which the package needs room: killed here as it held 5.8
 
 
 def package(table: Tensor) -> Callable[[Tensor], Tensor] | None:

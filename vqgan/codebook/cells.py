@@ -99,7 +99,7 @@ class CellStore:
         vqgan: VQGAN,
         kept: np.ndarray | None = None,
         pause: Callable[[], object] = lambda: None,
-        run: Callable[..., np.ndarray] = lambda decode, *args: decode(*args),
+        run: Callable[..., object] = lambda decode, *args: decode(*args),
     ):
         f, count = vqgan.config.downsampling, vqgan.config.codebook_size
         self._vqgan = vqgan
