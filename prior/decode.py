@@ -187,9 +187,15 @@ class Cache:
         """Make room for this many positions. New ones are 0: a masked NaN would not stay masked."""
         more = -(-length // BLOCK) * BLOCK - self.capacity
         if more > 0:
-            self.both = [F.pad(kv, (0, 0, 0, more)) for kv in self.both]
+            self.both = [self._longer(kv, self.capacity + more) for kv in self.both]
             self.capacity += more
             self.views = [self._views(kv) for kv in self.both]
+
+    def _longer(self, kv: Tensor, capacity: int) -> Tensor:
+        new = kv.new_empty(*kv.shape[:2], capacity, self.size)
+        new[:, :, : self.capacity] = kv  # F.pad would fill all of it first
+        new[:, :, self.capacity :] = 0
+        return new
 
     def _views(self, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is written, [row, place] (2, heads, size); keys (BH, T, size); values likewise."""
@@ -220,9 +226,11 @@ def read(
     bias = torch.zeros(unseen.shape, dtype=cache.dtype, device=x.device)
     bias = bias.masked_fill_(unseen, float("-inf"))[:, None]
     x = (x + weights.positions[places]).reshape(b * s, c)
-    attend = _attend_one if s == 1 else _attend
-    if s == 1:
-        bias = bias.expand(b, cache.heads, 1, -1).reshape(b * cache.heads, 1, -1)
+    # torch's fused attention is the slower one for a single query, and in bfloat16 on a CPU.
+    products = s == 1 or (cache.dtype == torch.bfloat16 and x.device.type == "cpu")
+    attend = _attend_by_products if products else _attend
+    if products:
+        bias = bias.expand(b, cache.heads, s, -1).reshape(b * cache.heads, s, -1)
     if shifts is not None:
         added = shifts[0][shifts[1], places].reshape(b * s, -1, c).unbind(1)
     for layer, block in enumerate(weights.blocks):
@@ -238,15 +246,17 @@ def read(
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)
 
 
-def _attend_one(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """One query a row: q (B, 1, heads, size), keys and values (BH, T, size), bias (BH, 1, T)."""
-    size = q.shape[3]
-    scores = torch.baddbmm(bias, q.reshape(-1, 1, size), keys.transpose(1, 2), alpha=size**-0.5)
-    return torch.bmm(torch.softmax(scores, -1), values)  # (BH, 1, size)
+def _attend_by_products(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """q (B, S, heads, size), keys and values (BH, T, size), bias (BH, S, T) -> as q."""
+    b, s, heads, size = q.shape
+    q = q.transpose(1, 2).reshape(-1, s, size)
+    scores = torch.baddbmm(bias, q, keys.transpose(1, 2), alpha=size**-0.5)
+    y = torch.bmm(torch.softmax(scores, -1), values)  # (BH, S, size)
+    return y.view(b, heads, s, size).transpose(1, 2)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Several: q (B, S, heads, size), keys and values (BH, T, size), bias (B, 1, S, T)."""
+    """The same by torch's fused attention, with bias (B, 1, S, T)."""
     k, v = (x.unflatten(0, (q.shape[0], q.shape[2])) for x in (keys, values))
     y = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=bias)
     return y.transpose(1, 2)  # (B, S, heads, size)

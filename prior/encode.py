@@ -25,15 +25,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help="folder made by data.build, or any of pictures")
     p.add_argument("--out", required=True, type=Path, help="F.npy; captions go to F.json beside it")
     p.add_argument("--limit", type=int, default=0, help="encode this many, evenly spread; 0: all")
+    p.add_argument(
+        "--views", type=int, default=0, help="varied views of each as well (%(default)s)"
+    )
     p.add_argument("--batch", type=int, default=16, help="pictures at a time (%(default)s)")
     flags.add_device(p)
     return p
 
 
-def encode_folder(bundle: checkpoints.Bundle, data: str, *, limit: int = 0, batch: int = 16):
+def encode_folder(
+    bundle: checkpoints.Bundle, data: str, *, limit: int = 0, batch: int = 16, views: int = 0
+) -> tokens.TokenSet:
     """The TokenSet of a data folder, with a progress bar."""
-    if batch < 1 or limit < 0:
-        raise ValueError(f"batch is {batch} and limit {limit}: at least 1 and 0, please")
+    if batch < 1 or limit < 0 or views < 0:
+        raise ValueError(
+            f"batch is {batch}, limit {limit}, views {views}: at least 1, 0 and 0, please"
+        )
     pictures = dataset.scan(data)
     if limit and limit < len(pictures):
         step = len(pictures) / limit
@@ -45,6 +52,7 @@ def encode_folder(bundle: checkpoints.Bundle, data: str, *, limit: int = 0, batc
         size=bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution),
         data=dataset.identity(data),
         batch=batch,
+        views=views,
         progress=lambda it: tqdm(it, unit="batch"),
     )
 
@@ -55,12 +63,17 @@ def main(argv: list[str] | None = None) -> None:
     try:
         out = tokens.named(args.out)
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
-        found = encode_folder(bundle, args.data, limit=args.limit, batch=args.batch)
+        found = encode_folder(
+            bundle, args.data, limit=args.limit, batch=args.batch, views=args.views
+        )
         tokens.save(found, out)
     except (ValueError, OSError) as error:
         flags.fail(error)
     train, val = (found.codes[found.where(split)] for split in ("train", "val"))
-    print(f"{out}: {len(train)} training and {len(val)} held-out pictures, each also mirrored")
+    more = f" and in {found.views} varied views" if found.views else ""
+    print(
+        f"{out}: {len(train)} training and {len(val)} held-out pictures, each also mirrored{more}"
+    )
     print(f"tokenizer {found.tokenizer_id}")
     used = len(np.unique(train)) if len(train) else 0
     print(f"{used} of {found.codebook_size} codes are used")

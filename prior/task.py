@@ -34,6 +34,7 @@ class TrainConfig:
     pkeep: float = option(0.9, "share of input tokens kept; the others are random, targets whole")
     drop: float = option(0.15, "share of samples that train without their condition")
     flips: bool = option(True, "train on mirrored pictures too")
+    views: float = option(0.0, "share of samples that are varied views, if the tokens hold some")
     kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
     optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers")
     weight_decay: float = option(0.05, "on matrices only")
@@ -49,6 +50,8 @@ class TrainConfig:
             raise ValueError(f"pkeep is {self.pkeep}: it must lie in (0, 1]")
         if not 0 <= self.drop <= 1:
             raise ValueError(f"drop is {self.drop}: it must lie in [0, 1]")
+        if not 0 <= self.views <= 1:
+            raise ValueError(f"views is {self.views}: it must lie in [0, 1]")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")
         if self.optimizer not in ("adamw", "muon"):
@@ -98,7 +101,7 @@ class PriorTask:
             )
         picks = np.linspace(0, len(self.val) - 1, min(cfg.held_out, len(self.val)))
         self.val = self.val[picks.round().astype(int)]
-        train, val = self.codes[self.train], self.codes[self.val, 0]
+        train, val = self.codes[self.train, :2], self.codes[self.val, 0]
         self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
         torch.manual_seed(loop.seed)
         self.model = self.network(model_cfg).to(device)
@@ -154,8 +157,11 @@ class PriorTask:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """inputs (B, N), targets (B, N), condition, dropped (B,) bool of a step."""
-        picks, flips, rng = self.chosen(step)
-        grids = self.codes[picks, flips].astype(np.int64)  # (B, h, w)
+        picks, views, rng = self.chosen(step)
+        if self.cfg.views:
+            varied = rng.random(len(picks)) < self.cfg.views
+            views = np.where(varied, rng.integers(2, self.codes.shape[1], size=len(picks)), views)
+        grids = self.codes[picks, views].astype(np.int64)  # (B, h, w)
         targets = torch.from_numpy(grids).flatten(1)
         seed = torch.Generator().manual_seed(int(rng.integers(2**63)))
         inputs = corrupt(targets, self.cfg.pkeep, self.codebook_size, seed)
@@ -262,6 +268,8 @@ def check_fit(
             f"the tokens come from {tokens.codebook_size} codes: the prior's codebook_size is "
             f"{model.codebook_size}"
         )
+    if cfg.views and not tokens.views:
+        raise ValueError("the tokens hold no varied views: make some with prior.tokens --views N")
     if cfg.batch % distributed.world_size():
         raise ValueError(
             f"batch is {cfg.batch}: it must be a multiple of {distributed.world_size()} processes"

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prior.views import varied
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -27,7 +28,7 @@ KEPT = ("id", "set", "kind", "name", "captions", "captions_zh", "concept")  # of
 class TokenSet:
     """The codes of a data set and what is known of its pictures."""
 
-    codes: np.ndarray  # (P, 2, h, w) uint16: each picture as it is, then mirrored
+    codes: np.ndarray  # (P, 2 + V, h, w) uint16: each picture as it is, mirrored, in varied views
     rows: list[dict]  # P rows: path, split, kind, captions, ...
     tokenizer_id: str
     codebook_size: int
@@ -35,14 +36,20 @@ class TokenSet:
 
     def __post_init__(self) -> None:
         codes = self.codes
-        if codes.ndim != 4 or codes.shape[1] != 2 or codes.dtype != np.uint16:
+        if codes.ndim != 4 or codes.shape[1] < 2 or codes.dtype != np.uint16:
             raise ValueError(
-                f"codes are {codes.dtype} of shape {codes.shape}: expected uint16 (P, 2, h, w)"
+                f"codes are {codes.dtype} of shape {codes.shape}: expected uint16 (P, 2 or more, "
+                "h, w)"
             )
         if len(codes) != len(self.rows):
             raise ValueError(f"{len(codes)} grids but {len(self.rows)} rows: one a picture, please")
         if codes.size and codes.max() >= self.codebook_size:
             raise ValueError(f"code {codes.max()} is not in a codebook of {self.codebook_size}")
+
+    @property
+    def views(self) -> int:
+        """Varied views of each picture, beside itself and its mirror image."""
+        return self.codes.shape[1] - 2
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -88,10 +95,12 @@ def encode(
     size: int,
     data: dict,
     batch: int = 16,
+    views: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> TokenSet:
     """Codes of all pictures at `size` pixels, and of their mirror images, in float32.
 
+    `views` more of each are of the picture as `prior.views.varied` changes it, always alike.
     Pictures that cannot be read are left out, with a warning; ValueError if none is left.
     `progress` wraps the iterable of batch starts (a tqdm, say).
     """
@@ -99,7 +108,7 @@ def encode(
         raise ValueError(f"the codebook has {vqgan.config.codebook_size} codes: uint16 holds 65536")
     device = next(vqgan.parameters()).device
     side = size // vqgan.config.downsampling
-    codes = np.zeros((len(pictures), 2, side, side), dtype=np.uint16)
+    codes = np.zeros((len(pictures), 2 + views, side, side), dtype=np.uint16)
     rows: list[dict] = []
     found = dataset.wholes(pictures, size)
     for _ in progress(range(0, len(pictures), batch)):
@@ -107,10 +116,14 @@ def encode(
         if not part:  # so many were left out
             continue
         pixels = np.stack([pixels for _, pixels in part])
-        images = dataset.to_tensor(pixels).to(device, memory_format=torch.channels_last)
-        for flip, x in enumerate((images, images.flip(3))):
+        known = [pixels, pixels[:, :, ::-1].copy()]
+        for view in range(views):
+            rngs = [np.random.default_rng([len(rows) + i, view]) for i in range(len(part))]
+            known.append(np.stack([varied(*both) for both in zip(pixels, rngs, strict=True)]))
+        for view, seen in enumerate(known):
+            x = dataset.to_tensor(seen).to(device, memory_format=torch.channels_last)
             indices = vqgan.encode(x).indices.cpu().numpy().astype(np.uint16)
-            codes[len(rows) : len(rows) + len(part), flip] = indices
+            codes[len(rows) : len(rows) + len(part), view] = indices
         rows += [_row(picture) for picture, _ in part]
     return TokenSet(codes[: len(rows)], rows, tokenizer_id, vqgan.config.codebook_size, data)
 

@@ -106,6 +106,14 @@ def test_a_limit_spreads_over_the_folder(world, tmp_path):
     assert captions == ["noise 0", "noise 3", "noise 6", "noise 9"]
 
 
+def test_tokens_hold_varied_views_where_asked(world, tmp_path, capsys):
+    encode.main(words(world, f"--data data --out {tmp_path / 't.npy'} --views 2"))
+    assert load(tmp_path / "t.npy").codes.shape == (12, 4, 16, 16)
+    assert "mirrored and in 2 varied views" in capsys.readouterr().out
+    line = words(world, f"--data data --out {tmp_path / 'u.npy'} --views -1")
+    assert "views -1: at least" in refused(capsys, encode.main, line)
+
+
 def test_training_logs_bits_beside_the_unigram(trained):
     with open(trained / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -22,9 +22,10 @@ def at_once(weights, x):
     return read(weights, Cache(weights, len(x)), x, places(*[0] * len(x)))
 
 
-def step_by_step(weights, x):
-    cache, steps = Cache(weights, len(x)), enumerate(x.split(1, 1))
-    return torch.cat([read(weights, cache, part, places(*[i] * len(x))) for i, part in steps], 1)
+def step_by_step(weights, x, count=1):
+    cache, steps = Cache(weights, len(x)), enumerate(x.split(count, 1))
+    found = [read(weights, cache, part, places(*[i * count] * len(x))) for i, part in steps]
+    return torch.cat(found, 1)
 
 
 def halved(model):
@@ -84,11 +85,15 @@ def test_a_place_read_too_early_is_forgotten(prior, grids, count):
         torch.testing.assert_close(found, plain[:, at : at + count], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("rows", [2, 20])
-def test_bfloat16_stays_close(prior, rows):
+def test_bfloat16_stays_close(prior, rows, count):
     grids = torch.randint(48, (rows, 42), generator=torch.Generator().manual_seed(3))
     weights = pack(prior, torch.bfloat16)
-    quick, plain = step_by_step(weights, embedded(prior, weights, grids)).float(), prior(grids)
+    quick, plain = (
+        step_by_step(weights, embedded(prior, weights, grids), count).float(),
+        prior(grids),
+    )
     assert quick.sub(plain).square().mean().sqrt() < 0.05 * plain.std()
 
 

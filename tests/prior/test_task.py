@@ -1,6 +1,7 @@
 """One step of training: corruption, batches, conditions, resume, and that it learns."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,23 @@ def test_mirrored_pictures_are_half_of_them_or_none():
     assert (mirrored == 15).all(1).float().mean() == pytest.approx(0.5, abs=0.15)
     plain = torch.cat([task(tokens, flips=False).batch(i)[1] for i in range(10)])
     assert not (plain == 15).all(1).any()
+
+
+def test_varied_views_are_the_share_that_is_asked_for():
+    plain = data()
+    extra = np.full((12, 3, 4, 4), 15, np.uint16) - np.arange(3, dtype=np.uint16)[:, None, None]
+    tokens = replace(plain, codes=np.concatenate([plain.codes, extra], 1))
+    assert tokens.views == 3 and plain.views == 0
+    shares = []
+    for share in (0.0, 0.5, 1.0):
+        found = torch.cat([task(tokens, views=share).batch(i)[1] for i in range(40)])
+        varied = found[(found == found[:, :1]).all(1)][:, 0]
+        shares.append(len(varied) / len(found))
+        assert share == 0 or set(varied.tolist()) == {13, 14, 15}  # each of them at times
+    assert shares[0] == 0 and shares[1] == pytest.approx(0.5, abs=0.15) and shares[2] == 1
+    # Without them nothing changes: the same batches, and the same bits of counting codes.
+    assert torch.equal(task(tokens).batch(3)[0], task().batch(3)[0])
+    assert task(tokens).unigram == task().unigram
 
 
 def test_kinds_choose_pictures():
@@ -280,6 +298,8 @@ CLASSES = {"condition": "class", "classes": 3}
         ({"batch": 0}, "batch is 0"),
         ({"held_out": 0}, "held_out is 0"),
         ({"drop": 1.5}, "drop is 1.5"),
+        ({"views": 1.5}, "views is 1.5"),
+        ({"views": 0.5}, "hold no varied views: make some with prior.tokens --views"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"beta2": 1.0}, "beta2 is 1.0"),
     ],

@@ -10,6 +10,7 @@ import torch
 
 from prior import tokens
 from prior.tokens import TokenSet, encode, load, save, unigram_bits
+from prior.views import varied
 from vqgan import dataset
 
 
@@ -36,6 +37,20 @@ def test_codes_are_the_tokenizers_with_mirror_images(tiny_vqgan, pictures):
             # Convolutions over another batch may round a near tie differently.
             assert (found.codes[i, flip] == expected).mean() > 0.98
     assert not np.array_equal(found.codes[:, 0], found.codes[:, 1])
+
+
+def test_varied_views_are_the_codes_of_varied_pictures(tiny_vqgan, pictures):
+    plain, found = encoded(tiny_vqgan, pictures), encoded(tiny_vqgan, pictures, views=2)
+    assert found.codes.shape == (len(pictures), 4, 16, 16) and found.views == 2
+    assert (found.codes[:, :2] == plain.codes).mean() > 0.98
+    for i, view in ((0, 0), (0, 1), (4, 1)):
+        pixels = varied(dataset.whole(pictures[i], 32), np.random.default_rng([i, view]))
+        with torch.no_grad():
+            expected = tiny_vqgan.encode(dataset.to_tensor(pixels)[None]).indices[0].numpy()
+        assert (found.codes[i, 2 + view] == expected).mean() > 0.98
+        assert (found.codes[i, 2 + view] != plain.codes[i, 0]).any()
+    again = encoded(tiny_vqgan, pictures, views=2, batch=5)  # whatever the batches
+    assert (found.codes == again.codes).mean() > 0.98
 
 
 def test_pictures_that_cannot_be_read_are_left_out(tiny_vqgan, pictures, tmp_path, caplog):
