@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prior.model import BITS, GPT, PriorConfig, token_nats
@@ -77,8 +78,8 @@ class SketchTask(PriorTask):
         found = []
         for one, flip in zip(lines, flips, strict=True):
             one = one.flip(2) if flip else one
-            slip = rng.integers(-SLIP, SLIP + 1, 2)
-            one = torch.roll(one, tuple(int(s) for s in slip), (1, 2))
+            down, right = (int(s) for s in rng.integers(-SLIP, SLIP + 1, 2))
+            one = F.pad(one, (right, -right, down, -down))  # what leaves the page does not return
             found.append(thicken(one[None], int(rng.choice(WIDTHS))))
         return torch.cat(found).to(self.device)
 

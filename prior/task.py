@@ -233,7 +233,7 @@ class PriorTask:
             total += float(token_nats(logits, grids.to(self.device)).sum())
         return total * BITS / (len(self.val) * model.config.tokens)
 
-    def init_from(self, start: GPT) -> None:
+    def init_from(self, start: torch.nn.Module) -> None:
         """Begin with the weights of `start`. ValueError, saying where, if they do not fit."""
         try:
             self.model.load_state_dict(start.state_dict())

@@ -26,6 +26,7 @@ from training.loop import LoopConfig
 from training.memory import keep_pages
 
 LOOP = {"lr": 1e-3}
+CHANNELS = 192
 SHOWN = 12  # sketches in a preview
 TRAIN = {"drop": 0.5, "batch": 16}  # half of the samples without their text, so that lines count
 
@@ -41,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--conditions", type=Path, help="what the prior was trained with, if anything")
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
-    p.add_argument("--channels", type=int, default=192, help="of the reader (%(default)s)")
+    p.add_argument("--init", metavar="BUNDLE", help="start from the reader of this bundle")
+    p.add_argument("--channels", type=int, help=f"of the reader ({CHANNELS}, or as in --init)")
     flags.add_device(p)
     flags.add_flags(p, TrainConfig, "corruption and data")
     flags.add_flags(p, LoopConfig, "schedule")
@@ -79,14 +81,37 @@ def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) 
     return preview
 
 
+def initial_reader(source: str, bundle: checkpoints.Bundle) -> SketchReader:
+    """The reader of another bundle. ValueError if it has none, or one for a prior of other shape.
+
+    Its prior may be an earlier state of this one: what it adds is then nearly right already.
+    """
+    other = checkpoints.load(source)
+    if other.sketch is None:
+        raise ValueError(f"--init: bundle {other.name} reads no sketches: leave it out")
+    shape = other.sketch.config
+    wanted = config_for(bundle.prior.config, bundle.vqgan.config.downsampling, shape.channels)
+    if shape != wanted or other.tokenizer_id != bundle.tokenizer_id:
+        raise ValueError(
+            f"--init: the reader of {other.name} belongs to another kind of prior than "
+            f"{bundle.name}'s: leave it out"
+        )
+    return other.sketch
+
+
 def configure(
-    args: argparse.Namespace, bundle: checkpoints.Bundle
+    args: argparse.Namespace, bundle: checkpoints.Bundle, start: SketchReader | None = None
 ) -> tuple[SketchConfig, TrainConfig, LoopConfig]:
     """The three configs from the bundle, flags and the run to resume."""
     chosen = {"train": flags.given(args, TrainConfig), "loop": flags.given(args, LoopConfig)}
     patch, stored = bundle.vqgan.config.downsampling, {"train": TRAIN, "loop": LOOP}
-    model = config_for(bundle.prior.config, patch, args.channels)
+    channels = args.channels or (start.config.channels if start is not None else CHANNELS)
+    model = config_for(bundle.prior.config, patch, channels)
+    if start is not None and model != start.config:
+        raise ValueError(f"--init keeps the reader's {start.config.channels} channels")
     if args.resume:
+        if args.channels or args.init:
+            raise ValueError("--resume goes on with the run's reader: leave out --channels, --init")
         stored = load_checkpoint(args.out / "last.pt")["config"]
         if "sketch" not in stored:
             raise ValueError(f"{args.out} is no run of prior.train_sketch")
@@ -117,11 +142,14 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"bundle {bundle.name} has no prior: train one (prior.train) first")
         found = tokens.load(args.tokens, bundle.tokenizer_id)
         drawn = get_sketches(args.sketches)
-        model, train, loop = configure(args, bundle)
+        start = initial_reader(args.init, bundle) if args.init else None
+        model, train, loop = configure(args, bundle, start)
         task = SketchTask(
             bundle.prior, model, train, loop, found, drawn,
             conditions=get_conditions(args.conditions), device=device,
         )  # fmt: skip
+        if start is not None:
+            task.init_from(start)
         task.preview = previewer(bundle, task.lines, found)  # once the sketches are known to fit
     except (ValueError, OSError) as error:
         flags.fail(error)

@@ -205,6 +205,20 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
         SketchTask(prior, config, muon, LoopConfig(), found, np.packbits(bits, axis=3))
 
 
+def test_what_slips_off_the_page_does_not_come_back_on_its_other_side(tiny):
+    bits = np.zeros((3, 2, 24, 32), bool)
+    bits[:, :, 0], bits[:, :, :, 0] = True, True  # along the upper and the left border
+    rows = [{"split": "val" if i else "train", "kind": "icon"} for i in range(3)]
+    found = TokenSet(np.zeros((3, 2, 6, 8), np.uint16), rows, "t", 48, {"sha256": "d"})
+    prior = tiny(width=8)
+    options = (prior, config_for(prior.config, PATCH, 8), TrainConfig(batch=40, flips=False))
+    shown = SketchTask(*options, LoopConfig(), found, np.packbits(bits, axis=3)).sketches(0)[:, 0]
+    assert not shown[:, -8:, 8:].any() and not shown[:, 8:, -8:].any()
+    left = shown[:, 12].argmax(1)  # where the left border's line begins, or nowhere
+    gone = ~shown[:, 12].bool().any(1)
+    assert gone.any() and {0, 1, 2} <= set(left[~gone].tolist())
+
+
 def test_processes_draw_their_own_lines(tiny, monkeypatch):
     """The same picture everywhere, so that only kind, pen and place can differ."""
     codes = np.zeros((3, 2, 6, 8), np.uint16)
@@ -264,7 +278,8 @@ def world(tmp_path_factory):
 def learn(root, out: str, steps: int, *more: str) -> None:
     files = ["--tokens", str(root / "t.npy"), "--sketches", str(root / "s.npy")]
     files += ["--bundle", str(root / "b"), "--out", str(root / out)]
-    train_sketch.main([*files, "--channels", "8", *COMMON, "--steps", str(steps), *more])
+    shape = [] if {"--resume", "--init"} & set(more) else ["--channels", "8"]
+    train_sketch.main([*files, *shape, *COMMON, "--steps", str(steps), *more])
 
 
 def test_lines_are_kept_in_the_order_of_the_tokens(world):
@@ -294,6 +309,31 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
     }  # fmt: skip
     assert (world / "b" / "sketch-log.csv").read_text().startswith("step,")
+
+
+def test_a_reader_goes_on_beside_a_later_prior(world, tmp_path, capsys):
+    """--init takes over another bundle's reader, as long as its prior had the same shape."""
+    learn(world, "first", 4)
+    shutil.copytree(world / "b", tmp_path / "b")
+    export.main([str(world / "first"), str(tmp_path / "b")])
+    before = checkpoints.load(tmp_path / "b").sketch
+    learn(world, "second", 1, "--init", str(tmp_path / "b"), "--lr", "1e-9", "--sample-every", "0")
+    after = load_checkpoint(world / "second" / "last.pt")
+    assert after["config"]["sketch"] == before.config.to_dict()
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after["task"]["ema"]["shadow"][name], value)
+    assert before.shifts.weight.any()
+    checkpoints.save(tmp_path / "bare", name="bare", vqgan=VQGAN(TINY).eval(), card={})
+    capsys.readouterr()
+    for more, said in (
+        (["--init", str(tmp_path / "bare")], "bundle bare reads no sketches"),
+        (["--init", str(tmp_path / "b"), "--channels", "16"], "keeps the reader's 8 channels"),
+        (["--init", str(tmp_path / "b"), "--resume"], "leave out --channels, --init"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            learn(world, "second" if "--resume" in more else "never", 2, *more)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and said in error and error.count("\n") == 1
 
 
 def test_what_does_not_belong_to_the_run_is_one_sentence(world, tmp_path, capsys):
