@@ -23,7 +23,7 @@ from ui.runs import Runs
 from ui.session import Session
 from ui.sketching import Given, Sketching
 from ui.studio import Studio
-from ui.text import add
+from ui.text import add, both
 from ui.writing import Batch, Example, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
@@ -326,7 +326,10 @@ def _sketch(
     ask = writing.request(sampler.studio, *values)
     given = sketching.given(sampler.studio, asked)
     cfg = sampler.studio.bundle.prior.config
-    ask = dataclasses.replace(ask, size=(cfg.height, cfg.width))
+    size = cfg.height, cfg.width
+    if ask.size != size:
+        gr.Info(both("sketch.size", rows=size[0], columns=size[1]))
+    ask = dataclasses.replace(ask, size=size)
     yield from follow(sampler, board, ask, stop, given=given, origin="sketched")
 
 

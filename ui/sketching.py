@@ -59,6 +59,10 @@ add(
             "The words have {count} characters: {most} at most, please.",
             "文字有 {count} 个字符:最多 {most} 个。",
         ),
+        "sketch.size": (
+            "A sketch is of {rows} × {columns} codes: the size set above is for the other modes.",
+            "草图固定为 {rows} × {columns} 个码:上面设置的尺寸只用于其他模式。",
+        ),
         "sketch.wordless": (
             "This bundle's prior takes no words: leave them empty.",
             "该模型包的先验模型不接受文字:请留空。",

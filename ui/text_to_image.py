@@ -76,6 +76,11 @@ add(
             "“Draw” makes another picture.",
             "已恢复最后一段所用的提示词和设置。之前的步骤用的是别的设置,因此“开始画”会得到另一张图。",
         ),
+        "draw.restored.candidate": (
+            "Prompt and settings are back. Press Draw, then click number {place} of the prior's "
+            "candidates: this picture began with that one.",
+            "提示词和设置已恢复。按“开始画”,再点先验模型的第 {place} 个候选:这张图由它而来。",
+        ),
         "draw.kept": (
             "This picture goes on with what it began with, whatever is set now: {names}. “Draw” "
             "begins anew.",
@@ -105,6 +110,9 @@ class Desk:
         also: dict[str, Any] = {} if drawn.stopped is None else {"stopped": drawn.stopped}
         if drawn.earlier:
             also["earlier"] = drawn.earlier
+        if drawn.ranking is not None and drawn.picked is not None:
+            place = drawn.ranking.order.index(drawn.picked)
+            also |= {"candidate": place + 1} if place else {}  # the visitor's choice, not CLIP's
         made = record.settings(
             drawn.request,
             bundle=self.studio.bundle.name,
@@ -343,6 +351,16 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     Context.root_block.unload(leave)  # a run for no one would only make others wait
 
 
+def _restored(made: dict[str, Any]) -> str:
+    """What to say once a file's settings are back."""
+    place = made.get("candidate")
+    if made.get("earlier"):
+        return both("draw.restored.earlier")
+    if isinstance(place, int):
+        return both("draw.restored.candidate", place=place)
+    return both("draw.restored")
+
+
 def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:
     """The history, the candidates, and a PNG that is dropped back in."""
 
@@ -365,7 +383,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         request, made = record.read(file["path"])
         clip = made.get("clip")
         values = {**made, "prompt": request.prompt, "clip": clip if isinstance(clip, str) else OWN}
-        gr.Info(both("draw.restored.earlier" if made.get("earlier") else "draw.restored"))
+        gr.Info(_restored(made))
         return [values.get(f.name, gr.skip()) for f in fields]
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

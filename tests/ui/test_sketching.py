@@ -90,10 +90,15 @@ def test_pictures_follow_the_lines_and_their_files_keep_them(writer, board, line
     assert "p(s | y)" not in sampler.page(plain, 1) and "p(s) =" in sampler.page(plain, 1)
 
 
-def test_a_large_size_is_left_aside(writer, board, lines):
-    asked = {"lines": to_text(lines), "words": ""}
-    run = _sketch(Sampler.of(writer), board, threading.Event(), asked, *GOOD[:5], "9×10")
+def test_a_large_size_is_left_aside_and_the_page_says_so(writer, board, lines, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("gradio.Info", said.append)
+    asked, sampler = {"lines": to_text(lines), "words": ""}, Sampler.of(writer)
+    run = _sketch(sampler, board, threading.Event(), asked, *GOOD[:5], "9×10")
     assert batches(run)[0].grids.shape == (3, 6, 7)
+    assert len(said) == 1 and "6 × 7 codes" in said[0]
+    batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
+    assert len(said) == 1
 
 
 def test_other_endings_of_a_sketched_picture_follow_it_too(writer, board, lines):

@@ -265,6 +265,22 @@ def test_without_steps_so_far_the_method_is_free(able, models):
     assert end.state.method == end.request.guidance.method == "logits"
 
 
+def test_the_png_says_which_candidate_was_taken_instead_of_the_best(able, models):
+    desk = text_to_image.Desk(able, Clips(able))
+    _, result = drawn(able, models, ask("prior"))
+    assert "candidate" not in record.read(desk.files(result)[0])[1]
+    order = result.ranking.order
+    assert order[0] == result.picked and len(order) == 3
+    picked = drawing.chosen(result, order[2])
+    _, made = record.read(desk.files(picked)[0])
+    assert made["candidate"] == 3, "as numbered on the page, best first"
+    _, end = onwards(able, models, picked, ask("prior"))
+    assert record.read(desk.files(end)[0])[1]["candidate"] == 3
+    assert "click number 3 of" in text_to_image._restored(made)
+    assert "for the same picture" in text_to_image._restored({})
+    assert "makes another picture" in text_to_image._restored({**made, "earlier": [{"until": 3}]})
+
+
 def test_the_png_of_a_picture_that_went_on_says_what_came_before(able, models, tmp_path):
     desk = text_to_image.Desk(able, Clips(able))
     _, result = drawn(able, models, ask("prior"))
