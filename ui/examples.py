@@ -31,12 +31,12 @@ class Example:
 EXAMPLES = tuple(
     Example(file, f"example.{Path(file).stem}")
     for file in (
-        "rabbit.png",
         "clown.png",
-        "plant.png",
         "lemon.png",
         "moon-cake.png",
         "penguin.png",
+        "rabbit.png",
+        "plant.png",
         "dandelions.jpg",
         "mountains.jpg",
     )
