@@ -93,7 +93,8 @@ class Clips:
     """The bundle's own CLIP, and the published one that was asked for last."""
 
     def __init__(self, studio: Studio) -> None:
-        self._studio, self._lock = studio, threading.Lock()
+        self._studio = studio
+        self._building, self._loading = threading.Lock(), threading.Lock()
         self._published: tuple[str, Clip] | None = None
 
     @property
@@ -103,8 +104,13 @@ class Clips:
     @property
     def own(self) -> Clip | None:
         """Built when it is first wanted, which takes seconds."""
-        with self._lock:
+        with self._building:
             return self._studio.bundle.clip if self.shipped else None
+
+    def ready(self, name: str) -> bool:
+        """Whether it can be had at once: no published one has to be downloaded or read."""
+        known = self._published
+        return name == OWN or (known is not None and known[0] == name)
 
     def warm(self) -> None:
         """Begin to build the own one, in the background."""
@@ -116,7 +122,7 @@ class Clips:
             if not self.shipped:
                 raise Sentence("draw.clip.none", name=self._studio.bundle.name)
             return self.own
-        with self._lock:
+        with self._loading:
             if self._published is None or self._published[0] != name:
                 try:
                     self._published = name, load(name, self._studio.device)

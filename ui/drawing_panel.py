@@ -19,6 +19,10 @@ add(
             "写下想看到的内容,或选一个例子。",
         ),
         "draw.waiting": ("Getting ready…", "准备中……"),
+        "draw.fetching": (
+            "Fetching the published CLIP. The first time takes minutes…",
+            "正在获取公开的 CLIP,首次需要几分钟……",
+        ),
         "draw.writing": (
             "The prior writes: code {done} of {total}",
             "先验模型书写中:第 {done} / {total} 个码",

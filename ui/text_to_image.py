@@ -285,11 +285,17 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     """Draw, Continue, Stop."""
     names = [f.name for f in dataclasses.fields(Inputs)]
 
+    def fetch(clip: Any) -> Iterator[list[Any]]:
+        if isinstance(clip, str) and not desk.clips.ready(clip):
+            yield board.change(stage=panel.empty("draw.fetching"), found="")
+            compute.aside(desk.clips.get, clip)
+        yield board.change()
+
     def draw(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
         wanted, clip = asked(dict(zip(names, values, strict=True)))
         yield board.change(stage=panel.empty("draw.waiting"), found="")
         stop = desk.runs.stop_of(request.session_hash)
-        models = compute.aside(desk.clips.models, clip)  # a download holds up no clicks
+        models = compute.aside(desk.clips.models, clip)
         steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, stop))
         yield from follow(desk, board, results, steps)
 
@@ -334,6 +340,11 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     long: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **RUN,
     }  # fmt: skip
+    # Before it waits in line: a published CLIP may take minutes to come, and others draw meanwhile.
+    fetching: dict[str, Any] = {
+        "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple",
+        "concurrency_limit": None, "api_visibility": "private",
+    }  # fmt: skip
     switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
     going = [board.results, board.drawn, *inputs.all]
@@ -345,8 +356,10 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         (board.more.click(arm, None, switches, **quick), more, going, None),
     ):
         options = public or {"api_visibility": "private"}
-        ran = armed.then(friendly(handler), given, board.shown, **long, **options)
-        ran.failure(failed, board.drawn, board.shown, **quick)
+        fetched = armed.then(friendly(fetch), inputs.clip, board.shown, **fetching)
+        ran = fetched.success(friendly(handler), given, board.shown, **long, **options)
+        for end in (fetched, ran):
+            end.failure(failed, board.drawn, board.shown, **quick)
     board.halt.click(stop, None, None, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait
 

@@ -177,7 +177,7 @@ def test_codes_go_out_and_come_back(visit, tmp_path):
         page.page.click("#npz")
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    assert path.name == "rabbit-codes.npz"
+    assert path.name == f"{EXAMPLES[0].path.stem}-codes.npz"
     page.page.reload()
     page.page.wait_for_selector("#code-grid [data-version]")
     page.page.click("text=Take it with you")

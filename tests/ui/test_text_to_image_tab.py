@@ -462,6 +462,41 @@ def test_drawing_computes_in_the_models_thread_and_waits_for_a_download_elsewher
     assert threads["load"] not in (model_thread, threading.current_thread())
 
 
+def test_a_download_stands_in_nobodys_way(able, monkeypatch):
+    """It comes before the line of runs, without a limit, and the own CLIP waits for no other."""
+    gone, waiting = threading.Event(), threading.Event()
+
+    def slow(name, device):
+        waiting.set()
+        assert gone.wait(20)
+        return "a CLIP"
+
+    monkeypatch.setattr(drawing, "load", slow)
+    blocks = alone(able)
+    fetching = [fn for fn in blocks.fns.values() if fn.fn and fn.fn.__name__ == "fetch"]
+    assert len(fetching) == 4 and {fn.concurrency_limit for fn in fetching} == {None}
+    runs = [fn for fn in blocks.fns.values() if fn.concurrency_id == "run"]
+    assert len(runs) == 4 and {fn.trigger_after in {f._id for f in fetching} for fn in runs} == {
+        True
+    }
+    desk = next(c.cell_contents for c in fetching[0].fn.__wrapped__.__closure__
+                if isinstance(c.cell_contents, text_to_image.Desk))  # fmt: skip
+    steps = fetching[0].fn("RN50")
+    assert "Fetching the published CLIP" in str(next(steps))
+    rest: list = []
+    other = threading.Thread(target=lambda: rest.extend(steps))
+    other.start()
+    assert waiting.wait(20)
+    assert desk.clips.models(OWN).clip is desk.clips.own, "others draw meanwhile"
+    assert len(list(fetching[1].fn(OWN))) == 1, "and have nothing to wait for"
+    assert not desk.clips.ready("RN50")
+    gone.set()
+    other.join(20)
+    assert len(rest) == 1 and desk.clips.ready("RN50") and desk.clips.get("RN50") == "a CLIP"
+    assert len(list(fetching[1].fn("RN50"))) == 1
+    assert len(list(fetching[1].fn(None))) == 1  # what comes next says what is wrong with it
+
+
 def test_a_visitor_who_leaves_ends_the_run(able, monkeypatch):
     ended = []
     monkeypatch.setattr(Runs, "forget", lambda self, visitor: ended.append(visitor))
