@@ -84,7 +84,7 @@ def generator(bundle: checkpoints.Bundle) -> Generate:
 
     def generate(prompt: str, mode: str, seed: int) -> Image.Image:
         request = Request(prompt, mode, guidance=GuidanceConfig(seed=seed))
-        return last(run(models, request), request)[0]
+        return last(models, run(models, request), request)[0]
 
     return generate
 

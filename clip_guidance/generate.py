@@ -9,14 +9,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import checkpoints
 from clip_guidance import record
-from clip_guidance.guide import GuidanceConfig, Step
+from clip_guidance.guide import GuidanceConfig, Step, picture
 from clip_guidance.model import load as load_clip
 from clip_guidance.modes import MODES, DrawConfig, Models, Request, run
 from clip_guidance.rerank import Ranking
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         device = usable_device(args.device)
         bundle = checkpoints.load(args.bundle, device)
         models = together(bundle, args.clip, device)
-        image, codes, score = last(run(models, request), request)
+        image, codes, score = last(models, run(models, request), request)
         made = record.settings(request, bundle=bundle.name, clip=models.clip.name, score=score)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         record.write(args.out, image, made, codes)
@@ -80,7 +79,7 @@ def together(bundle: checkpoints.Bundle, name: str | None, device: str) -> Model
 
 
 def last(
-    steps: Iterator[Progress | Ranking | Step], request: Request
+    models: Models, steps: Iterator[Progress | Ranking | Step], request: Request
 ) -> tuple[Image.Image, Tensor, float]:
     """Follow a run with a progress bar -> the picture, its codes (1, h, w), its score."""
     with tqdm() as bar:
@@ -91,15 +90,14 @@ def last(
             elif isinstance(step, Ranking):
                 bar.set_description(f"best of {len(step.grids)}: {step.scores.max():.3f}")
                 best = step.best
-                found = (step.images[best], step.grids[best][None], float(step.scores[best]))
+                found = (step.grids[best][None], float(step.scores[best]))
             else:
                 bar.set_description(f"steps, score {step.score:.3f}", refresh=False)
                 bar.total, bar.n = request.guidance.steps, step.step
-                found = (step.image, step.indices, step.score)
+                found = (step.indices, step.score)
             bar.refresh()
-    image, codes, score = found
-    with torch.no_grad():
-        return to_image(image), codes.cpu(), score
+    codes, score = found
+    return to_image(picture(models.vqgan, codes)), codes.cpu(), score
 
 
 if __name__ == "__main__":

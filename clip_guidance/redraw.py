@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
             old.unlink()
         for number, prompt in enumerate(PROMPTS):
             request = Request(prompt, "both" if bundle.prior is not None else "guided")
-            image, codes, score = last(run(models, request), request)
+            image, codes, score = last(models, run(models, request), request)
             also = {"bundle": bundle.name, "clip": models.clip.name, "score": round(score, 4)}
             made = record.settings(request, **also, weights=weights_id(bundle.card))
             record.write(folder / f"{number}.png", image, made, codes)

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         flags.fail(error)
     train, val = (found.codes[found.where(split)] for split in ("train", "val"))
-    more = f" and in {found.views} varied views" if found.views else ""
+    more = f", varied views of each: {found.views}" if found.views else ""
     print(
         f"{out}: {len(train)} training and {len(val)} held-out pictures, each also mirrored{more}"
     )

@@ -61,6 +61,8 @@ class SketchTask(PriorTask):
             )
         if cfg.optimizer != "adamw":
             raise ValueError(f"optimizer is {cfg.optimizer!r}: a sketch reader learns by adamw")
+        if cfg.views:
+            raise ValueError("views: the sketches are of the pictures as they are, leave it at 0")
         self.prior = prior.to(device).eval().requires_grad_(False)
         self.sketch_config, self.lines = config, Lines(sketches)
         options = {"conditions": conditions, "device": device, "preview": preview}

@@ -34,7 +34,7 @@ class TrainConfig:
     pkeep: float = option(0.9, "share of input tokens kept; the others are random, targets whole")
     drop: float = option(0.15, "share of samples that train without their condition")
     flips: bool = option(True, "train on mirrored pictures too")
-    views: float = option(0.0, "share of samples that are varied views, if the tokens hold some")
+    views: float = option(0.0, "share of samples that are varied views, half mirrored")
     kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
     optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers")
     weight_decay: float = option(0.05, "on matrices only")

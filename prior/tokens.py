@@ -100,7 +100,8 @@ def encode(
 ) -> TokenSet:
     """Codes of all pictures at `size` pixels, and of their mirror images, in float32.
 
-    `views` more of each are of the picture as `prior.views.varied` changes it, always alike.
+    `views` more of each are of the picture as `prior.views.varied` changes it, the same ones for
+    the same list of pictures.
     Pictures that cannot be read are left out, with a warning; ValueError if none is left.
     `progress` wraps the iterable of batch starts (a tqdm, say).
     """

@@ -58,6 +58,8 @@ def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.T
         raise ValueError(f"there is no {path}: give --data to encode, or --tokens")
     if distributed.world_size() > 1:
         raise ValueError(f"there is no {path}: encode first, with python -m prior.tokens")
+    if flags.given(args, TrainConfig).get("views"):
+        raise ValueError(f"there is no {path} with varied views: make it with prior.tokens --views")
     log.info("encoding %s", args.data)
     found = encode_folder(bundle, args.data)
     tokens.save(found, path)

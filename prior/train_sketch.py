@@ -105,12 +105,14 @@ def configure(
     """The three configs from the bundle, flags and the run to resume."""
     chosen = {"train": flags.given(args, TrainConfig), "loop": flags.given(args, LoopConfig)}
     patch, stored = bundle.vqgan.config.downsampling, {"train": TRAIN, "loop": LOOP}
-    channels = args.channels or (start.config.channels if start is not None else CHANNELS)
+    channels = args.channels
+    if channels is None:
+        channels = CHANNELS if start is None else start.config.channels
     model = config_for(bundle.prior.config, patch, channels)
     if start is not None and model != start.config:
         raise ValueError(f"--init keeps the reader's {start.config.channels} channels")
     if args.resume:
-        if args.channels or args.init:
+        if args.channels is not None or args.init:
             raise ValueError("--resume goes on with the run's reader: leave out --channels, --init")
         stored = load_checkpoint(args.out / "last.pt")["config"]
         if "sketch" not in stored:

@@ -56,11 +56,16 @@ def run(function: Callable[..., T], *args: Any) -> T:
     return future.result()
 
 
-def aside(function: Callable[..., T], *args: Any) -> T:
+def apart(function: Callable[..., T], *args: Any) -> Future[T]:
     """The same in a thread of its own, whose team ends with it: for loading, which takes long."""
     future, call = _question(function, args)
     threading.Thread(target=_answer, args=(future, call), daemon=True).start()
-    return future.result()
+    return future
+
+
+def aside(function: Callable[..., T], *args: Any) -> T:
+    """`apart`, waited for."""
+    return apart(function, *args).result()
 
 
 def each(items: Iterator[T]) -> Iterator[T]:

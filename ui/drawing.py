@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clip_guidance import record
 from clip_guidance.examples import read as read_examples
-from clip_guidance.guide import State, Step, decode
+from clip_guidance.guide import State, Step, decode, picture
 from clip_guidance.model import Clip, load
 from clip_guidance.modes import Models, Request, prompts, run
 from clip_guidance.modes import go_on as run_on
@@ -32,7 +32,9 @@ from ui.common import Sentence, understood
 from ui.studio import Studio
 from ui.text import add
 from vqgan.images import to_image
+from vqgan.model import VQGAN
 
+PUBLISHED_KEPT = 2  # CLIPs in memory beside the own one: two visitors may want different ones
 SHOWN = 0.12  # seconds between two previews of guided steps
 PAINTED = 0.35  # seconds between two previews of a grid that is being written
 PREVIEWS = 0.3  # share of the time that may go into these
@@ -90,12 +92,12 @@ add(
 
 
 class Clips:
-    """The bundle's own CLIP, and the published one that was asked for last."""
+    """The bundle's own CLIP, and the published ones that were asked for last."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._building, self._loading = threading.Lock(), threading.Lock()
-        self._published: tuple[str, Clip] | None = None
+        self._published: dict[str, Clip] = {}
 
     @property
     def shipped(self) -> bool:
@@ -109,8 +111,7 @@ class Clips:
 
     def ready(self, name: str) -> bool:
         """Whether it can be had at once: no published one has to be downloaded or read."""
-        known = self._published
-        return name == OWN or (known is not None and known[0] == name)
+        return name == OWN or name in self._published
 
     def warm(self) -> None:
         """Begin to build the own one, in the background."""
@@ -122,14 +123,20 @@ class Clips:
             if not self.shipped:
                 raise Sentence("draw.clip.none", name=self._studio.bundle.name)
             return self.own
+        known = self._published.get(name)  # without waiting for another one's download
+        return self._load(name) if known is None else known
+
+    def _load(self, name: str) -> Clip:
         with self._loading:
-            if self._published is None or self._published[0] != name:
+            if name not in self._published:
                 try:
-                    self._published = name, load(name, self._studio.device)
+                    found = load(name, self._studio.device)
                 except ValueError as error:
                     reason = str(error).removesuffix(".")
                     raise Sentence("draw.clip.failed", name=name, reason=reason) from error
-            return self._published[1]
+                kept = list(self._published.items())[1 - PUBLISHED_KEPT :]
+                self._published = dict([*kept, (name, found)])
+            return self._published[name]
 
     def models(self, name: str) -> Models:
         """All that drawing needs."""
@@ -212,7 +219,7 @@ def go_on(
         steps = run_on(models, request, drawn.codes if drawn.state is None else drawn.state)
     way = _Way(studio, models, request, clip, stop)
     way.curve, way.frames = list(drawn.curve), list(drawn.frames)
-    way.found = (drawn.image, drawn.codes, drawn.score, drawn.state)
+    way.found = (drawn.codes, drawn.score, drawn.state)
     way.ranking, way.picked = drawn.ranking, drawn.picked
     way.steps, way.earlier = shown.guidance.steps, _earlier(drawn, request, clip)
     way.wrote = drawn.wrote or (drawn.request, drawn.clip)
@@ -277,18 +284,12 @@ def examples(studio: Studio) -> list[Drawn]:
     return [Drawn(e.request, OWN, e.image, e.codes, e.score, example=True) for e in reversed(found)]
 
 
-def chosen(drawn: Drawn, index: int) -> Drawn:
+def chosen(vqgan: VQGAN, drawn: Drawn, index: int) -> Drawn:
     """Another candidate of the prior instead of the best one."""
     ranking, (request, clip) = drawn.ranking, drawn.wrote or (drawn.request, drawn.clip)
-    return Drawn(
-        request,
-        clip,
-        compute.run(to_image, ranking.images[index]),
-        ranking.grids[index][None],
-        float(ranking.scores[index]),
-        ranking=ranking,
-        picked=index,
-    )
+    codes, score = ranking.grids[index][None], float(ranking.scores[index])
+    image = compute.run(lambda: to_image(picture(vqgan, codes)))
+    return Drawn(request, clip, image, codes, score, ranking=ranking, picked=index)
 
 
 class _Way:
@@ -301,7 +302,7 @@ class _Way:
         self.clip, self.stop = clip, stop
         self.curve: list[tuple[float, float]] = []
         self.frames: list[bytes] = []
-        self.found: tuple[Image.Image, Tensor, float, State | None] | None = None
+        self.found: tuple[Tensor, float, State | None] | None = None
         self.ranking: Ranking | None = None
         self.picked: int | None = None
         self.steps: int | None = None
@@ -327,7 +328,7 @@ class _Way:
     def ranked(self, ranking: Ranking) -> View:
         best = ranking.best
         image, score = to_image(ranking.images[best]), float(ranking.scores[best])
-        self.found = (image, ranking.grids[best][None], score, None)
+        self.found = (ranking.grids[best][None], score, None)
         self.ranking, self.picked, self.began = ranking, best, time.monotonic()
         self.frames.append(_webp(image))
         total = self.request.guidance.steps
@@ -336,7 +337,7 @@ class _Way:
     def stepped(self, step: Step, first: int) -> View | None:
         self.curve.append((step.losses["distance"], step.score))
         now, total = time.monotonic(), self.request.guidance.steps
-        self.found = (step.image, step.indices, step.score, step.state)
+        self.found = (step.indices, step.score, step.state)
         if now - self.told < SHOWN and step.step < total:
             return None
         image, self.told = to_image(step.image), now
@@ -347,8 +348,7 @@ class _Way:
         return View("steps", step.step, total, image, rate, step.score, tuple(self.curve))
 
     def end(self) -> Drawn:
-        image, codes, score, state = self.found
-        picture = to_image(image) if isinstance(image, Tensor) else image
+        codes, score, state = self.found
         stopped = None
         if self.request.mode != "prior" or state is not None:
             done = 0 if state is None else state.step
@@ -356,7 +356,7 @@ class _Way:
         return Drawn(
             self.request,
             self.clip,
-            picture,
+            to_image(picture(self.models.vqgan, codes)),
             codes.cpu(),
             score,
             state,

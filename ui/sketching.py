@@ -60,8 +60,9 @@ add(
             "文字有 {count} 个字符:最多 {most} 个。",
         ),
         "sketch.size": (
-            "A sketch is of {rows} × {columns} codes: the size set above is for the other modes.",
-            "草图固定为 {rows} × {columns} 个码:上面设置的尺寸只用于其他模式。",
+            "A sketch always becomes {rows} × {columns} codes: the size chosen below counts only "
+            "for “From nothing”.",
+            "草图固定生成 {rows} × {columns} 个码:下方选择的尺寸只用于“从零开始”。",
         ),
         "sketch.wordless": (
             "This bundle's prior takes no words: leave them empty.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from gradio.context import Context
 
 from clip_guidance import record
-from clip_guidance.modes import MODES
+from clip_guidance.modes import MODES, Request
 from ui import compute, drawing
 from ui import drawing_panel as panel
 from ui.common import LATEX, RUN, Sent, Sentence, TabHandles, friendly
@@ -77,9 +77,10 @@ add(
             "已恢复最后一段所用的提示词和设置。之前的步骤用的是别的设置,因此“开始画”会得到另一张图。",
         ),
         "draw.restored.candidate": (
-            "Prompt and settings are back. Press Draw, then click number {place} of the prior's "
-            "candidates: this picture began with that one.",
-            "提示词和设置已恢复。按“开始画”,再点先验模型的第 {place} 个候选:这张图由它而来。",
+            "Prompt and settings are back. Press Draw, click number {place} of the prior's "
+            "candidates, then Continue: this picture began with that one.",
+            "提示词和设置已恢复。按“开始画”,再点先验模型的第 {place} 个候选,然后按“继续”:"
+            "这张图由它而来。",
         ),
         "draw.kept": (
             "This picture goes on with what it began with, whatever is set now: {names}. “Draw” "
@@ -285,26 +286,45 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     """Draw, Continue, Stop."""
     names = [f.name for f in dataclasses.fields(Inputs)]
 
-    def fetch(clip: Any) -> Iterator[list[Any]]:
-        if isinstance(clip, str) and not desk.clips.ready(clip):
+    def to_draw(_: list[Drawn], *values: Any) -> tuple[Request, str]:
+        return asked(dict(zip(names, values, strict=True)))
+
+    def to_go_on(_: list[Drawn], drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
+        if drawn is None:
+            raise Sentence("draw.nothing")
+        return shown(dict(zip(names, values, strict=True)))
+
+    def fetching(wish: Callable[..., tuple[Request, str]]) -> Callable[..., Iterator[list[Any]]]:
+        """Have the CLIP that is wished for at hand, before the run waits in line."""
+
+        def fetch(request: gr.Request, *given: Any) -> Iterator[list[Any]]:
+            _, clip = wish(*given)
+            if desk.clips.ready(clip):
+                yield board.change()
+                return
             yield board.change(stage=panel.empty("draw.fetching"), found="")
-            compute.aside(desk.clips.get, clip)
-        yield board.change()
+            coming = compute.apart(desk.clips.get, clip)
+            stop = desk.runs.stop_of(request.session_hash)
+            while not coming.done():
+                if stop.wait(0.2):
+                    raise Sentence("draw.fetching.stopped")
+            coming.result()
+            yield board.change(stage=panel.empty("draw.waiting"))
+
+        return fetch
 
     def draw(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
-        wanted, clip = asked(dict(zip(names, values, strict=True)))
+        wanted, clip = to_draw(results, *values)
         yield board.change(stage=panel.empty("draw.waiting"), found="")
         stop = desk.runs.stop_of(request.session_hash)
-        models = compute.aside(desk.clips.models, clip)
+        models = compute.aside(desk.clips.models, clip)  # loads it, where only the API was asked
         steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, stop))
         yield from follow(desk, board, results, steps)
 
     def more(
         request: gr.Request, results: list[Drawn], drawn: Drawn | None, *values: Any
     ) -> Iterator[list[Any]]:
-        if drawn is None:
-            raise Sentence("draw.nothing")
-        wanted, clip = shown(dict(zip(names, values, strict=True)))
+        wanted, clip = to_go_on(results, drawn, *values)
         stop = desk.runs.stop_of(request.session_hash)
         models = compute.aside(desk.clips.models, clip)
         steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, stop))
@@ -340,23 +360,30 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     long: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **RUN,
     }  # fmt: skip
-    # Before it waits in line: a published CLIP may take minutes to come, and others draw meanwhile.
-    fetching: dict[str, Any] = {
+    # A published CLIP may take minutes to come, and others draw meanwhile; but each that is waited
+    # for holds one of the server's forty threads.
+    before: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple",
-        "concurrency_limit": None, "api_visibility": "private",
+        "concurrency_id": "fetch", "concurrency_limit": 16, "api_visibility": "private",
     }  # fmt: skip
     switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
     going = [board.results, board.drawn, *inputs.all]
     api = {"api_name": "text_to_image"}
-    for armed, handler, given, public in (
-        (board.go.click(arm, None, switches, **quick), draw, asking, api),
-        (inputs.prompt.submit(arm, None, switches, **quick), draw, asking, None),
-        (examples.pick(example, None, [inputs.prompt, *switches], **quick), draw, asking, None),
-        (board.more.click(arm, None, switches, **quick), more, going, None),
+    for armed, wish, handler, given, public in (
+        (board.go.click(arm, None, switches, **quick), to_draw, draw, asking, api),
+        (inputs.prompt.submit(arm, None, switches, **quick), to_draw, draw, asking, None),
+        (
+            examples.pick(example, None, [inputs.prompt, *switches], **quick),
+            to_draw,
+            draw,
+            asking,
+            None,
+        ),
+        (board.more.click(arm, None, switches, **quick), to_go_on, more, going, None),
     ):
         options = public or {"api_visibility": "private"}
-        fetched = armed.then(friendly(fetch), inputs.clip, board.shown, **fetching)
+        fetched = armed.then(friendly(fetching(wish)), given, board.shown, **before)
         ran = fetched.success(friendly(handler), given, board.shown, **long, **options)
         for end in (fetched, ran):
             end.failure(failed, board.drawn, board.shown, **quick)
@@ -386,7 +413,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         index = int((event._data or {}).get("candidate", -1))
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
-        return _shown(desk, board, drawing.chosen(drawn, index), results)
+        return _shown(desk, board, drawing.chosen(desk.studio.vqgan, drawn, index), results)
 
     fields = [f for f in dataclasses.fields(Inputs) if f.name not in ("picture", "image_prompt")]
 

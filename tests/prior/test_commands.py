@@ -109,7 +109,7 @@ def test_a_limit_spreads_over_the_folder(world, tmp_path):
 def test_tokens_hold_varied_views_where_asked(world, tmp_path, capsys):
     encode.main(words(world, f"--data data --out {tmp_path / 't.npy'} --views 2"))
     assert load(tmp_path / "t.npy").codes.shape == (12, 4, 16, 16)
-    assert "mirrored and in 2 varied views" in capsys.readouterr().out
+    assert "mirrored, varied views of each: 2" in capsys.readouterr().out
     line = words(world, f"--data data --out {tmp_path / 'u.npy'} --views -1")
     assert "views -1: at least" in refused(capsys, encode.main, line)
 
@@ -179,6 +179,11 @@ def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys,
         ("--tokens tokens.npy --out run", "bundle", "holds a run already"),
         ("--tokens tokens.npy --out twin", "other", "encode the data again"),
         ("--tokens missing.npy --out twin", "bundle", "give --data to encode"),
+        (
+            "--data data --tokens missing.npy --views 0.5 --out twin",
+            "bundle",
+            "with varied views: make it with prior.tokens",
+        ),
         ("--tokens tokens.npy --out twin --resume", "bundle", "no checkpoint"),
         ("--tokens tokens.npy --out run --resume --dim 8", "bundle", "leave out dim"),
         ("--tokens tokens.npy --out twin --heads 5", "bundle", "heads is 5"),

@@ -201,6 +201,9 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
     with pytest.raises(ValueError, match=r"expected uint8 of \(12, 2, 24, 4\)"):
         SketchTask(*options, np.packbits(bits, axis=3)[:5])
     muon = TrainConfig(batch=10, held_out=2, optimizer="muon")  # which is for a prior's layers
+    views = TrainConfig(batch=10, held_out=2, views=0.5)  # which the lines would not follow
+    with pytest.raises(ValueError, match="of the pictures as they are"):
+        SketchTask(prior, config, views, LoopConfig(), found, np.packbits(bits, axis=3))
     with pytest.raises(ValueError, match="learns by adamw"):
         SketchTask(prior, config, muon, LoopConfig(), found, np.packbits(bits, axis=3))
 
