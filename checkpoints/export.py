@@ -66,7 +66,7 @@ def export(
     if data is not None:
         training |= _licences(data, training["data_sha256"])
     card = {**_kept(out, vqgan), "training": training}
-    log = _logs([out, *runs] if onto else runs)
+    log = joined([r / "log.csv" for r in ([out, *runs] if onto else runs)])
     save(out, name=name or out.resolve().name, vqgan=vqgan.eval(), card=card)
     write(out / "log.csv", log.encode())
     return out
@@ -150,15 +150,15 @@ def _licences(folder: Path, sha256: str | None) -> dict:
     }
 
 
-def _logs(runs: list[Path]) -> str:
-    """The runs' log.csv as one, with a column `run` counting from 1."""
+def joined(logs: list[Path]) -> str:
+    """The logs of runs that went on from each other as one, with a column `run` counting from 1."""
     rows, columns = [], ["run"]
-    for run in runs:
+    for log in logs:
         try:
-            with open(run / "log.csv", newline="", encoding="utf-8") as file:
+            with open(log, newline="", encoding="utf-8") as file:
                 found = list(csv.DictReader(file))
         except OSError as error:
-            raise ValueError(f"{run / 'log.csv'} cannot be read: {error.strerror}") from error
+            raise ValueError(f"{log} cannot be read: {error.strerror}") from error
         first = max((int(row["run"]) for row in rows), default=0)
         # A bundle's log counts its own runs.
         rows += [{**row, "run": first + int(row.get("run", 1))} for row in found]

@@ -14,7 +14,7 @@ import torch
 
 import checkpoints
 from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
-from checkpoints.export import without_folders
+from checkpoints.export import joined, without_folders
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
 from training.checkpoint import commands, load
@@ -24,10 +24,11 @@ FIGURES = ("val_bits", "val_free_bits", "unigram_bits", "val_outline_bits", "val
 LOG, SKETCH_LOG = "prior-log.csv", "sketch-log.csv"
 
 
-def export(run: Path, bundle: str | Path) -> Path:
+def export(run: Path, bundle: str | Path, before: str | Path | None = None) -> Path:
     """Write `run`'s prior, or sketch reader, into `bundle` -> the file.
 
-    ValueError if they do not fit.
+    `before` is the bundle that `run` was started from (`--init`): its steps, hours, commands and
+    log are counted in. ValueError if they do not fit.
     """
     state, home = load(run / "last.pt"), checkpoints.load(bundle)
     try:
@@ -57,6 +58,10 @@ def export(run: Path, bundle: str | Path) -> Path:
     }
     text = (run / "log.csv").read_text(encoding="utf-8")
     about = {"training": training, "metrics": figures(text)}
+    if before is not None:
+        earlier, part = checkpoints.load(before), "sketch" if sketched else "prior"
+        about["training"] = _counted_in(training, earlier.card.get(part, {}), earlier.name)
+        text = joined([earlier.path / (SKETCH_LOG if sketched else LOG), run / "log.csv"])
     if sketched:
         if config["prior_sha256"] != home.card["sha256"].get(PRIOR):
             raise ValueError(f"{run} was trained beside another prior than {home.name}'s")
@@ -69,6 +74,22 @@ def export(run: Path, bundle: str | Path) -> Path:
     return home.path / PRIOR
 
 
+def _counted_in(training: dict, earlier: dict, name: str) -> dict:
+    """`training` with what a card says of the weights it began with."""
+    known = earlier.get("training")
+    if known is None:
+        raise ValueError(f"bundle {name} does not say how what the run began with was trained")
+    if "--init" not in training["commands"][0]:
+        raise ValueError(f"the run was not started from {name}: train with --init")
+    if known["data_sha256"] != training["data_sha256"]:
+        raise ValueError(f"the run saw other data than {name}: leave out --before")
+    return training | {
+        "commands": [*known["commands"], *training["commands"]],
+        "steps": known["steps"] + training["steps"],
+        "hours": round(known["hours"] + training["hours"], 3),
+    }
+
+
 def figures(log: str) -> dict[str, float]:
     """The last evaluation in a run's log: bits per token, held out."""
     rows = [row for row in csv.DictReader(log.splitlines()) if row.get(FIGURES[0])]
@@ -79,9 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     p = Parser(prog="python -m prior.export", description=__doc__)
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("bundle", metavar="BUNDLE", help="name or folder of the tokenizer's bundle")
+    p.add_argument("--before", metavar="BUNDLE", help="the one RUN was started from, by --init")
     args = p.parse_args(argv)
     try:
-        path = export(args.run, args.bundle)
+        path = export(args.run, args.bundle, args.before)
     except (ValueError, OSError) as error:
         fail(error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

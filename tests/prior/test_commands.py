@@ -214,6 +214,32 @@ def test_a_run_can_start_from_a_bundles_prior(world, shipped, tmp_path):
         torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
 
 
+def test_what_a_run_began_with_is_counted_in(world, shipped, trained, tmp_path, capsys):
+    """--before: steps, hours, commands and log of both trainings."""
+    line = words(world, f"--tokens tokens.npy --out {tmp_path / 'on'} --init {shipped}")
+    train.main([*line, *"--steps 3 --batch 4 --warmup 0 --sample-every 3 --log-every 1".split()])
+    shutil.copytree(shipped, tmp_path / "b")
+    export.main([str(tmp_path / "on"), str(tmp_path / "b"), "--before", str(shipped)])
+    told, old = (checkpoints.load(b).card["prior"] for b in (tmp_path / "b", shipped))
+    assert told["training"]["steps"] == 9
+    assert told["training"]["commands"][:-1] == old["training"]["commands"]
+    assert "--init" in told["training"]["commands"][-1]
+    hours = load_checkpoint(tmp_path / "on" / "last.pt")["seconds"] / 3600
+    assert told["training"]["hours"] == pytest.approx(old["training"]["hours"] + hours, abs=2e-3)
+    with open(tmp_path / "b" / "prior-log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(r["run"]), int(r["step"])) for r in rows] == [
+        *((1, i) for i in range(6)), *((2, i) for i in range(3)),
+    ]  # fmt: skip
+    assert told["metrics"]["val_bits"] == float(rows[-1]["val_bits"])
+    for run, before, said in (
+        (trained, shipped, "was not started from"),
+        (tmp_path / "on", world / "bundle", "does not say how"),
+    ):
+        asked = [str(run), str(tmp_path / "b"), "--before", str(before)]
+        assert said in refused(capsys, export.main, asked)
+
+
 def test_a_prior_of_another_tokenizer_is_no_start(world, shipped, tmp_path, capsys):
     encode.main(words(world, f"--data data --out {tmp_path / 't.npy'}", "other"))
     line = words(world, f"--tokens {tmp_path / 't.npy'} --out twin --init {shipped}", "other")
