@@ -24,12 +24,18 @@ FIGURES = ("val_bits", "val_free_bits", "unigram_bits", "val_outline_bits", "val
 LOG, SKETCH_LOG = "prior-log.csv", "sketch-log.csv"
 
 
-def export(run: Path, bundle: str | Path, before: str | Path | None = None) -> Path:
+def export(
+    run: Path, bundle: str | Path, before: str | Path | None = None, mix: float = 1.0
+) -> Path:
     """Write `run`'s prior, or sketch reader, into `bundle` -> the file.
 
     `before` is the bundle that `run` was started from (`--init`): its steps, hours, commands and
-    log are counted in. ValueError if they do not fit.
+    log are counted in. `mix` is the share of the run's weights in a mean with those it was started
+    from, which often holds what both are good at (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", section 3). ValueError if they do not fit.
     """
+    if not 0 < mix <= 1 or (mix < 1 and before is None):
+        raise ValueError(f"mix is {mix}: it must lie in (0, 1], and below 1 it needs --before")
     state, home = load(run / "last.pt"), checkpoints.load(bundle)
     try:
         config = state["config"]
@@ -60,6 +66,9 @@ def export(run: Path, bundle: str | Path, before: str | Path | None = None) -> P
     about = {"training": training, "metrics": figures(text)}
     if before is not None:
         earlier, part = checkpoints.load(before), "sketch" if sketched else "prior"
+        if mix < 1:
+            _mix(model, getattr(earlier, part), mix)
+            about |= {"mix": mix, "metrics": {}}  # what was measured is of the run alone
         about["training"] = _counted_in(training, earlier.card.get(part, {}), earlier.name)
         text = joined([earlier.path / (SKETCH_LOG if sketched else LOG), run / "log.csv"])
     if sketched:
@@ -72,6 +81,16 @@ def export(run: Path, bundle: str | Path, before: str | Path | None = None) -> P
     checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=model)
     write(home.path / LOG, text.encode())
     return home.path / PRIOR
+
+
+@torch.no_grad()
+def _mix(model: torch.nn.Module, start: torch.nn.Module | None, share: float) -> None:
+    """Move a model's weights to their mean with those of `start`."""
+    state = {} if start is None else start.state_dict()
+    if state.keys() != model.state_dict().keys():
+        raise ValueError("mix: the run and what it was started from differ in shape")
+    for name, value in model.state_dict().items():
+        value.lerp_(state[name], 1 - share)
 
 
 def _counted_in(training: dict, earlier: dict, name: str) -> dict:
@@ -101,9 +120,12 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
     p.add_argument("bundle", metavar="BUNDLE", help="name or folder of the tokenizer's bundle")
     p.add_argument("--before", metavar="BUNDLE", help="the one RUN was started from, by --init")
+    p.add_argument(
+        "--mix", type=float, default=1.0, help="share of RUN's weights in a mean with --before's"
+    )
     args = p.parse_args(argv)
     try:
-        path = export(args.run, args.bundle, args.before)
+        path = export(args.run, args.bundle, args.before, args.mix)
     except (ValueError, OSError) as error:
         fail(error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

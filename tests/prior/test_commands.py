@@ -240,6 +240,24 @@ def test_what_a_run_began_with_is_counted_in(world, shipped, trained, tmp_path, 
         assert said in refused(capsys, export.main, asked)
 
 
+def test_a_run_can_be_mixed_with_what_it_began_with(world, shipped, tmp_path, capsys):
+    line = words(world, f"--tokens tokens.npy --out {tmp_path / 'on'} --init {shipped}")
+    train.main([*line, *"--steps 3 --batch 4 --warmup 0 --sample-every 0 --lr 0.1 --ema 0".split()])
+    shutil.copytree(shipped, tmp_path / "b")
+    asked = [str(tmp_path / "on"), str(tmp_path / "b")]
+    export.main([*asked, "--before", str(shipped), "--mix", "0.25"])
+    old, mixed = (checkpoints.load(b).prior.state_dict() for b in (shipped, tmp_path / "b"))
+    run = load_checkpoint(tmp_path / "on" / "last.pt")["task"]["ema"]["shadow"]
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * old[name] + 0.25 * run[name], atol=1e-3, rtol=1e-3)
+    assert any((run[name] - old[name]).abs().max() > 0.1 for name in old)
+    told = checkpoints.load(tmp_path / "b").card["prior"]
+    assert told["mix"] == 0.25 and told["metrics"] == {}  # those of the log are the run's alone
+    capsys.readouterr()
+    for more in (["--mix", "0.5"], ["--mix", "0", "--before", str(shipped)]):
+        assert "mix is" in refused(capsys, export.main, [*asked, *more])
+
+
 def test_a_prior_of_another_tokenizer_is_no_start(world, shipped, tmp_path, capsys):
     encode.main(words(world, f"--data data --out {tmp_path / 't.npy'}", "other"))
     line = words(world, f"--tokens {tmp_path / 't.npy'} --out twin --init {shipped}", "other")
