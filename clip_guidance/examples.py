@@ -22,7 +22,7 @@ from torch import Tensor
 from clip_guidance import record
 from clip_guidance.modes import Request
 
-PROMPTS = ("a green apple", "a blue heart", "a smiling yellow face", "红苹果", "红心")
+PROMPTS = ("a smiling yellow face", "a blue heart", "红苹果", "a green apple", "红心")
 FOLDER = "drawn"  # in a bundle's folder
 DRAWING = ("vqgan.safetensors", "prior.safetensors", "clip.json", "clip.safetensors")
 
