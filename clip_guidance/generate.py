@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import checkpoints
 from clip_guidance import record
-from clip_guidance.guide import GuidanceConfig, Step, picture
+from clip_guidance.guide import GuidanceConfig, Step
 from clip_guidance.model import load as load_clip
 from clip_guidance.modes import MODES, DrawConfig, Models, Request, run
 from clip_guidance.rerank import Ranking
@@ -23,7 +23,8 @@ from prior.sample import Progress
 from training import flags
 from training.device import usable_device
 from training.memory import keep_pages
-from vqgan.images import open_image, to_image
+from vqgan.grids import decode_grid
+from vqgan.images import open_image
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +82,10 @@ def together(bundle: checkpoints.Bundle, name: str | None, device: str) -> Model
 def last(
     models: Models, steps: Iterator[Progress | Ranking | Step], request: Request
 ) -> tuple[Image.Image, Tensor, float]:
-    """Follow a run with a progress bar -> the picture, its codes (1, h, w), its score."""
+    """Follow a run with a progress bar -> the picture, its codes (1, h, w), its score.
+
+    The picture is decoded once more, in float32: on the way bfloat16 may be off by a few of 255.
+    """
     with tqdm() as bar:
         for step in steps:
             if isinstance(step, Progress):
@@ -97,7 +101,8 @@ def last(
                 found = (step.indices, step.score)
             bar.refresh()
     codes, score = found
-    return to_image(picture(models.vqgan, codes)), codes.cpu(), score
+    codes = codes.cpu()
+    return decode_grid(models.vqgan, codes[0].numpy()), codes, score
 
 
 if __name__ == "__main__":

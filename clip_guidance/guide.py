@@ -371,17 +371,6 @@ def decode(vqgan: VQGAN, vectors: Tensor) -> Tensor:
         return vqgan.decode(vectors.contiguous(memory_format=torch.channels_last)).float()
 
 
-@torch.no_grad()
-def picture(vqgan: VQGAN, indices: Tensor) -> Tensor:
-    """What codes (1, h, w) give back in float32: (1, 3, H, W) in [-1, 1].
-
-    For what is kept. On the way pictures are decoded in bfloat16 where the processor has it, which
-    is off by a few of 255 at edges, and a file's codes should be its picture.
-    """
-    codes = indices.to(next(vqgan.parameters()).device)
-    return vqgan.decode_indices(codes).float().clamp(-1, 1)
-
-
 def look(clip: Clip, images: Tensor) -> Tensor:
     """Pictures (B, 3, S, S) -> CLIP's embeddings (B, E) float32, with gradient to the pixels."""
     with autocast(images.device):

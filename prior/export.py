@@ -87,7 +87,8 @@ def export(
 def _mix(model: torch.nn.Module, start: torch.nn.Module | None, share: float) -> None:
     """Move a model's weights to their mean with those of `start`."""
     state = {} if start is None else start.state_dict()
-    if state.keys() != model.state_dict().keys():
+    shapes = [{k: v.shape for k, v in s.items()} for s in (state, model.state_dict())]
+    if shapes[0] != shapes[1]:
         raise ValueError("mix: the run and what it was started from differ in shape")
     for name, value in model.state_dict().items():
         value.lerp_(state[name], 1 - share)

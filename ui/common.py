@@ -25,6 +25,9 @@ from ui.text import both
 RUN: dict[str, Any] = {"concurrency_id": "run", "concurrency_limit": 1}  # seconds, with progress
 ANSWER: dict[str, Any] = {"concurrency_id": "answer", "concurrency_limit": 1}  # at once
 AFTER: dict[str, Any] = {"concurrency_id": "after", "concurrency_limit": 1}  # what follows that
+# Downloads that a run needs: none holds up another, but each that is waited for holds one of the
+# server's forty threads.
+FETCH: dict[str, Any] = {"concurrency_id": "fetch", "concurrency_limit": 16}
 # Look-ups of a millisecond answer at once: no queue, no stream of events to open for them.
 QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 # For events that say what was clicked: "always_last" forgets that for all but the first of several

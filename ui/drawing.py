@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clip_guidance import record
 from clip_guidance.examples import read as read_examples
-from clip_guidance.guide import State, Step, decode, picture
+from clip_guidance.guide import State, Step, decode
 from clip_guidance.model import Clip, load
 from clip_guidance.modes import Models, Request, prompts, run
 from clip_guidance.modes import go_on as run_on
@@ -31,6 +31,7 @@ from ui import compute
 from ui.common import Sentence, understood
 from ui.studio import Studio
 from ui.text import add
+from vqgan.grids import decode_grid
 from vqgan.images import to_image
 from vqgan.model import VQGAN
 
@@ -287,8 +288,8 @@ def examples(studio: Studio) -> list[Drawn]:
 def chosen(vqgan: VQGAN, drawn: Drawn, index: int) -> Drawn:
     """Another candidate of the prior instead of the best one."""
     ranking, (request, clip) = drawn.ranking, drawn.wrote or (drawn.request, drawn.clip)
-    codes, score = ranking.grids[index][None], float(ranking.scores[index])
-    image = compute.run(lambda: to_image(picture(vqgan, codes)))
+    codes, score = ranking.grids[index][None].cpu(), float(ranking.scores[index])
+    image = compute.run(decode_grid, vqgan, codes[0].numpy())
     return Drawn(request, clip, image, codes, score, ranking=ranking, picked=index)
 
 
@@ -349,6 +350,7 @@ class _Way:
 
     def end(self) -> Drawn:
         codes, score, state = self.found
+        codes = codes.cpu()
         stopped = None
         if self.request.mode != "prior" or state is not None:
             done = 0 if state is None else state.step
@@ -356,8 +358,8 @@ class _Way:
         return Drawn(
             self.request,
             self.clip,
-            to_image(picture(self.models.vqgan, codes)),
-            codes.cpu(),
+            decode_grid(self.models.vqgan, codes[0].numpy()),  # in float32, as a file's codes give
+            codes,
             score,
             state,
             tuple(self.curve),

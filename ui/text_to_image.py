@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 from gradio.context import Context
 
 from clip_guidance import record
-from clip_guidance.modes import MODES, Request
+from clip_guidance.modes import MODES
 from ui import compute, drawing
 from ui import drawing_panel as panel
-from ui.common import LATEX, RUN, Sent, Sentence, TabHandles, friendly
+from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly
 from ui.downloads import Folders
 from ui.drawing import OWN, Clips, Drawn, View
-from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, asked, named, settings, shown
+from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
+from ui.fetching import fetcher, to_draw, to_go_on
 from ui.runs import Runs
 from ui.session import file_stem
 from ui.studio import Studio
@@ -284,34 +285,6 @@ def _told(desk: Desk, drawn: Drawn) -> dict[str, Any]:
 
 def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -> None:
     """Draw, Continue, Stop."""
-    names = [f.name for f in dataclasses.fields(Inputs)]
-
-    def to_draw(_: list[Drawn], *values: Any) -> tuple[Request, str]:
-        return asked(dict(zip(names, values, strict=True)))
-
-    def to_go_on(_: list[Drawn], drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
-        if drawn is None:
-            raise Sentence("draw.nothing")
-        return shown(dict(zip(names, values, strict=True)))
-
-    def fetching(wish: Callable[..., tuple[Request, str]]) -> Callable[..., Iterator[list[Any]]]:
-        """Have the CLIP that is wished for at hand, before the run waits in line."""
-
-        def fetch(request: gr.Request, *given: Any) -> Iterator[list[Any]]:
-            _, clip = wish(*given)
-            if desk.clips.ready(clip):
-                yield board.change()
-                return
-            yield board.change(stage=panel.empty("draw.fetching"), found="")
-            coming = compute.apart(desk.clips.get, clip)
-            stop = desk.runs.stop_of(request.session_hash)
-            while not coming.done():
-                if stop.wait(0.2):
-                    raise Sentence("draw.fetching.stopped")
-            coming.result()
-            yield board.change(stage=panel.empty("draw.waiting"))
-
-        return fetch
 
     def draw(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
         wanted, clip = to_draw(results, *values)
@@ -360,30 +333,24 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     long: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **RUN,
     }  # fmt: skip
-    # A published CLIP may take minutes to come, and others draw meanwhile; but each that is waited
-    # for holds one of the server's forty threads.
     before: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple",
-        "concurrency_id": "fetch", "concurrency_limit": 16, "api_visibility": "private",
+        "api_visibility": "private", **FETCH,
     }  # fmt: skip
     switches = [board.go, board.halt, board.more, board.open]
     asking = [board.results, *inputs.all]
     going = [board.results, board.drawn, *inputs.all]
     api = {"api_name": "text_to_image"}
+    picked = examples.pick(example, None, [inputs.prompt, *switches], **quick)
     for armed, wish, handler, given, public in (
         (board.go.click(arm, None, switches, **quick), to_draw, draw, asking, api),
         (inputs.prompt.submit(arm, None, switches, **quick), to_draw, draw, asking, None),
-        (
-            examples.pick(example, None, [inputs.prompt, *switches], **quick),
-            to_draw,
-            draw,
-            asking,
-            None,
-        ),
+        (picked, to_draw, draw, asking, None),
         (board.more.click(arm, None, switches, **quick), to_go_on, more, going, None),
     ):
         options = public or {"api_visibility": "private"}
-        fetched = armed.then(friendly(fetching(wish)), given, board.shown, **before)
+        fetch = fetcher(wish, desk.clips, desk.runs, board.change)
+        fetched = armed.then(friendly(fetch), given, board.shown, **before)
         ran = fetched.success(friendly(handler), given, board.shown, **long, **options)
         for end in (fetched, ran):
             end.failure(failed, board.drawn, board.shown, **quick)

@@ -254,6 +254,8 @@ def test_a_run_can_be_mixed_with_what_it_began_with(world, shipped, tmp_path, ca
     told = checkpoints.load(tmp_path / "b").card["prior"]
     assert told["mix"] == 0.25 and told["metrics"] == {}  # those of the log are the run's alone
     capsys.readouterr()
+    with pytest.raises(ValueError, match="differ in shape"):
+        export._mix(torch.nn.Linear(2, 3), torch.nn.Linear(2, 4), 0.5)
     for more in (["--mix", "0.5"], ["--mix", "0", "--before", str(shipped)]):
         assert "mix is" in refused(capsys, export.main, [*asked, *more])
 

@@ -119,6 +119,8 @@ def test_stop_ends_within_a_step_and_keeps_the_picture(able, models):
     views, result = drawn(able, models, ask(steps=50), stop_at=3)
     assert views[-1].done == 3 and result.stopped == 3 and result.state.step == 3
     assert alike(result.image, views[-1].image)
+    exact = decode_grid(able.vqgan, result.codes[0].numpy())
+    assert np.array_equal(np.asarray(result.image), np.asarray(exact))
 
 
 def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):

@@ -1,0 +1,58 @@
+"""What comes before a run of Text to image: is the wish a good one, and is its CLIP there?
+
+A published CLIP may take minutes to come. So it is fetched before the run waits in line, where it
+would hold up everybody, and only for a wish that can be drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from clip_guidance.modes import Request
+from ui import compute
+from ui import drawing_panel as panel
+from ui.common import Sentence
+from ui.drawing import Clips, Drawn
+from ui.drawing_inputs import Inputs, asked, shown
+from ui.runs import Runs
+
+Wish = Callable[..., tuple[Request, str]]  # an event's inputs -> the request, the CLIP's name
+POLL = 0.2  # seconds between two looks at a download
+NAMES = [f.name for f in dataclasses.fields(Inputs)]
+
+
+def to_draw(_: list[Drawn], *values: Any) -> tuple[Request, str]:
+    """What Draw wishes for. ValueError, saying what is wrong with it."""
+    return asked(dict(zip(NAMES, values, strict=True)))
+
+
+def to_go_on(_: list[Drawn], drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
+    """What Continue wishes for."""
+    if drawn is None:
+        raise Sentence("draw.nothing")
+    return shown(dict(zip(NAMES, values, strict=True)))
+
+
+def fetcher(
+    wish: Wish, clips: Clips, runs: Runs, change: Callable[..., list[Any]]
+) -> Callable[..., Iterator[list[Any]]]:
+    """The handler; `change` gives what an event shows. Stop ends the waiting, not the download."""
+
+    def fetch(request: gr.Request, *given: Any) -> Iterator[list[Any]]:
+        _, clip = wish(*given)
+        if clips.ready(clip):
+            yield change()
+            return
+        yield change(stage=panel.empty("draw.fetching"), found="")
+        coming, stop = compute.apart(clips.get, clip), runs.stop_of(request.session_hash)
+        while not coming.done():
+            if stop.wait(POLL):
+                raise Sentence("draw.fetching.stopped")
+        coming.result()
+        yield change(stage=panel.empty("draw.waiting"))
+
+    return fetch
