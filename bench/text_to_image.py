@@ -15,6 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -89,11 +90,21 @@ def generator(bundle: checkpoints.Bundle) -> Generate:
     return generate
 
 
-def make(todo: list[Wanted], generate: Generate, folder: Path | None, about: str) -> list[Made]:
+def about(bundle: checkpoints.Bundle, mode: str) -> str:
+    """What a mode's pictures depend on: the files it uses and the settings, not the prior's too."""
+    parts = ("vqgan", "clip") if mode == "guided" else ("vqgan", "clip", "prior")
+    files = {n: h for n, h in bundle.card.get("sha256", {}).items() if n.split(".")[0] in parts}
+    return json.dumps([files, repr(GuidanceConfig()), repr(DrawConfig())])
+
+
+def make(
+    todo: list[Wanted], generate: Generate, folder: Path | None, about: Callable[[str], str]
+) -> list[Made]:
     """Make the pictures, or read those in `folder` that the same models and settings made."""
     found = []
     for item in tqdm(todo, unit="picture"):
-        name = hashlib.sha256(json.dumps([about, *item]).encode()).hexdigest()[:16]
+        key = json.dumps([about(item.mode), *item])
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = None if folder is None else folder / f"{name}.png"
         if path is not None and path.is_file():
             with Image.open(path) as image:
@@ -218,8 +229,7 @@ def judged(args: argparse.Namespace, generate: Generate | None = None) -> dict:
     """Everything the command does but print; `generate` takes the models' place in tests."""
     todo = wanted(args.modes, args.limit, args.seeds)
     judge, bundle = judges.load(), checkpoints.load(args.bundle)
-    about = json.dumps([bundle.card.get("sha256"), repr(GuidanceConfig()), repr(DrawConfig())])
-    made = make(todo, generate or generator(bundle), args.pictures, about)
+    made = make(todo, generate or generator(bundle), args.pictures, partial(about, bundle))
     index = load_index(bundle) if "copies" in judge.card else None
     result = {"bundle": bundle.name, "pool": judges.POOL, "modes": {}}
     result["real_pictures"] = judge.card["real_pictures"]

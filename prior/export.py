@@ -15,6 +15,7 @@ import torch
 import checkpoints
 from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
 from checkpoints.export import joined, without_folders
+from prior.grow import grown, reader_grown
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
 from training.checkpoint import commands, load
@@ -84,8 +85,11 @@ def export(
 
 
 @torch.no_grad()
-def _mix(model: torch.nn.Module, start: torch.nn.Module | None, share: float) -> None:
-    """Move a model's weights to their mean with those of `start`."""
+def _mix(model: GPT | SketchReader, start: GPT | SketchReader | None, share: float) -> None:
+    """Move a model's weights to their mean with those of `start`, grown as the run began."""
+    if start is not None and start.config.layers < model.config.layers:
+        grow = grown if isinstance(start, GPT) else reader_grown
+        start = grow(start, model.config.layers)
     state = {} if start is None else start.state_dict()
     shapes = [{k: v.shape for k, v in s.items()} for s in (state, model.state_dict())]
     if shapes[0] != shapes[1]:

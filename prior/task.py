@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prior.grow import can_grow, grown
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.tokens import TokenSet, unigram_bits
 from training import distributed
@@ -234,7 +235,13 @@ class PriorTask:
         return total * BITS / (len(self.val) * model.config.tokens)
 
     def init_from(self, start: torch.nn.Module) -> None:
-        """Begin with the weights of `start`. ValueError, saying where, if they do not fit."""
+        """Begin with the weights of `start`; a deeper prior begins as `start` grown (`prior.grow`).
+
+        ValueError, saying where, if they do not fit.
+        """
+        config = self.model.config
+        if isinstance(config, PriorConfig) and can_grow(start.config, config):
+            start = grown(start, config.layers)
         try:
             self.model.load_state_dict(start.state_dict())
         except RuntimeError as error:

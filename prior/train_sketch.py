@@ -13,6 +13,7 @@ from PIL import Image
 
 import checkpoints
 from prior import tokens
+from prior.grow import reader_grown
 from prior.sample import finish, sample
 from prior.sheet import decode, weights_id
 from prior.sketch import PULL, SketchConfig, SketchReader, config_for, paper, thicken
@@ -84,19 +85,23 @@ def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) 
 def initial_reader(source: str, bundle: checkpoints.Bundle) -> SketchReader:
     """The reader of another bundle. ValueError if it has none, or one for a prior of other shape.
 
-    Its prior may be an earlier state of this one: what it adds is then nearly right already.
+    Its prior may be an earlier state of this one, or one that this one grew from (`prior.grow`):
+    what it adds is then nearly right already.
     """
     other = checkpoints.load(source)
     if other.sketch is None:
         raise ValueError(f"--init: bundle {other.name} reads no sketches: leave it out")
-    shape = other.sketch.config
+    reader, layers = other.sketch, bundle.prior.config.layers
+    if reader.config.layers < layers:
+        reader = reader_grown(reader, layers)
+    shape = reader.config
     wanted = config_for(bundle.prior.config, bundle.vqgan.config.downsampling, shape.channels)
     if shape != wanted or other.tokenizer_id != bundle.tokenizer_id:
         raise ValueError(
             f"--init: the reader of {other.name} belongs to another kind of prior than "
             f"{bundle.name}'s: leave it out"
         )
-    return other.sketch
+    return reader
 
 
 def configure(

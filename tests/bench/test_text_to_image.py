@@ -67,6 +67,17 @@ def test_every_prompt_and_seed_in_every_mode():
             wanted(["both"], **bad)
 
 
+def test_guided_pictures_do_not_depend_on_the_prior():
+    def about(mode, **changed):
+        files = {"vqgan.safetensors": "a", "clip.json": "b", "prior.safetensors": "c"} | changed
+        return text_to_image.about(SimpleNamespace(card={"sha256": files}), mode)
+
+    assert about("guided") == about("guided", **{"prior.safetensors": "d", "sketch.x": "e"})
+    assert about("guided") != about("guided", **{"clip.json": "d"})
+    assert about("both") == about("both", **{"sketch.safetensors": "e"})
+    assert about("both") != about("both", **{"prior.safetensors": "d"})
+
+
 def test_pictures_are_kept_and_not_made_twice(tmp_path):
     todo = wanted(["both"], limit=2, seeds=2)
     asked = []
@@ -75,23 +86,23 @@ def test_pictures_are_kept_and_not_made_twice(tmp_path):
         asked.append(args)
         return generate(*args)
 
-    first = make(todo, counted, tmp_path, "v1")
-    again = make(todo, counted, tmp_path, "v1")
+    first = make(todo, counted, tmp_path, "v1".format)
+    again = make(todo, counted, tmp_path, "v1".format)
     assert len(asked) == 4 and [m.seconds for m in again] == [m.seconds for m in first]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(first, again, strict=True))
-    make(todo, counted, tmp_path, "v2")
+    make(todo, counted, tmp_path, "v2".format)
     assert len(asked) == 8
 
 
 def test_figures_are_shares_of_the_real_ones(judge):
     todo = [w for w in wanted(["prior"]) if w.prompt in COLOURS]
-    found = figures(judge, make(todo, generate, None, ""))
+    found = figures(judge, make(todo, generate, None, str))
     assert found["pictures"] == 8 and found["groups"] == 2
     assert found["top1"] == found["top5"] == 0.5 and found["of_real"] == 1.0
     assert found["of_known"] == 0.625
     assert found["guessing"] == 0 and found["category"] == {"colours": 0.5}
     guided = [w._replace(mode="guided") for w in todo]
-    assert figures(judge, make(guided, generate, None, ""))["top5"] == 0
+    assert figures(judge, make(guided, generate, None, str))["top5"] == 0
 
 
 class Colours:

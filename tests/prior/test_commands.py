@@ -13,6 +13,7 @@ import checkpoints
 from prior import encode, export, train
 from prior.draw import grid_size
 from prior.draw import main as draw
+from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import sheet
 from prior.tokens import load
@@ -214,6 +215,19 @@ def test_a_run_can_start_from_a_bundles_prior(world, shipped, tmp_path):
         torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
 
 
+def test_a_run_can_begin_as_a_deeper_copy_of_a_bundles_prior(world, shipped, tmp_path):
+    """--init with more --layers: the same logits at first; mixed, it is mixed with that copy."""
+    line = words(world, f"--tokens tokens.npy --out {tmp_path / 'on'} --init {shipped} --layers 3")
+    train.main([*line, *"--steps 1 --batch 4 --warmup 0 --sample-every 0 --lr 1e-9".split()])
+    shutil.copytree(shipped, tmp_path / "b")
+    asked = [str(tmp_path / "on"), str(tmp_path / "b"), "--before", str(shipped), "--mix", "0.5"]
+    export.main(asked)
+    old, new = (checkpoints.load(b).prior for b in (shipped, tmp_path / "b"))
+    assert old.config.layers < new.config.layers == 3
+    grids = torch.arange(old.config.tokens)[None] % old.config.codebook_size
+    torch.testing.assert_close(new(grids), old(grids), atol=2e-3, rtol=0)
+
+
 def test_what_a_run_began_with_is_counted_in(world, shipped, trained, tmp_path, capsys):
     """--before: steps, hours, commands and log of both trainings."""
     line = words(world, f"--tokens tokens.npy --out {tmp_path / 'on'} --init {shipped}")
@@ -255,7 +269,7 @@ def test_a_run_can_be_mixed_with_what_it_began_with(world, shipped, tmp_path, ca
     assert told["mix"] == 0.25 and told["metrics"] == {}  # those of the log are the run's alone
     capsys.readouterr()
     with pytest.raises(ValueError, match="differ in shape"):
-        export._mix(torch.nn.Linear(2, 3), torch.nn.Linear(2, 4), 0.5)
+        export._mix(GPT(PriorConfig(dim=6)), GPT(PriorConfig(dim=12)), 0.5)
     for more in (["--mix", "0.5"], ["--mix", "0", "--before", str(shipped)]):
         assert "mix is" in refused(capsys, export.main, [*asked, *more])
 

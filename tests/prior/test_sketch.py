@@ -11,6 +11,7 @@ from PIL import Image
 import checkpoints
 from prior import encode, export, sketches, train, train_sketch
 from prior.draw import main as draw
+from prior.grow import grown
 from prior.model import token_nats
 from prior.sample import finish, sample
 from prior.sheet import Record
@@ -315,7 +316,7 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
 
 
 def test_a_reader_goes_on_beside_a_later_prior(world, tmp_path, capsys):
-    """--init takes over another bundle's reader, as long as its prior had the same shape."""
+    """--init takes over another bundle's reader, grown where this prior has more layers."""
     learn(world, "first", 4)
     shutil.copytree(world / "b", tmp_path / "b")
     export.main([str(world / "first"), str(tmp_path / "b")])
@@ -326,6 +327,16 @@ def test_a_reader_goes_on_beside_a_later_prior(world, tmp_path, capsys):
     for name, value in before.state_dict().items():
         torch.testing.assert_close(after["task"]["ema"]["shadow"][name], value)
     assert before.shifts.weight.any()
+    deeper = shutil.copytree(world / "b", world / "deeper")
+    bundle = checkpoints.load(deeper)
+    prior = grown(bundle.prior, 3)
+    checkpoints.save(deeper, name="b", vqgan=bundle.vqgan, card=bundle.card, prior=prior)
+    more = ["--init", str(tmp_path / "b"), "--bundle", str(deeper)]
+    learn(world, "third", 1, *more, "--lr", "1e-9", "--sample-every", "0")
+    shown = load_checkpoint(world / "third" / "last.pt")["task"]["ema"]["shadow"]["shifts.weight"]
+    torch.testing.assert_close(shown[:16], before.shifts.weight[:16])
+    torch.testing.assert_close(shown[-16:], before.shifts.weight[-16:])
+    assert shown[16:-16].abs().max() < 1e-6
     checkpoints.save(tmp_path / "bare", name="bare", vqgan=VQGAN(TINY).eval(), card={})
     capsys.readouterr()
     for more, said in (
