@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from clip_guidance import model as clip_model
 from clip_guidance.model import Clip
+from clip_guidance.prompts import parse, targets
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
 from vqgan.model import VQGAN, VQGANConfig
@@ -55,6 +57,16 @@ class Bundle:
         `load` has checked its files by then.
         """
         return clip_model.load(self.path, self.device) if "clip" in self.card else None
+
+    def told(self, words: Sequence[str]) -> Tensor:
+        """What the prior is told of each prompt, through this bundle's own CLIP: (n, E) float32.
+
+        ValueError where the prior takes no words, or a prompt says nothing.
+        """
+        size = 0 if self.prior is None else self.prior.config.embedding_size
+        if not size or self.clip is None or self.clip.embedding_size != size:
+            raise ValueError(f"the prior of bundle {self.name} takes no words")
+        return torch.cat([targets(self.clip, parse(text)).condition(1) for text in words])
 
     @cached_property
     def decoders(self) -> dict[str, VQGAN]:

@@ -7,6 +7,9 @@ bfloat16 where the processor multiplies it natively, weights packed once into on
 cache that stays contiguous, so that attention never copies it. In float32, weights that are float16
 numbers (shipped ones are) lie in memory as such and are multiplied in float32 all the same.
 
+In bfloat16 all of this gives a row the same bits, whatever rows and positions are read with it: a
+seed gives its picture in every batch. In float32 it does so up to rounding, which seldom shows.
+
 Every row is read where it stands: a place that a row has not come to is masked, so what was read
 too early is forgotten by reading that place again.
 """
@@ -175,10 +178,8 @@ class Cache:
         self.batch, self.capacity = batch, 0
         self.heads, self.size = cfg.heads, cfg.dim // cfg.heads
         rows = batch * cfg.heads
-        # One query a row and head: with few rows float32 products are quicker than bfloat16 ones.
-        few = weights.device.type == "cpu" and rows < 24
-        self.dtype = torch.float32 if few else weights.dtype
-        kind = {"dtype": self.dtype, "device": weights.device}
+        # One type for few rows and many, or what a row gets would depend on the batch it is in.
+        kind = {"dtype": weights.dtype, "device": weights.device}
         self.both = [torch.empty(2, rows, 0, self.size, **kind) for _ in weights.blocks]
         self.views: list[tuple[Tensor, Tensor, Tensor]] = []
         self.rows = torch.arange(batch, device=weights.device)[:, None]
@@ -223,11 +224,11 @@ def read(
     places = at[:, None] + torch.arange(s, device=at.device)  # (B, S)
     cache.reach(int(places.max()) + 1)
     unseen = torch.arange(cache.capacity, device=at.device) > places[..., None]  # (B, S, T)
-    bias = torch.zeros(unseen.shape, dtype=cache.dtype, device=x.device)
+    bias = torch.zeros(unseen.shape, dtype=weights.dtype, device=x.device)
     bias = bias.masked_fill_(unseen, float("-inf"))[:, None]
     x = (x + weights.positions[places]).reshape(b * s, c)
     # torch's fused attention is the slower one for a single query, and in bfloat16 on a CPU.
-    products = s == 1 or (cache.dtype == torch.bfloat16 and x.device.type == "cpu")
+    products = s == 1 or (weights.dtype == torch.bfloat16 and x.device.type == "cpu")
     attend = _attend_by_products if products else _attend
     if products:
         bias = bias.expand(b, cache.heads, s, -1).reshape(b * cache.heads, s, -1)
@@ -238,9 +239,9 @@ def read(
         x = x if shifts is None else x + added[layer]
         qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
         qkv = qkv.view(b, s, 3, cache.heads, cache.size)
-        write[cache.rows, places] = qkv[:, :, 1:].to(cache.dtype)
-        y = attend(qkv[:, :, 0].to(cache.dtype), keys, values, bias)
-        x = block.proj(y.reshape(b * s, c).to(weights.dtype), x)
+        write[cache.rows, places] = qkv[:, :, 1:]
+        y = attend(qkv[:, :, 0], keys, values, bias)
+        x = block.proj(y.reshape(b * s, c), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
     x = x if shifts is None else x + added[-1]
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)

@@ -11,9 +11,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 import checkpoints
+from prior.ideas import PULL as IDEA_PULL
+from prior.ideas import Ideas
 from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from prior.sketch import PULL, drawn, picture_lines, shifts_of, to_text
@@ -35,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     along = p.add_mutually_exclusive_group()
     along.add_argument("--sketch", metavar="FILE", help="follow a drawing: dark lines on white")
     along.add_argument("--lines-of", metavar="FILE", help="follow the edges of a picture")
+    told = p.add_mutually_exclusive_group()
+    told.add_argument("--words", metavar="TEXT", help="what the pictures show, as in text to image")
+    told.add_argument("--ideas", action="store_true", help="for each a title of several drawings")
     flags.add_device(p, "cpu")
     flags.add_flags(p, Settings, "drawing codes")
     return p
@@ -59,18 +65,22 @@ def main(argv: list[str] | None = None) -> None:
         chosen = flags.given(args, Settings)
         if args.sketch or args.lines_of:
             chosen.setdefault("cfg_scale", PULL)
+        if args.words is not None or args.ideas:
+            chosen.setdefault("cfg_scale", IDEA_PULL)
         settings = Settings(**chosen)
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} holds no prior: it cannot write pictures")
         lines = asked_lines(args, bundle)
         shifts = None if lines is None else shifts_of(bundle.sketch, lines)
-        how = {"size": grid_size(args.size), "shifts": shifts, **asdict(settings)}
+        told, words = asked_words(args, bundle)
+        how = {"size": grid_size(args.size), "shifts": shifts, "condition": told}
+        how |= asdict(settings)
         last = shown(sample(bundle.prior, args.n, seed=args.seed, **how))
         bits = bits_per_code(last.log_likelihood, last.total)
-        made = record(args, settings, bundle) | (
-            {} if lines is None else {"sketch": to_text(lines)}
-        )
+        made = record(args, settings, bundle)
+        made |= {} if lines is None else {"sketch": to_text(lines)}
+        made |= words
         kept = Record(made, last.grid.numpy(), tuple(bits))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         sheet(decode(bundle.vqgan, last.grid)).save(args.out, "PNG", pnginfo=kept.info())
@@ -101,6 +111,25 @@ def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndar
     if not lines.any():
         raise ValueError(f"{file} has no lines: give dark ones on white, or try --lines-of")
     return lines
+
+
+def asked_words(
+    args: argparse.Namespace, bundle: checkpoints.Bundle
+) -> tuple[torch.Tensor | None, dict]:
+    """What the prior is told each picture shows, (n, E), and how the file says so."""
+    if args.words is not None:
+        return bundle.told([args.words]).expand(args.n, -1), {"text": args.words}
+    if not args.ideas:
+        return None, {}
+    try:
+        found = Ideas.load(bundle.path)
+    except FileNotFoundError:
+        raise ValueError(
+            f"bundle {bundle.name} holds no ideas: make some with python -m prior.ideas"
+        ) from None
+    found.check(bundle.prior.config.embedding_size)
+    picks = found.think(args.n, args.seed)
+    return torch.from_numpy(found.conditions[picks]), {"ideas": [found.all[i].text for i in picks]}
 
 
 def record(args: argparse.Namespace, settings: Settings, bundle: checkpoints.Bundle) -> dict:

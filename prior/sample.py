@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prior.ahead import count_right, fill, look_ahead, reach, runs
@@ -69,24 +70,26 @@ def logits_to_probs(
     """(B, K) logits -> (B, K) float32 probabilities, 0 for codes that are left out.
 
     In this order: temperature, the `top_k` likeliest (0: all), then the likeliest whose
-    probabilities together reach `top_p`, at least one. Temperature 0 gives all to the likeliest.
+    probabilities together reach `top_p`, at least one. Codes as likely as the last one that is kept
+    are kept as well, so that a row never depends on how a sort orders them. Temperature 0 gives
+    all to the likeliest.
     """
     if temperature == 0:
-        top_k, temperature = 1, 1.0
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
     probs = torch.softmax(logits.float() / temperature, -1)
     size = probs.shape[-1]
     if top_k == 0 and top_p == 1:
         return probs
-    best, codes = torch.topk(probs, top_k or min(NUCLEUS, size), dim=-1)  # likeliest first
+    best = torch.topk(probs, top_k or min(NUCLEUS, size), dim=-1).values  # likeliest first
     if not top_k and (best.sum(-1) < top_p).any():
-        best, codes = torch.topk(probs, size, dim=-1)
-    if top_k:
-        best = best / best.sum(-1, keepdim=True)
+        best = torch.topk(probs, size, dim=-1).values
+    least = best[:, -1:]
     if top_p < 1:
-        before = best.cumsum(-1) - best  # probability of the likelier ones
-        best = best.masked_fill(before >= top_p, 0)
-        best = best / best.sum(-1, keepdim=True)
-    return torch.zeros_like(probs).scatter_(-1, codes, best)
+        share = best / best.sum(-1, keepdim=True) if top_k else best
+        before = share.cumsum(-1) - share  # probability of the likelier ones
+        least = best.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    probs = probs.masked_fill(probs < least, 0)
+    return probs / probs.sum(-1, keepdim=True)
 
 
 def sample_one(probs: Tensor, noise: Tensor) -> Tensor:
@@ -131,7 +134,9 @@ class Reader:
     ):
         self.weights, self.batch, self.scale = weights, batch, scale
         self.twice = scale != 1
-        prefix = prior.embed_prefix(batch, condition)
+        prefix = prior.embed_prefix(batch)
+        if condition is not None:  # one by one: in float32 a row's bits depend on the batch
+            prefix = torch.cat([prior.embed_prefix(1, row[None]) for row in condition])
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
         self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
@@ -230,8 +235,8 @@ def sample(
     dtype      of weights and cache; None: bfloat16 where the processor has it, else float32
     ahead      cells looked at in one pass, see `prior.ahead`; 1: code by code; None: what is quick
 
-    Row i depends on seed + i, not on the batch it is in (up to rounding). ValueError at once, not
-    at the first step, for settings that are out of range or do not belong together.
+    Row i depends on seed + i, not on the batch it is in (see `prior.decode`). ValueError at once,
+    not at the first step, for settings that are out of range or do not belong together.
     """
     settings = Settings(temperature, top_k, top_p, cfg_scale)
     cfg = prior.config

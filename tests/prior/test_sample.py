@@ -55,11 +55,23 @@ def test_top_p_counts_within_top_k():
 
 def test_top_p_is_right_where_many_codes_are_needed():
     """More than the 128 that are sorted at first: a flat row beside a peaked one."""
-    logits = torch.stack([torch.zeros(1000), torch.arange(1000) / 10.0])
+    nearly_flat = torch.linspace(0, 1e-3, 1000)
+    logits = torch.stack([nearly_flat, torch.arange(1000) / 10.0])
     probs = logits_to_probs(logits, top_p=0.5)
-    assert (probs[0] > 0).sum() in (500, 501)
+    assert (probs[0] > 0).sum() in (499, 500, 501)
     assert (probs[1] > 0).sum() == 7  # the first n of them have 1 - e^(-n/10)
     torch.testing.assert_close(probs.sum(-1), torch.ones(2))
+
+
+def test_equally_likely_codes_are_kept_together():
+    """How a sort orders them depends on the rows beside: a seed would not give its picture."""
+    row = torch.zeros(300)
+    row[10], row[40:50] = 3.0, 2.0
+    for how in ({"top_k": 4}, {"top_p": 0.1}, {"top_k": 11, "top_p": 0.3}):
+        alone = logits_to_probs(row[None], **how)[0]
+        assert alone.nonzero().flatten().tolist() == [10, *range(40, 50)], how
+        beside = logits_to_probs(torch.stack([torch.linspace(0, 1e-3, 300), row]), **how)[1]
+        assert torch.equal(alone, beside)
 
 
 def test_temperature_zero_takes_the_likeliest():
