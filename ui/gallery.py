@@ -17,9 +17,10 @@ import gradio as gr
 import numpy as np
 
 from prior.sheet import columns_of, sheet
+from ui import ideas
 from ui.common import data_url
 from ui.text import add, both
-from ui.writing import Batch, Request, Step
+from ui.writing import Batch, Given, Request, Step
 
 STATIC = Path(__file__).parent / "static"
 
@@ -78,6 +79,7 @@ def _value(count: int, size: tuple[int, int], **more: Any) -> dict[str, Any]:
         "bits": None,
         "order": None,
         "original": False,
+        "titles": None,
         "picked": None,
     }
     return {**blank, **more}
@@ -92,7 +94,13 @@ def _row(done: int, columns: int, total: int) -> int:
     return min(done // columns + 1, total // columns)
 
 
-def live(ask: Request, step: Step, image: str | None, kept: np.ndarray | None) -> dict[str, Any]:
+def live(
+    ask: Request,
+    step: Step,
+    image: str | None,
+    kept: np.ndarray | None = None,
+    given: Given | None = None,
+) -> dict[str, Any]:
     """A run on its way; `image` is the sheet of `step.pictures` as a URL."""
     rows, columns = ask.size
     key = "gallery.stopping" if step.stopped else "gallery.live"
@@ -107,6 +115,7 @@ def live(ask: Request, step: Step, image: str | None, kept: np.ndarray | None) -
         shown=step.shown,
         kept=None if kept is None else kept.ravel().tolist(),
         live=not step.stopped,
+        titles=ideas.captions(given, ask.count),
         status=both(key, **where, **rate) if step.done else both(key),
     )
 
@@ -133,6 +142,7 @@ def finished(batch: Batch, picked: int) -> dict[str, Any]:
         bits=[None if math.isnan(b) else round(b, 3) for b in batch.bits.tolist()],
         order=batch.order.tolist(),
         original=batch.seeds[0] is None,
+        titles=ideas.captions(batch.given, count),
         picked=picked,
         number=batch.number,
         ranked=batch.origin == "completed",

@@ -95,7 +95,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         batch, picked = gr.State(None), gr.State(0)
         with gr.Row(elem_classes="desk sample-desk"):
             with gr.Column(min_width=260, elem_classes="tray"):
-                go, completing, sketch = _sources(studio)
+                go, thinking, completing, sketch = _sources(sampler)
                 halt = gr.Button(
                     t("sample.stop"), interactive=False, size="sm", elem_id="sample-stop"
                 )
@@ -119,7 +119,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
             gr.Markdown(explanation("sample"), latex_delimiters=LATEX)
             masking.build(studio, how, reading.session)
         board = Board(batch, picked, pictures, about, save, send, go, halt)
-        connect(sampler, board, settings, completing, sketch, reading)
+        connect(sampler, board, settings, thinking, completing, sketch, reading)
         connect_board(sampler, board, tab, reading, tabs)
     return TabHandles(tab)
 
@@ -133,12 +133,20 @@ def _lead(studio: Studio) -> str:
     return lead if studio.bundle.sketch is None else f"{lead} {both('sample.lead.sketch')}"
 
 
-def _sources(studio: Studio) -> tuple[gr.Button, Completing, Sketching | None]:
+def _sources(sampler: Sampler) -> tuple[gr.Button, gr.Checkbox, Completing, Sketching | None]:
     """The thing to do first: write from nothing, along a sketch, or complete a picture."""
-    sketch = None
+    studio, sketch = sampler.studio, None
+    known = sampler.ideas.ideas is not None
     with gr.Tabs(elem_classes="sample-modes"):
         with gr.Tab(t("sample.nothing"), id="nothing"):
             go = gr.Button(t("sample.write"), variant="primary", elem_id="sample-write")
+            thinking = gr.Checkbox(
+                known,
+                label=t("ideas.first"),
+                info=t("ideas.info"),
+                visible=known,
+                elem_id="sample-ideas",
+            )
         if studio.bundle.sketch is not None:
             with gr.Tab(t("sketch.tab"), id="sketch"):
                 sketch = sketching.build(studio)
@@ -150,7 +158,7 @@ def _sources(studio: Studio) -> tuple[gr.Button, Completing, Sketching | None]:
                     t("complete.own"), file_types=["image"], size="sm", elem_id="complete-own"
                 )
                 session = gr.Button(t("complete.session"), size="sm", elem_id="complete-session")
-    return go, Completing(tab, source, mask, own, session), sketch
+    return go, thinking, Completing(tab, source, mask, own, session), sketch
 
 
 def _settings(studio: Studio) -> Settings:

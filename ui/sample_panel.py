@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 
 from prior.nearest import Found
+from ui import ideas
 from ui.common import data_url
 from ui.text import add, both
 from ui.writing import Batch
@@ -24,6 +25,10 @@ add(
         "one.bits.given": (
             "{total} bits in all, given the sketch: log₂ p(s | y) = −{total}",
             "给定草图时总共 {total} 比特:log₂ p(s | y) = −{total}",
+        ),
+        "one.bits.idea": (
+            "{total} bits in all, given the idea: log₂ p(s | y) = −{total}",
+            "给定标题时总共 {total} 比特:log₂ p(s | y) = −{total}",
         ),
         "one.rank": ("Likelihood", "似然"),
         "one.rank.value": ("no. {rank}", "第 {rank} 名"),
@@ -120,7 +125,7 @@ def figures(batch: Batch, index: int) -> str:
     bits, cells = float(batch.bits[index]), int(batch.counted[index])
     rank = int(np.flatnonzero(batch.order == index)[0]) + 1
     grid = batch.grids[index]
-    counted = "one.bits.note" if batch.given is None else "one.bits.given"
+    counted = "one.bits.note" if batch.given is None else batch.given.note
     known = "–" if math.isnan(bits) else f"{bits:.2f}"
     total = "–" if math.isnan(bits) else f"{bits * cells:,.0f}"
     seed = batch.seeds[index]
@@ -182,6 +187,8 @@ def page(batch: Batch, index: int, neighbours: str) -> str:
         title = both("one.original")
     else:
         title = both("one.title", number=index + 1, count=len(batch.grids))
+    if (named := ideas.caption(batch.given, index)) is not None:
+        title = f"{title} · {named}"
     written, partial = int((grid >= 0).sum()), ""
     if written < grid.size:
         partial = both("one.partial", done=written, cells=grid.size)

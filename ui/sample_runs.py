@@ -14,17 +14,17 @@ import numpy as np
 from gradio.context import Context
 from PIL import Image
 
-from ui import complete, gallery, sketching, writing
+from ui import complete, gallery, ideas, sketching, writing
 from ui import sample_panel as panel
 from ui.common import ANSWER, EACH, RUN, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.runs import Runs
 from ui.session import Session
-from ui.sketching import Given, Sketching
+from ui.sketching import Sketching
 from ui.studio import Studio
 from ui.text import add, both
-from ui.writing import Batch, Example, Request, Step
+from ui.writing import Batch, Example, Given, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
@@ -58,12 +58,14 @@ class Sampler:
 
     studio: Studio
     runs: Runs
+    ideas: ideas.Source
     example: Example
     downloads: Folders
 
     @classmethod
     def of(cls, studio: Studio) -> Sampler:
-        return cls(studio, Runs(), Example(studio), Folders())
+        known = ideas.Source(studio)
+        return cls(studio, Runs(), known, Example(studio, known), Folders())
 
     def page(self, batch: Batch, index: int) -> str:
         """All about one picture."""
@@ -165,7 +167,7 @@ def follow(
             if step.pictures is not painted:
                 painted, image = step.pictures, gallery.lossy(step.pictures)
             off = {"go": _ready(True), "halt": _ready(False)} if step.stopped else {}
-            yield board.change(pictures=gallery.live(ask, step, image, kept), **off)
+            yield board.change(pictures=gallery.live(ask, step, image, kept, given), **off)
         else:
             batch = outcome(step)
             written = [i for i in batch.order.tolist() if batch.seeds[i] is not None]
@@ -188,6 +190,7 @@ def connect(
     sampler: Sampler,
     board: Board,
     settings: Settings,
+    thinking: gr.Checkbox,
     completing: Completing,
     sketch: Sketching | None,
     reading: TabHandles,
@@ -195,7 +198,8 @@ def connect(
     """Clicks that start or stop a run, and where pictures to begin with come from."""
     start = Starter(sampler, board)
     write = partial(_write, sampler, board)
-    start.by(board.go.click, None, write, settings.all, api_name="sample", api_visibility="public")
+    public = {"api_name": "sample", "api_visibility": "public"}
+    start.by(board.go.click, None, write, [*settings.all, thinking], **public)
     start.by(
         board.about.rewrite,
         "row",
@@ -264,7 +268,13 @@ class Starter:
 def _write(
     sampler: Sampler, board: Board, stop: threading.Event, said: Any, *values: Any
 ) -> Iterator[list[Any]]:
-    yield from follow(sampler, board, writing.request(sampler.studio, *values), stop)
+    *values, thinking = values
+    ask, given = writing.request(sampler.studio, *values), None
+    if thinking:
+        given = sampler.ideas.told(ask.count, ask.seed)
+        if given is None:
+            raise Sentence("ideas.missing")
+    yield from follow(sampler, board, ask, stop, given=given)
 
 
 def _rewrite(
@@ -288,7 +298,8 @@ def _rewrite(
         nats = float(batch.nats[picked])
         return writing.with_original(new, grid, batch.pictures[picked], nats)
 
-    how = {"known": known, "given": batch.given, "origin": "rewritten", "outcome": outcome}
+    given = None if batch.given is None else batch.given.of(picked)
+    how = {"known": known, "given": given, "origin": "rewritten", "outcome": outcome}
     yield from follow(sampler, board, ask, stop, **how)
 
 

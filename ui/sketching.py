@@ -80,6 +80,12 @@ class Given:
     text: str = ""
     pull: float = PULL  # guidance scale
 
+    note = "one.bits.given"
+
+    def of(self, index: int) -> Given:
+        """The same sketch for all."""
+        return self
+
     def drawing(self, studio: Studio, count: int) -> dict:
         """Keyword arguments of `prior.sample.sample`."""
         how = {"shifts": shifts_of(studio.bundle.sketch, self.lines), "cfg_scale": self.pull}
@@ -92,8 +98,7 @@ class Given:
             told = targets(clip, parse(self.text)).condition(count)
         return how | {"condition": told}
 
-    @property
-    def settings(self) -> dict:
+    def settings(self, index: int) -> dict:
         """What a PNG keeps of it."""
         words = {"text": self.text} if self.text else {}
         return {"sketch": to_text(self.lines), "cfg_scale": self.pull, **words}

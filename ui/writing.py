@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,12 +23,10 @@ import torch
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
+from ui import ideas
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
-
-if TYPE_CHECKING:
-    from ui.sketching import Given
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +134,21 @@ def request(
 _numbers = itertools.count(1)
 
 
+class Given(Protocol):
+    """What pictures are written after: a sketch (`ui.sketching`), or an idea each (`ui.ideas`)."""
+
+    note: str  # key of the sentence that says what their likelihood is given
+
+    def drawing(self, studio: Studio, count: int) -> dict[str, Any]:
+        """Keyword arguments of `prior.sample.sample`."""
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """What the PNG of one picture keeps of it."""
+
+    def of(self, index: int) -> Given:
+        """What one picture was given, for any number of others."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Grids as they were written, and what it takes to write them again."""
@@ -168,7 +181,9 @@ class Batch:
 
     def record(self, index: int) -> Record:
         """What the PNG of one picture carries."""
-        settings = {**self.settings, "n": 1, "seed": self.seeds[index], "origin": self.origin}
+        more = {} if self.given is None else self.given.settings(index)
+        own = {"n": 1, "seed": self.seeds[index], "origin": self.origin}
+        settings = {**self.settings, **own, **more}
         if self.kept is not None:
             settings["kept"] = self.kept.astype(int).tolist()
         return Record(settings, self.grids[index : index + 1], (float(self.bits[index]),))
@@ -246,13 +261,12 @@ def paint(
     return pictures
 
 
-def settings_of(studio: Studio, ask: Request, given: Given | None = None) -> dict:
-    """What `prior.draw` keeps in a PNG, for the same codes by command; what was given as well."""
-    more = {} if given is None else given.settings
+def settings_of(studio: Studio, ask: Request) -> dict:
+    """What `prior.draw` keeps in a PNG, for the same codes by command."""
     card = studio.bundle.card
     size = f"{ask.size[0]}x{ask.size[1]}"
     made = {"bundle": studio.bundle.name, "prior": weights_id(card), "n": ask.count}
-    return {**made, "seed": ask.seed, "size": size, **ask.drawing, "cfg_scale": 1.0, **more}
+    return {**made, "seed": ask.seed, "size": size, **ask.drawing, "cfg_scale": 1.0}
 
 
 def write(
@@ -267,7 +281,7 @@ def write(
     """Write `ask.count` grids: some Steps, then the Batch. `stop` ends it between two codes.
 
     known  (h, w) int64, -1 where free: every grid begins with it
-    given  a sketch that every grid follows
+    given  a sketch that every grid follows, or an idea for each
     """
     start = None if known is None else torch.from_numpy(known)[None]
     more = {} if given is None else given.drawing(studio, ask.count)
@@ -305,7 +319,7 @@ def write(
         nats=last.log_likelihood.double().numpy(),
         counted=np.full(ask.count, last.done),
         seeds=tuple(range(ask.seed, ask.seed + ask.count)),
-        settings=settings_of(studio, ask, given),
+        settings=settings_of(studio, ask),
         origin=origin,
         kept=None if known is None else known >= 0,
         rate=_drawn(last, known),
@@ -343,6 +357,7 @@ class Example:
     """The pictures that the tab opens with: shipped codes, decoded when they are first wanted."""
 
     studio: Studio
+    ideas: ideas.Source
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -367,6 +382,8 @@ class Example:
             log.warning("%s is of another prior: write it again with python -m prior.sample", path)
             return None
         n, h, w = kept.codes.shape
+        told = kept.settings.get("ideas")
+        given = told and self.ideas.again(told, kept.settings["cfg_scale"])
         return Batch(
             grids=kept.codes,
             pictures=paint(studio, torch.from_numpy(kept.codes)),
@@ -375,4 +392,5 @@ class Example:
             seeds=tuple(range(kept.settings["seed"], kept.settings["seed"] + n)),
             settings=kept.settings,
             origin="example",
+            given=given or None,
         )

@@ -266,18 +266,18 @@ def test_a_mask_that_makes_no_sense_is_a_sentence(writer, free):
 
 def test_shipped_samples_are_shown_only_if_they_are_this_priors(writer, written, caplog):
     file = writer.bundle.path / "samples.png"
-    assert writing.Example(writer).batch is None
+    assert Sampler.of(writer).example.batch is None
     record = Record(written.settings, written.grids, tuple(written.bits))
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=record.info())
-    shown = writing.Example(writer).batch
+    shown = Sampler.of(writer).example.batch
     assert np.array_equal(shown.grids, written.grids) and shown.seeds == (5, 6, 7)
     assert np.array_equal(shown.pictures, written.pictures)
     assert np.allclose(shown.bits, written.bits, atol=1e-4)
     other = replace(record, settings={**written.settings, "prior": "another"})
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=other.info())
-    assert writing.Example(writer).batch is None and "another prior" in caplog.text
+    assert Sampler.of(writer).example.batch is None and "another prior" in caplog.text
     file.write_bytes(b"no picture")
-    assert writing.Example(writer).batch is None
+    assert Sampler.of(writer).example.batch is None
     file.unlink()
 
 

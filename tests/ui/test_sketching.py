@@ -143,8 +143,8 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
     assert np.array_equal(batch.grids, finish(sample(writer.bundle.prior, 3, **how)).grid.numpy())
     with pytest.raises(Sentence, match="cancel each other"):
         list(writing.write(studio, ask, threading.Event(), given=Given(lines, "nothing")))
-    assert heard == [["an apple"]] and batch.settings["text"] == "an apple"
-    assert batch.settings["cfg_scale"] == 3.0
+    assert heard == [["an apple"]] and batch.record(0).settings["text"] == "an apple"
+    assert batch.record(1).settings["cfg_scale"] == 3.0
 
 
 def test_lines_of_a_picture(writer):

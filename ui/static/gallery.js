@@ -61,7 +61,8 @@ function lay() {
     tile.disabled = !data.bits;
     tile.setAttribute('aria-pressed', index === picked && Boolean(data.bits));
     tile.setAttribute('aria-label', String(index + 1));
-    tile.lastChild.innerHTML = (bits === null || bits === undefined ? '' : bits.toFixed(2)) + (data.original && index === 0 ? ' ' + original : '');
+    const title = data.titles ? `<b>${data.titles[index]}</b> ` : '';
+    tile.lastChild.innerHTML = title + (bits === null || bits === undefined ? '' : bits.toFixed(2)) + (data.original && index === 0 ? ' ' + original : '');
   });
   for (const b of element.querySelectorAll('[data-order]')) {
     b.setAttribute('aria-pressed', b.dataset.order === order);

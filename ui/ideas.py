@@ -1,0 +1,109 @@
+"""Pictures that each have a subject of their own: drawn first, shown under the picture."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+
+import torch
+
+from prior.ideas import PULL, Idea, Ideas
+from ui.studio import Studio
+from ui.text import add
+
+log = logging.getLogger(__name__)
+
+add(
+    {
+        "ideas.first": ("First an idea, then the picture", "先想好画什么,再画"),
+        "ideas.info": (
+            "A title that several artists drew, picked by the seed; the prior is told its text "
+            "embedding. Off: nothing but codes.",
+            "由种子从多位画家画过的标题中选出,并把其文本嵌入告诉先验模型。关闭:只有码。",
+        ),
+        "ideas.missing": (
+            "This bundle holds no ideas: switch “First an idea” off.",
+            "该模型包没有可用的标题:请关闭“先想好画什么”。",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What each picture of a run is told; one idea for all of them is told to all."""
+
+    ideas: tuple[Idea, ...]
+    conditions: torch.Tensor  # (as many, E)
+    pull: float = PULL  # guidance scale
+
+    note = "one.bits.idea"
+
+    def idea(self, index: int) -> Idea:
+        return self.ideas[index if len(self.ideas) > 1 else 0]
+
+    def of(self, index: int) -> Told:
+        """What one picture was told."""
+        place = index if len(self.ideas) > 1 else 0
+        return Told((self.ideas[place],), self.conditions[place : place + 1], self.pull)
+
+    def drawing(self, studio: Studio, count: int) -> dict:
+        """Keyword arguments of `prior.sample.sample`."""
+        return {"condition": self.conditions.expand(count, -1), "cfg_scale": self.pull}
+
+    def settings(self, index: int) -> dict:
+        """What the PNG of one picture keeps."""
+        return {"ideas": [self.idea(index).text], "cfg_scale": self.pull}
+
+
+def caption(given: object, index: int) -> str | None:
+    """HTML with one picture's idea in both languages; None where it was told none."""
+    if not isinstance(given, Told):
+        return None
+    text, zh = map(escape, given.idea(index))
+    return f'<span lang="en">{text}</span><span lang="zh">{zh or text}</span>'
+
+
+def captions(given: object, count: int) -> list[str] | None:
+    """All of them, for the tiles."""
+    return [caption(given, i) for i in range(count)] if isinstance(given, Told) else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The ideas beside a bundle, read when they are first wanted."""
+
+    studio: Studio
+
+    @cached_property
+    def ideas(self) -> Ideas | None:
+        """None where the bundle ships none, or its prior takes no such condition."""
+        prior = self.studio.bundle.prior
+        try:
+            found = Ideas.load(self.studio.bundle.path)
+            found.check(prior.config.embedding_size)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            log.warning("ideas are left out: %s", error)
+            return None
+        return found
+
+    def told(self, count: int, seed: int) -> Told | None:
+        """An idea for each of `count` pictures; None where there are none."""
+        if self.ideas is None:
+            return None
+        picks = self.ideas.think(count, seed)
+        chosen = tuple(self.ideas.all[i] for i in picks)
+        return Told(chosen, torch.from_numpy(self.ideas.conditions[picks]))
+
+    def again(self, titles: list[str], pull: float) -> Told | None:
+        """What a file says its pictures were told; None if one of them is not known here."""
+        places = {} if self.ideas is None else {i.text: n for n, i in enumerate(self.ideas.all)}
+        picks = [places.get(title) for title in titles]
+        if not picks or None in picks:
+            return None
+        chosen = tuple(self.ideas.all[i] for i in picks)
+        return Told(chosen, torch.from_numpy(self.ideas.conditions[picks]), pull)
