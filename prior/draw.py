@@ -19,7 +19,7 @@ from prior.ideas import PULL as IDEA_PULL
 from prior.ideas import Ideas
 from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
-from prior.sketch import PULL, drawn, picture_lines, shifts_of, to_text
+from prior.sketch import PULL, drawn, from_text, picture_lines, shifts_of, to_text
 from training import flags
 from training.device import usable_device
 from training.memory import keep_pages
@@ -36,7 +36,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("--size", metavar="HxW", help="rows x columns of codes; default: as trained")
     along = p.add_mutually_exclusive_group()
-    along.add_argument("--sketch", metavar="FILE", help="follow a drawing: dark lines on white")
+    along.add_argument(
+        "--sketch",
+        metavar="FILE",
+        help="follow a drawing: dark lines on white, or such a PNG's own",
+    )
     along.add_argument("--lines-of", metavar="FILE", help="follow the edges of a picture")
     told = p.add_mutually_exclusive_group()
     told.add_argument("--words", metavar="TEXT", help="what the pictures show, as in text to image")
@@ -103,6 +107,8 @@ def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndar
     image, (height, width) = open_image(file), bundle.sketch.config.size
     if args.lines_of:
         lines = picture_lines(image, (height, width))
+    elif (kept := kept_sketch(file)) is not None:
+        lines = from_text(kept, (height, width))
     else:  # a thin line must not fade, so the page is as large as the drawing
         scale = max(image.width / width, image.height / height, 1)
         page = letterbox(image, (round(width * scale), round(height * scale)))
@@ -111,6 +117,14 @@ def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndar
     if not lines.any():
         raise ValueError(f"{file} has no lines: give dark ones on white, or try --lines-of")
     return lines
+
+
+def kept_sketch(file: str) -> str | None:
+    """The lines that a PNG of sketched pictures was written along, as it carries them."""
+    try:
+        return Record.read(file).settings.get("sketch")
+    except ValueError:
+        return None
 
 
 def asked_words(

@@ -42,12 +42,26 @@ def collect(rows: Iterable[dict], artists: int = ARTISTS) -> list[Idea]:
     """
     sets, chinese = defaultdict(set), {}
     for row in rows:
-        if row["split"] != "train" or not row.get("captions") or not row.get("set"):
+        title = _title(row)
+        if title is None or not row.get("set"):
             continue
-        title = row["captions"][0].lower()
         sets[title].add(row["set"])
         chinese.setdefault(title, next(iter(row.get("captions_zh") or []), ""))
     return [Idea(t, chinese[t]) for t in sorted(sets) if len(sets[t]) >= artists]
+
+
+def _title(row: dict) -> str | None:
+    """What a training picture is called; None for one that is held out or has no name."""
+    named = row["split"] == "train" and row.get("captions")
+    return row["captions"][0].lower() if named else None
+
+
+def places(rows: Sequence[dict], ideas: Sequence[Idea]) -> list[list[int]]:
+    """For each idea the rows of the training pictures that it is the title of."""
+    found = defaultdict(list)
+    for place, row in enumerate(rows):
+        found[_title(row)].append(place)
+    return [found[idea.text] for idea in ideas]
 
 
 def save(path: str | os.PathLike, ideas: Sequence[Idea], conditions: np.ndarray) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import checkpoints
 from prior import ideas, tokens
 from training import flags
@@ -19,23 +21,49 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument(
         "--artists", type=int, default=ideas.ARTISTS, help="how many at least (%(default)s)"
     )
+    p.add_argument(
+        "--conditions", type=Path, help="what the prior was trained with: the mean over a title's "
+        "drawings is told, not its words alone",
+    )  # fmt: skip
     args = p.parse_args(argv)
     try:
         bundle = checkpoints.load(args.bundle)
         kinds = bundle.card.get("prior", {}).get("training", {}).get("train", {}).get("kinds")
         found = tokens.load(args.tokens, bundle.tokenizer_id)
-        rows = [row for row in found.rows if not kinds or row["kind"] in kinds]
+        # Of another kind than the prior's is as good as held out.
+        rows = [
+            row if not kinds or row["kind"] in kinds else row | {"split": "val"}
+            for row in found.rows
+        ]
         titles = ideas.collect(rows, args.artists)
         if not titles:
             raise ValueError(
                 f"no title was drawn by {args.artists} sets of the training pictures: try a "
                 "smaller --artists"
             )
-        told = bundle.told([idea.text for idea in titles]).cpu().numpy()
+        if args.conditions is None:
+            told = bundle.told([idea.text for idea in titles]).cpu().numpy()
+        else:
+            told = means(args.conditions, ideas.places(rows, titles), len(rows))
         size = ideas.save(bundle.path / ideas.FILE, titles, told)
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{bundle.path / ideas.FILE}: {len(titles)} titles, {size / 1e6:.2f} MB")
+
+
+def means(path: Path, places: list[list[int]], count: int) -> np.ndarray:
+    """The mean of all conditions of each idea's drawings, at unit length: (n, E) float32."""
+    try:
+        given = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path} holds no conditions: {error}") from error
+    if given.ndim != 3 or len(given) != count:
+        raise ValueError(
+            f"{path} holds conditions of shape {given.shape}: expected ({count}, choices, size), "
+            "those of these tokens"
+        )
+    found = np.stack([np.asarray(given[p], np.float32).mean((0, 1)) for p in places])
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ add(
     {
         "ideas.first": ("First an idea, then the picture", "先想好画什么,再画"),
         "ideas.info": (
-            "A title that several artists drew, picked by the seed; the prior is told its text "
-            "embedding. Off: nothing but codes.",
-            "由种子从多位画家画过的标题中选出,并把其文本嵌入告诉先验模型。关闭:只有码。",
+            "The seed picks a title that several artists drew, and the prior is told. "
+            "Off: nothing but codes.",
+            "由种子选出多位画家画过的一个标题,并告诉先验模型。关闭:只有码。",
         ),
         "ideas.missing": (
             "This bundle holds no ideas: switch “First an idea” off.",

@@ -149,7 +149,18 @@ def test_the_command_writes_what_the_clip_says_of_each_title(bundle, tmp_path, m
     with pytest.raises(SystemExit) as stop:
         titles.main([*line, "--artists", "5"])
     assert stop.value.code == 2 and "no title was drawn by 5 sets" in capsys.readouterr().err
-    titles.main([*line, "--artists", "4"])
+    given = np.random.default_rng(0).normal(size=(9, 3, 5)).astype(np.float16)
+    np.save(tmp_path / "c.npy", given)
+    titles.main([*line, "--conditions", str(tmp_path / "c.npy")])
+    told = given[4:8].astype(np.float32).mean((0, 1))  # of the four cats
+    told /= np.linalg.norm(told)
+    np.testing.assert_allclose(Ideas.load(bundle.path).conditions[1], told, atol=1e-3)
+    np.save(tmp_path / "c.npy", given[:8])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        titles.main([*line, "--conditions", str(tmp_path / "c.npy")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "expected (9, choices, size)" in error
     card = json.loads((bundle.path / "config.json").read_text())
     card["prior"]["training"] = {"train": {"kinds": ["photo"]}}
     twin = shutil.copytree(bundle.path, tmp_path / "twin")

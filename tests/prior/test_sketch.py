@@ -405,6 +405,9 @@ def test_the_command_follows_a_drawing_or_a_pictures_edges(world, tmp_path, caps
     assert lines[8:24, 8].all() and lines.sum() == 16
     lines, others = written("--lines-of", str(tmp_path / "box.png"))
     assert abs(int(np.where(lines[12])[0].max()) - 17) <= 2 and (grids != others).any()
+    kept = shutil.copy(tmp_path / "out.png", tmp_path / "kept.png")  # carries its own lines
+    again, same = written("--sketch", str(kept))
+    assert np.array_equal(again, lines) and np.array_equal(same, others)
     Image.new("L", (64, 64), 255).save(tmp_path / "blank.png")
     capsys.readouterr()
     for more, said in (
