@@ -24,7 +24,7 @@ import numpy as np
 FILE = "ideas.npz"  # in a bundle's folder
 ARTISTS = 4  # sets of pictures that must have drawn a title: what one drew is not known well
 STREAM = 0x1DEA  # apart from the noise of the codes, which has the same seeds
-PULL = 3.0  # guidance scale
+PULL = 4.0  # guidance scale, as in text to image
 BROKEN = (OSError, EOFError, KeyError, TypeError, ValueError)
 
 
