@@ -81,15 +81,21 @@ def logits_to_probs(
     if top_k == 0 and top_p == 1:
         return probs
     best = torch.topk(probs, top_k or min(NUCLEUS, size), dim=-1).values  # likeliest first
-    if not top_k and (best.sum(-1) < top_p).any():
-        best = torch.topk(probs, size, dim=-1).values
-    least = best[:, -1:]
-    if top_p < 1:
-        share = best / best.sum(-1, keepdim=True) if top_k else best
-        before = share.cumsum(-1) - share  # probability of the likelier ones
-        least = best.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    if top_k:
+        least = best[:, -1:] if top_p == 1 else _least(best, top_p * best.sum(-1, keepdim=True))
+    else:
+        least = _least(best, top_p)
+        short = best.sum(-1) < top_p
+        if short.any():
+            least[short] = _least(torch.topk(probs[short], size, dim=-1).values, top_p)
     probs = probs.masked_fill(probs < least, 0)
     return probs / probs.sum(-1, keepdim=True)
+
+
+def _least(best: Tensor, share: Tensor | float) -> Tensor:
+    """(B, n) probabilities, likeliest first -> (B, 1) the last of those that reach the share."""
+    before = best.cumsum(-1) - best  # probability of the likelier ones
+    return best.masked_fill(before >= share, torch.inf).amin(-1, keepdim=True)
 
 
 def sample_one(probs: Tensor, noise: Tensor) -> Tensor:

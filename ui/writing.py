@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MOST = 64  # pictures at a time
 SEEDS = 2**53  # whole numbers that a browser can hold
-PREVIEWS = 0.4  # share of the time that may go into decoding unfinished pictures
+PREVIEWS = 0.3  # share of the time that may go into decoding unfinished pictures
 STATUS = 0.25  # seconds between two reports without a new picture
 TOGETHER = 2  # pictures decoded between two looks at `stop`
 
