@@ -91,10 +91,11 @@ def generator(bundle: checkpoints.Bundle) -> Generate:
 
 
 def about(bundle: checkpoints.Bundle, mode: str) -> str:
-    """What a mode's pictures depend on: the files it uses and the settings, not the prior's too."""
+    """What a mode's pictures depend on: files and settings. Guided ones know nothing of a prior."""
     parts = ("vqgan", "clip") if mode == "guided" else ("vqgan", "clip", "prior")
     files = {n: h for n, h in bundle.card.get("sha256", {}).items() if n.split(".")[0] in parts}
-    return json.dumps([files, repr(GuidanceConfig()), repr(DrawConfig())])
+    drawing = "" if mode == "guided" else repr(DrawConfig())
+    return json.dumps([files, repr(GuidanceConfig()), drawing])
 
 
 def make(

@@ -7,8 +7,9 @@ bfloat16 where the processor multiplies it natively, weights packed once into on
 cache that stays contiguous, so that attention never copies it. In float32, weights that are float16
 numbers (shipped ones are) lie in memory as such and are multiplied in float32 all the same.
 
-In bfloat16 all of this gives a row the same bits, whatever rows and positions are read with it: a
-seed gives its picture in every batch. In float32 it does so up to rounding, which seldom shows.
+In bfloat16 on a CPU all of this gives a row the same bits, whatever rows and positions are read
+with it (where oneDNN's products do: seen with AVX-512), so a seed gives its picture in every batch.
+Elsewhere it does so up to rounding, which seldom shows in float32.
 
 Every row is read where it stands: a place that a row has not come to is masked, so what was read
 too early is forgotten by reading that place again.

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import checkpoints
 from prior.ideas import PULL as IDEA_PULL
 from prior.ideas import Ideas
-from prior.sample import Progress, Settings, sample
+from prior.sample import Progress, Settings, check_count, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from prior.sketch import PULL, drawn, from_text, picture_lines, shifts_of, to_text
 from training import flags
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     along.add_argument(
         "--sketch",
         metavar="FILE",
-        help="follow a drawing: dark lines on white, or such a PNG's own",
+        help="follow dark lines on white, or those that a sketched PNG carries",
     )
     along.add_argument("--lines-of", metavar="FILE", help="follow the edges of a picture")
     told = p.add_mutually_exclusive_group()
@@ -108,7 +108,13 @@ def asked_lines(args: argparse.Namespace, bundle: checkpoints.Bundle) -> np.ndar
     if args.lines_of:
         lines = picture_lines(image, (height, width))
     elif (kept := kept_sketch(file)) is not None:
-        lines = from_text(kept, (height, width))
+        try:
+            lines = from_text(kept, (height, width))
+        except ValueError:
+            raise ValueError(
+                f"{file} was written along a sketch of another size than {width} x {height}: give "
+                "the bundle that wrote it"
+            ) from None
     else:  # a thin line must not fade, so the page is as large as the drawing
         scale = max(image.width / width, image.height / height, 1)
         page = letterbox(image, (round(width * scale), round(height * scale)))
@@ -131,6 +137,7 @@ def asked_words(
     args: argparse.Namespace, bundle: checkpoints.Bundle
 ) -> tuple[torch.Tensor | None, dict]:
     """What the prior is told each picture shows, (n, E), and how the file says so."""
+    check_count(args.n, args.seed)
     if args.words is not None:
         return bundle.told([args.words]).expand(args.n, -1), {"text": args.words}
     if not args.ideas:
@@ -141,9 +148,10 @@ def asked_words(
         raise ValueError(
             f"bundle {bundle.name} holds no ideas: make some with python -m prior.ideas"
         ) from None
-    found.check(bundle.prior.config.embedding_size)
+    found.check(bundle.prior.config.embedding_size, bundle.card)
     picks = found.think(args.n, args.seed)
-    return torch.from_numpy(found.conditions[picks]), {"ideas": [found.all[i].text for i in picks]}
+    titles = [found.all[i].text for i in picks]
+    return torch.from_numpy(found.conditions[picks]), {"ideas": titles, "ideas_id": found.id}
 
 
 def record(args: argparse.Namespace, settings: Settings, bundle: checkpoints.Bundle) -> dict:

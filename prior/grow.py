@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from prior.model import GPT, PriorConfig
+from prior.model import GPT
 from prior.sketch import SketchReader
 
 
@@ -45,11 +45,6 @@ def grown(prior: GPT, layers: int) -> GPT:
                 for value in added.parameters():
                     nn.init.zeros_(value)
     return model
-
-
-def can_grow(before: PriorConfig, after: PriorConfig) -> bool:
-    """Whether `after` is `before` with more layers."""
-    return after.layers > before.layers and replace(after, layers=before.layers) == before
 
 
 @torch.no_grad()

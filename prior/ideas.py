@@ -2,13 +2,15 @@
 
 p(s) = sum over y of p(y) p(s | y): first draw what the picture shows, then the picture. Li et al.,
 "Return of Unconditional Generation" (section 3) do so with a diffusion model over image embeddings.
-Here p(y) is uniform over the titles that several artists of the training pictures drew, and y is
-the title's text embedding, which the prior is conditioned on. `python -m prior.ideas` writes them
-beside a model.
+Here p(y) is uniform over the titles that several artists of the training pictures drew, and y is a
+condition in the space that the prior was trained with: the mean of those of a title's drawings, or
+its text embedding alone. `python -m prior.ideas` writes both beside a model.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import zipfile
@@ -16,6 +18,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +49,7 @@ def collect(rows: Iterable[dict], artists: int = ARTISTS) -> list[Idea]:
         if title is None or not row.get("set"):
             continue
         sets[title].add(row["set"])
-        chinese.setdefault(title, next(iter(row.get("captions_zh") or []), ""))
+        chinese[title] = chinese.get(title) or next(iter(row.get("captions_zh") or []), "")
     return [Idea(t, chinese[t]) for t in sorted(sets) if len(sets[t]) >= artists]
 
 
@@ -64,13 +67,9 @@ def places(rows: Sequence[dict], ideas: Sequence[Idea]) -> list[list[int]]:
     return [found[idea.text] for idea in ideas]
 
 
-def save(path: str | os.PathLike, ideas: Sequence[Idea], conditions: np.ndarray) -> int:
-    """Write ideas and what the prior is told of each, (n, E) floats -> bytes of the file."""
-    text = zlib.compress(json.dumps(ideas, ensure_ascii=False).encode(), 9)
-    arrays = {"ideas": np.frombuffer(text, np.uint8), "conditions": conditions.astype(np.float16)}
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
-    return Path(path).stat().st_size
+def clip_id(card: dict) -> str:
+    """sha256 of a bundle's CLIP, from its card, "" for none: in whose space conditions are."""
+    return card.get("sha256", {}).get("clip.safetensors", "")
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,28 @@ class Ideas:
 
     all: tuple[Idea, ...]
     conditions: np.ndarray  # (n, E) float32
+    clip: str = ""  # `clip_id` of the CLIP that they are from
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hex digits: which list of ideas and conditions a file of samples was told from."""
+        told = self.conditions.astype(np.float16).tobytes()
+        return hashlib.sha256(json.dumps(self.all).encode() + told).hexdigest()[:12]
+
+    def save(self, folder: str | os.PathLike) -> int:
+        """Write them beside a model -> bytes of the file."""
+        text = zlib.compress(json.dumps(self.all, ensure_ascii=False).encode(), 9)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            ideas=np.frombuffer(text, np.uint8),
+            conditions=self.conditions.astype(np.float16),
+            clip=np.array(self.clip),
+        )
+        new = Path(folder) / f"{FILE}.new"
+        new.write_bytes(buffer.getvalue())
+        new.replace(Path(folder) / FILE)
+        return len(buffer.getvalue())
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Ideas:
@@ -87,7 +108,7 @@ class Ideas:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 pairs = json.loads(zlib.decompress(arrays["ideas"].tobytes()))
-                conditions = arrays["conditions"].astype(np.float32)
+                conditions, clip = arrays["conditions"].astype(np.float32), str(arrays["clip"])
             ideas = tuple(Idea(*map(str, pair)) for pair in pairs)
         except FileNotFoundError:
             raise
@@ -95,14 +116,18 @@ class Ideas:
             raise ValueError(f"{path} holds no ideas: {error}") from error
         if not ideas or conditions.ndim != 2 or len(ideas) != len(conditions):
             raise ValueError(f"{path} holds no ideas: titles and conditions do not fit")
-        return cls(ideas, conditions)
+        return cls(ideas, conditions, clip)
 
-    def check(self, size: int) -> None:
-        """ValueError unless a prior takes conditions of this length."""
+    def check(self, size: int, card: dict) -> None:
+        """ValueError unless a prior takes conditions of this length, of the CLIP in its card."""
         if self.conditions.shape[1] != size:
             raise ValueError(
                 f"the ideas are {self.conditions.shape[1]} numbers long, and this prior takes "
                 f"{size or 'no condition'}: make its own with python -m prior.ideas"
+            )
+        if self.clip != clip_id(card):
+            raise ValueError(
+                "the ideas were made with another CLIP: make new ones with python -m prior.ideas"
             )
 
     def think(self, n: int, seed: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class Settings:
     """How a code is drawn from what the prior predicts."""
 
     temperature: float = option(1.0, "logits are divided by it; 0: always the likeliest code")
-    top_k: int = option(0, "only the k likeliest codes; 0: all")
+    top_k: int = option(0, "only the k likeliest codes, and those as likely as the last; 0: all")
     top_p: float = option(1.0, "only the likeliest codes that together reach this probability")
     cfg_scale: float = option(1.0, "guidance: free + scale * (given - free) logits; 1: none")
 
@@ -333,6 +333,15 @@ def finish(steps: Iterator[Progress]) -> Progress:
 # --- what is refused ------------------------------------------------------------------------------
 
 
+def check_count(n: int, seed: int) -> None:
+    """ValueError for numbers of pictures and seeds that there are not."""
+    for name, value, low in (("n", n, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"{name} is {value}: it must be a whole number of at least {low}")
+    if seed + n > 2**63:
+        raise ValueError(f"seed is {seed}: it must be smaller than 2**63")
+
+
 def check_request(
     prior: GPT,
     n: int,
@@ -343,11 +352,7 @@ def check_request(
 ) -> tuple[int, int]:
     """`size` as whole numbers; ValueError for anything that this prior cannot write."""
     cfg = prior.config
-    for name, value, low in (("n", n, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"{name} is {value}: it must be a whole number of at least {low}")
-    if seed + n > 2**63:
-        raise ValueError(f"seed is {seed}: it must be smaller than 2**63")
+    check_count(n, seed)
     if settings.top_k > cfg.codebook_size:
         raise ValueError(
             f"top_k is {settings.top_k}: this codebook has {cfg.codebook_size} codes, and 0 takes "

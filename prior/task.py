@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prior.grow import can_grow, grown
+from prior.grow import grown
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.tokens import TokenSet, unigram_bits
 from training import distributed
@@ -240,7 +240,7 @@ class PriorTask:
         ValueError, saying where, if they do not fit.
         """
         config = self.model.config
-        if isinstance(config, PriorConfig) and can_grow(start.config, config):
+        if isinstance(config, PriorConfig) and start.config.layers < config.layers:
             start = grown(start, config.layers)
         try:
             self.model.load_state_dict(start.state_dict())

@@ -8,6 +8,7 @@ import numpy as np
 
 import checkpoints
 from prior import ideas, tokens
+from prior.ideas import Ideas
 from training import flags
 
 
@@ -29,11 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         bundle = checkpoints.load(args.bundle)
         kinds = bundle.card.get("prior", {}).get("training", {}).get("train", {}).get("kinds")
-        found = tokens.load(args.tokens, bundle.tokenizer_id)
+        known = tokens.load(args.tokens, bundle.tokenizer_id)
         # Of another kind than the prior's is as good as held out.
         rows = [
             row if not kinds or row["kind"] in kinds else row | {"split": "val"}
-            for row in found.rows
+            for row in known.rows
         ]
         titles = ideas.collect(rows, args.artists)
         if not titles:
@@ -45,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
             told = bundle.told([idea.text for idea in titles]).cpu().numpy()
         else:
             told = means(args.conditions, ideas.places(rows, titles), len(rows))
-        size = ideas.save(bundle.path / ideas.FILE, titles, told)
+        found = Ideas(tuple(titles), told, ideas.clip_id(bundle.card))
+        found.check(bundle.prior.config.embedding_size if bundle.prior else 0, bundle.card)
+        size = found.save(bundle.path)
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{bundle.path / ideas.FILE}: {len(titles)} titles, {size / 1e6:.2f} MB")
@@ -55,7 +58,8 @@ def means(path: Path, places: list[list[int]], count: int) -> np.ndarray:
     """The mean of all conditions of each idea's drawings, at unit length: (n, E) float32."""
     try:
         given = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (EOFError, ValueError) as error:
+        given = given[:, None] if given.ndim == 2 else given
+    except (AttributeError, EOFError, ValueError) as error:
         raise ValueError(f"{path} holds no conditions: {error}") from error
     if given.ndim != 3 or len(given) != count:
         raise ValueError(

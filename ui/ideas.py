@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -37,6 +38,7 @@ class Told:
 
     ideas: tuple[Idea, ...]
     conditions: torch.Tensor  # (as many, E)
+    source: str  # `prior.ideas.Ideas.id`
     pull: float = PULL  # guidance scale
 
     note = "one.bits.idea"
@@ -47,7 +49,8 @@ class Told:
     def of(self, index: int) -> Told:
         """What one picture was told."""
         place = index if len(self.ideas) > 1 else 0
-        return Told((self.ideas[place],), self.conditions[place : place + 1], self.pull)
+        one = self.conditions[place : place + 1]
+        return Told((self.ideas[place],), one, self.source, self.pull)
 
     def drawing(self, studio: Studio, count: int) -> dict:
         """Keyword arguments of `prior.sample.sample`."""
@@ -55,7 +58,8 @@ class Told:
 
     def settings(self, index: int) -> dict:
         """What the PNG of one picture keeps."""
-        return {"ideas": [self.idea(index).text], "cfg_scale": self.pull}
+        told = {"ideas": [self.idea(index).text], "ideas_id": self.source}
+        return told | {"cfg_scale": self.pull}
 
 
 def caption(given: object, index: int) -> str | None:
@@ -83,7 +87,7 @@ class Source:
         prior = self.studio.bundle.prior
         try:
             found = Ideas.load(self.studio.bundle.path)
-            found.check(prior.config.embedding_size)
+            found.check(prior.config.embedding_size, self.studio.bundle.card)
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -95,15 +99,15 @@ class Source:
         """An idea for each of `count` pictures; None where there are none."""
         if self.ideas is None:
             return None
-        picks = self.ideas.think(count, seed)
-        chosen = tuple(self.ideas.all[i] for i in picks)
-        return Told(chosen, torch.from_numpy(self.ideas.conditions[picks]))
+        return self._told(self.ideas.think(count, seed), PULL)
 
-    def again(self, titles: list[str], pull: float) -> Told | None:
-        """What a file says its pictures were told; None if one of them is not known here."""
-        places = {} if self.ideas is None else {i.text: n for n, i in enumerate(self.ideas.all)}
-        picks = [places.get(title) for title in titles]
-        if not picks or None in picks:
+    def again(self, settings: dict) -> Told | None:
+        """What a file of `prior.sample --ideas` was told; None if that was from other ideas."""
+        if self.ideas is None or settings.get("ideas_id") != self.ideas.id:
             return None
+        places = {idea.text: n for n, idea in enumerate(self.ideas.all)}
+        return self._told([places[title] for title in settings["ideas"]], settings["cfg_scale"])
+
+    def _told(self, picks: Sequence[int], pull: float) -> Told:
         chosen = tuple(self.ideas.all[i] for i in picks)
-        return Told(chosen, torch.from_numpy(self.ideas.conditions[picks]), pull)
+        return Told(chosen, torch.from_numpy(self.ideas.conditions[picks]), self.ideas.id, pull)

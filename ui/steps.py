@@ -110,7 +110,7 @@ def candidates(studio: Studio, codes: tuple[int, ...], ask: Request) -> Candidat
 
 
 def draw(studio: Studio, text: Text, ask: Request, count: int) -> Text:
-    """`count` more codes, drawn as picture 0 of a run with this seed would draw them there."""
+    """`count` more codes, drawn as picture 0 of a run without ideas would, with this seed."""
     cfg = studio.bundle.prior.config
     until = min(len(text.codes) + count, cfg.tokens)
     known = np.full(cfg.tokens, -1)

@@ -381,9 +381,11 @@ class Example:
         if kept.settings.get("prior") != weights_id(studio.bundle.card) or kept.bits is None:
             log.warning("%s is of another prior: write it again with python -m prior.sample", path)
             return None
+        given = self.ideas.again(kept.settings) if "ideas" in kept.settings else None
+        if given is None and kept.settings.get("cfg_scale", 1) != 1:
+            log.warning("%s was told what the app does not know: write it again", path)
+            return None
         n, h, w = kept.codes.shape
-        told = kept.settings.get("ideas")
-        given = told and self.ideas.again(told, kept.settings["cfg_scale"])
         return Batch(
             grids=kept.codes,
             pictures=paint(studio, torch.from_numpy(kept.codes)),
@@ -392,5 +394,5 @@ class Example:
             seeds=tuple(range(kept.settings["seed"], kept.settings["seed"] + n)),
             settings=kept.settings,
             origin="example",
-            given=given or None,
+            given=given,
         )

@@ -11,7 +11,7 @@ import torch
 
 import checkpoints
 from prior.draw import main as draw
-from prior.ideas import FILE, PULL, Idea, Ideas, save
+from prior.ideas import PULL, Idea, Ideas, clip_id
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import FILE as SAMPLES
@@ -41,7 +41,7 @@ def thinking(bundle_path, tmp_path_factory) -> checkpoints.Bundle:
     prior.head.weight.mul_(20)
     prior.condition_proj.weight.normal_()
     checkpoints.save(path, name="thinking", vqgan=bundle.vqgan, card=bundle.card, prior=prior)
-    save(path / FILE, KNOWN, np.eye(4))
+    Ideas(tuple(KNOWN), np.eye(4), clip_id(bundle.card)).save(path)
     draw(["--bundle", str(path), "--out", str(path / SAMPLES), "-n", "4", "--ideas"])
     return checkpoints.load(path)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prior.grow import can_grow, grown, origins, reader_grown
+from prior.grow import grown, origins, reader_grown
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchReader, config_for
 
@@ -58,12 +58,7 @@ def test_new_layers_learn():
         assert block.qkv.weight.any() and block.fc.weight.any()
 
 
-def test_only_more_layers_of_the_same_kind_grow():
-    small = PriorConfig(**CONFIG, layers=3)
-    assert can_grow(small, PriorConfig(**CONFIG, layers=4))
-    assert not can_grow(small, small)
-    assert not can_grow(small, PriorConfig(**CONFIG, layers=2))
-    assert not can_grow(small, PriorConfig(**{**CONFIG, "dim": 32}, layers=4))
+def test_a_prior_cannot_shrink():
     with pytest.raises(ValueError, match="3 layers can only grow"):
         grown(trained(), 2)
 

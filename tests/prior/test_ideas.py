@@ -11,10 +11,11 @@ import torch
 import checkpoints
 from prior import titles
 from prior.draw import main as draw
-from prior.ideas import FILE, PULL, Idea, Ideas, collect, save
+from prior.ideas import FILE, PULL, Idea, Ideas, collect
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
-from prior.sheet import Record
+from prior.sheet import FILE as SAMPLES
+from prior.sheet import Record, weights_id
 from prior.tokens import TokenSet
 from prior.tokens import save as save_tokens
 from vqgan.model import VQGAN, VQGANConfig
@@ -32,8 +33,9 @@ def row(title: str, artist: str, **more) -> dict:
 
 
 def test_titles_that_several_artists_drew():
-    rows = [row("Apple", f"set{i}", captions_zh=["苹果", "红"]) for i in range(3)]
-    rows += [row("apple", "set3"), *[row("boat", "set1")] * 5]  # five times, one artist
+    rows = [row("apple", "set3")]
+    rows += [row("Apple", f"set{i}", captions_zh=["苹果", "红"]) for i in range(3)]
+    rows += [*[row("boat", "set1")] * 5]  # five times, one artist
     rows += [row("cat", f"set{i}") for i in range(4)]
     rows += [row("dog", f"set{i}", split="val") for i in range(4)]  # held out
     rows += [row("egg", f"set{i}", captions=[]) for i in range(4)]
@@ -43,17 +45,33 @@ def test_titles_that_several_artists_drew():
 
 @pytest.fixture
 def ideas(tmp_path) -> Ideas:
-    save(tmp_path / FILE, KNOWN, np.eye(3, 5))
+    Ideas(KNOWN, np.eye(3, 5, dtype=np.float32), "some clip").save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
     return Ideas.load(tmp_path)
 
 
 def test_ideas_come_back_as_they_were_saved(ideas):
     assert ideas.all == KNOWN and np.array_equal(ideas.conditions, np.eye(3, 5, dtype=np.float32))
-    ideas.check(5)
+    card = {"sha256": {"clip.safetensors": "some clip"}}
+    ideas.check(5, card)
     with pytest.raises(ValueError, match="5 numbers long, and this prior takes 4"):
-        ideas.check(4)
+        ideas.check(4, card)
     with pytest.raises(ValueError, match="takes no condition"):
-        ideas.check(0)
+        ideas.check(0, card)
+    for other in ({}, {"sha256": {"clip.safetensors": "another"}}):
+        with pytest.raises(ValueError, match="made with another CLIP"):
+            ideas.check(5, other)
+
+
+def test_an_id_names_titles_and_conditions(ideas):
+    again = Ideas(KNOWN, np.eye(3, 5, dtype=np.float32))
+    assert again.id == ideas.id and len(ideas.id) == 12
+    for other in (
+        Ideas(KNOWN[:2], np.eye(2, 5, dtype=np.float32)),
+        Ideas((*KNOWN[:2], Idea("cow")), np.eye(3, 5, dtype=np.float32)),
+        Ideas(KNOWN, np.eye(3, 5, 1, dtype=np.float32)),
+    ):
+        assert other.id != ideas.id
 
 
 def test_a_pictures_idea_depends_on_its_seed_alone(ideas):
@@ -66,7 +84,7 @@ def test_a_pictures_idea_depends_on_its_seed_alone(ideas):
 def test_another_file_is_no_ideas(tmp_path):
     with pytest.raises(FileNotFoundError):
         Ideas.load(tmp_path)
-    save(tmp_path / FILE, KNOWN, np.eye(2, 5))
+    Ideas(KNOWN, np.eye(2, 5)).save(tmp_path)
     with pytest.raises(ValueError, match="do not fit"):
         Ideas.load(tmp_path)
     for content in (b"no ideas", b"", b"PK\x03\x04 broken"):
@@ -84,7 +102,7 @@ def bundle(tmp_path):
         p.normal_(std=0.5)
     path = tmp_path / "bundle"
     checkpoints.save(path, name="tiny", vqgan=VQGAN(TINY).eval(), card={}, prior=prior)
-    save(path / FILE, KNOWN, np.eye(3, 5))
+    Ideas(KNOWN, np.eye(3, 5)).save(path)
     return checkpoints.load(path)
 
 
@@ -94,6 +112,7 @@ def test_each_picture_is_drawn_after_its_idea(bundle, tmp_path):
     picks = Ideas.load(bundle.path).think(4, 0)
     assert kept.settings["ideas"] == [KNOWN[i].text for i in picks]
     assert kept.settings["cfg_scale"] == PULL
+    assert kept.settings["ideas_id"] == Ideas.load(bundle.path).id
     condition = torch.from_numpy(np.eye(3, 5, dtype=np.float32)[picks])
     last = finish(sample(bundle.prior, 4, seed=0, condition=condition, cfg_scale=PULL))
     assert np.array_equal(kept.codes, last.grid.numpy())
@@ -122,6 +141,15 @@ def test_words_go_through_the_bundles_own_clip(bundle, tmp_path, monkeypatch, ca
 
 def test_what_cannot_be_told_is_one_line(bundle, tmp_path, capsys):
     files = ["--bundle", str(bundle.path), "--out", str(tmp_path / "a.png")]
+    for more, said in (
+        (["--ideas", "-n", "-2"], "n is -2: it must be a whole number of at least 1"),
+        (["--ideas", "--seed", "-1"], "seed is -1: it must be a whole number of at least 0"),
+        (["--words", "an apple", "-n", "0"], "n is 0"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            draw([*files, *more])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and said in error and error.count("\n") == 1
     (bundle.path / FILE).unlink()
     for more, said in (
         (["--words", "an apple"], "the prior of bundle tiny takes no words"),
@@ -155,12 +183,23 @@ def test_the_command_writes_what_the_clip_says_of_each_title(bundle, tmp_path, m
     told = given[4:8].astype(np.float32).mean((0, 1))  # of the four cats
     told /= np.linalg.norm(told)
     np.testing.assert_allclose(Ideas.load(bundle.path).conditions[1], told, atol=1e-3)
-    np.save(tmp_path / "c.npy", given[:8])
+    np.save(tmp_path / "flat.npy", given[:, 0])  # one choice a picture
+    titles.main([*line, "--conditions", str(tmp_path / "flat.npy")])
+    np.save(tmp_path / "few.npy", given[:8])
+    np.save(tmp_path / "long.npy", np.ones((9, 3, 6)))
+    np.savez(tmp_path / "many.npz", given)
+    good = (bundle.path / FILE).read_bytes()
     capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        titles.main([*line, "--conditions", str(tmp_path / "c.npy")])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and "expected (9, choices, size)" in error
+    for name, said in (
+        ("few.npy", "expected (9, choices, size)"),
+        ("long.npy", "6 numbers long, and this prior takes 5"),
+        ("many.npz", "holds no conditions"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            titles.main([*line, "--conditions", str(tmp_path / name)])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and said in error and error.count("\n") == 1
+        assert (bundle.path / FILE).read_bytes() == good
     card = json.loads((bundle.path / "config.json").read_text())
     card["prior"]["training"] = {"train": {"kinds": ["photo"]}}
     twin = shutil.copytree(bundle.path, tmp_path / "twin")
@@ -173,9 +212,19 @@ def test_the_shipped_ideas_belong_to_the_shipped_prior():
     """1,500 titles in both languages, each nearer to its own words than to another title's."""
     shipped = checkpoints.load()
     found = Ideas.load(shipped.path)
-    found.check(shipped.prior.config.embedding_size)
+    found.check(shipped.prior.config.embedding_size, shipped.card)
     assert len(found.all) > 1500 and all(idea.zh for idea in found.all)
     places = list(range(0, len(found.all), 60))
     told = shipped.told([found.all[i].text for i in places])
     cosines = told @ torch.from_numpy(found.conditions[places]).T
     assert (cosines.argmax(1) == torch.arange(len(places))).float().mean() > 0.9
+
+
+def test_the_shipped_samples_are_what_the_tab_would_write():
+    """The Sample tab opens with them and with ideas switched on, and says that seeds write them."""
+    shipped = checkpoints.load()
+    kept, found = Record.read(shipped.path / SAMPLES).settings, Ideas.load(shipped.path)
+    assert kept["prior"] == weights_id(shipped.card) and kept["ideas_id"] == found.id
+    assert kept["ideas"] == [found.all[i].text for i in found.think(kept["n"], kept["seed"])]
+    drawn = {name: kept[name] for name in ("temperature", "top_k", "top_p", "cfg_scale", "seed")}
+    assert drawn == {"temperature": 1.0, "top_k": 0, "top_p": 0.95, "cfg_scale": PULL, "seed": 0}

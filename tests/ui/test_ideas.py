@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from prior.ideas import FILE, PULL, Idea, Ideas, save
+from prior.ideas import FILE, PULL, Idea, Ideas
 from prior.sample import finish, sample
 from prior.sheet import FILE as SAMPLES
 from prior.sheet import Record
@@ -27,10 +27,9 @@ KNOWN = (Idea("apple <b>", "苹果"), Idea("boat"), Idea("cat", "猫"))
 @pytest.fixture
 def thinker(writer) -> Studio:
     """The tiny studio with a prior, and three ideas beside it."""
-    file = writer.bundle.path / FILE
-    save(file, KNOWN, 3 * np.eye(3, 4))
+    Ideas(KNOWN, 3 * np.eye(3, 4)).save(writer.bundle.path)
     yield writer
-    file.unlink()
+    (writer.bundle.path / FILE).unlink()
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_a_picture_written_alone_has_the_same_idea_and_codes(thinker, board):
 
 
 def test_captions_are_escaped_and_fall_back_to_english():
-    given = Told(KNOWN, torch.zeros(3, 4))
+    given = Told(KNOWN, torch.zeros(3, 4), "id")
     assert caption(given, 0) == (
         '<span lang="en">apple &lt;b&gt;</span><span lang="zh">苹果</span>'
     )
@@ -110,22 +109,25 @@ def test_other_endings_keep_the_idea_of_their_picture(thinker, board):
     assert captions(new.given, 8) == [caption(batch.given, index)] * 8
 
 
-def test_shipped_samples_show_their_ideas(thinker, board):
+def test_shipped_samples_show_their_ideas(thinker, board, caplog):
     sampler = Sampler.of(thinker)
     batch, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
     titles = [batch.given.idea(i).text for i in range(3)]
-    settings = {**batch.settings, "ideas": titles, "cfg_scale": PULL}
+    known = {"ideas": titles, "ideas_id": Ideas.load(thinker.bundle.path).id, "cfg_scale": PULL}
+    settings = batch.settings | known
     record = Record(settings, batch.grids, tuple(batch.bits))
     file = thinker.bundle.path / SAMPLES
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=record.info())
     shown = Sampler.of(thinker).example.batch
     assert gallery.finished(shown, 0)["titles"] == captions(batch.given, 3)
     assert shown.record(2).settings["ideas"] == [titles[2]]
-    # Of a title that is not known any more the pictures are shown all the same.
-    record = Record({**settings, "ideas": ["ghost"] * 3}, batch.grids, tuple(batch.bits))
-    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=record.info())
-    shown = Sampler.of(thinker).example.batch
-    assert shown.given is None and np.array_equal(shown.grids, batch.grids)
+    # What was told other ideas, or words, could not be told so again: it is left out.
+    for change in ({"ideas_id": "another"}, {"ideas": None, "text": "an apple"}):
+        other = {k: v for k, v in (settings | change).items() if v is not None}
+        record = Record(other, batch.grids, tuple(batch.bits))
+        Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=record.info())
+        assert Sampler.of(thinker).example.batch is None and "write it again" in caplog.text
+        caplog.clear()
     file.unlink()
 
 
@@ -135,7 +137,7 @@ def test_a_bundle_without_ideas_offers_none(writer, board, caplog):
     box = checkbox(writer)
     assert not box["visible"] and not box["value"]
     file = writer.bundle.path / FILE
-    save(file, KNOWN, np.eye(3, 9))  # of another prior
+    Ideas(KNOWN, np.eye(3, 9)).save(writer.bundle.path)  # of another prior
     assert not checkbox(writer)["visible"] and "9 numbers long" in caplog.text
     file.unlink()
 
