@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from clip_guidance.prompts import parse, targets
+from clip_guidance.prompts import parse
 from prior.sketch import PULL, from_text, picture_lines, shifts_of, to_text
 from ui.common import ANSWER, Sentence, heavy, understood
 from ui.session import Session
@@ -95,8 +95,8 @@ class Given:
         if clip is None or prior.config.embedding_size != clip.embedding_size:
             raise Sentence("sketch.wordless")
         with understood():
-            told = targets(clip, parse(self.text)).condition(count)
-        return how | {"condition": told}
+            told = studio.bundle.told([self.text])
+        return how | {"condition": told.expand(count, -1)}
 
     def settings(self, index: int) -> dict:
         """What a PNG keeps of it."""

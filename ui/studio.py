@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,9 @@ class Bundle(Protocol):
     card: dict
     path: Path
     tokenizer_id: str
+
+    def told(self, words: Sequence[str]) -> torch.Tensor:
+        """What the prior is told of each prompt, (n, E)."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import checkpoints
 from clip_guidance.prompts import PromptError
 from prior.sample import finish, sample
 from prior.sheet import Record
@@ -132,7 +133,7 @@ def test_words_go_with_the_lines(writer, lines, monkeypatch):
         heard.append([p.text for p in prompts])
         return Told()
 
-    monkeypatch.setattr(sketching, "targets", targets)
+    monkeypatch.setattr(checkpoints.bundle, "targets", targets)
     clip = type("Clip", (), {"embedding_size": 4})()
     worded = replace(writer.bundle, path=writer.bundle.path)
     worded.__dict__["clip"] = clip
