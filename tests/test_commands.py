@@ -34,7 +34,7 @@ WITHOUT = (
     "checkpoints/perceptual/__main__.py",
     *(f"data/{name}.py" for name in ("build", "fixtures", "words")),
     *(f"bench/{name}.py" for name in ("__main__", "answers", "clip", "copies", "guidance")),
-    *("bench/judge_train.py", "bench/sketches.py", "bench/text_to_image.py"),
+    *("bench/ideas.py", "bench/judge_train.py", "bench/sketches.py", "bench/text_to_image.py"),
 )
 
 
