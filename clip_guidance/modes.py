@@ -170,13 +170,21 @@ def _draw(
     return sample(
         prior,
         drawing.candidates,
-        seed=seed,
+        seed=first_seed(seed),
         temperature=drawing.temperature,
         top_p=drawing.top_p,
         cfg_scale=scale,
         known=known,
         condition=condition,
     )
+
+
+def first_seed(seed: int) -> int:
+    """The prior's seed for a run's first candidate; the others follow it one by one.
+
+    No two seeds share a candidate: else the next seed would nearly always pick the same picture.
+    """
+    return seed * MAX_CANDIDATES % 2**62
 
 
 def _condition(prior: GPT, told: Targets, n: int) -> Tensor:

@@ -9,7 +9,17 @@ from PIL import Image
 
 from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig, Step
-from clip_guidance.modes import DrawConfig, Models, Request, go_on, on_white, repainted, run
+from clip_guidance.modes import (
+    MAX_CANDIDATES,
+    DrawConfig,
+    Models,
+    Request,
+    first_seed,
+    go_on,
+    on_white,
+    repainted,
+    run,
+)
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking, rank
 from prior.model import GPT, PriorConfig
@@ -55,6 +65,19 @@ def test_prior_writes_ranks_and_stops_there(models):
     written, ranked, steps = parts(models, Request("red", "prior", THREE, FEW))
     assert written[-1].done == written[-1].total and not steps
     assert torch.equal(ranked[0].grids, written[-1].grid) and len(ranked[0].scores) == 3
+
+
+def test_no_two_seeds_share_a_candidate(models):
+    """Else the next seed would nearly always give the same picture."""
+
+    def written(seed: int) -> set[tuple[int, ...]]:
+        found = parts(models, Request("red", "prior", THREE, GuidanceConfig(seed=seed)))[1][0].grids
+        return set(map(tuple, found.flatten(1).tolist()))
+
+    assert written(4) == written(4) and len(written(4)) == 3
+    assert not written(4) & (written(5) | written(6) | written(3))
+    assert first_seed(7) + MAX_CANDIDATES <= first_seed(8)
+    written(2**53)  # as large as a browser sends
 
 
 def test_both_goes_on_from_the_best(models):
