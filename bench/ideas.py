@@ -30,7 +30,7 @@ from training.flags import Parser, fail
 from training.memory import keep_pages
 from vqgan.images import to_tensor
 
-COUNT, FIRST = 192, 1000  # pictures, and the first one's seed
+COUNT, FIRST = 192, 2000  # pictures, and the first one's seed: what is told was chosen below it
 TOP_P = 0.95  # as the Sample tab begins
 TOGETHER, COLUMNS = 16, 16
 SHIFT = 7  # places on, for guessing
