@@ -244,6 +244,7 @@ def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
     row, column = 5, 9
     code = int(example[row, column])
     visited.click(row, column)
+    visited.page.wait_for_selector(f"#code-card .card[data-code='{code}']")  # as a visitor does
     visited.page.click("#open-codebook")
     book = Book(visited, codes, tab=False)
     book.shows(code)
