@@ -8,7 +8,6 @@ get under the title of another one: what guessing would bring. MiniLM is a dev r
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument("-n", type=int, default=COUNT, help="pictures (%(default)s)")
     p.add_argument("--sheet", type=Path, metavar="S.webp", help="all of them, under their ideas")
-    args: argparse.Namespace = p.parse_args(argv)
+    args = p.parse_args(argv)
     keep_pages()
     try:
         if args.n < 1:

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 
 import torch
 
 from prior.ideas import PULL, Idea, Ideas
 from ui.studio import Studio
-from ui.text import add
+from ui.text import add, both
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +23,7 @@ add(
             "Off: nothing but codes.",
             "由种子选出多位画家画过的一个标题,并告诉先验模型。关闭:只有码。",
         ),
+        "ideas.title": ("{title}", "{title}"),
         "ideas.missing": (
             "This bundle holds no ideas: switch “First an idea” off.",
             "该模型包没有可用的标题:请关闭“先想好画什么”。",
@@ -44,13 +44,14 @@ class Told:
     note = "one.bits.idea"
 
     def idea(self, index: int) -> Idea:
-        return self.ideas[index if len(self.ideas) > 1 else 0]
+        return self.of(index).ideas[0]
 
     def of(self, index: int) -> Told:
         """What one picture was told."""
-        place = index if len(self.ideas) > 1 else 0
-        one = self.conditions[place : place + 1]
-        return Told((self.ideas[place],), one, self.source, self.pull)
+        if len(self.ideas) == 1:
+            return self
+        one = self.conditions[index : index + 1]
+        return Told((self.ideas[index],), one, self.source, self.pull)
 
     def drawing(self, studio: Studio, count: int) -> dict:
         """Keyword arguments of `prior.sample.sample`."""
@@ -66,8 +67,8 @@ def caption(given: object, index: int) -> str | None:
     """HTML with one picture's idea in both languages; None where it was told none."""
     if not isinstance(given, Told):
         return None
-    text, zh = map(escape, given.idea(index))
-    return f'<span lang="en">{text}</span><span lang="zh">{zh or text}</span>'
+    idea = given.idea(index)
+    return both("ideas.title", title=(idea.text, idea.zh or idea.text))
 
 
 def captions(given: object, count: int) -> list[str] | None:
