@@ -171,38 +171,61 @@ def packed(model: GPT, dtype: torch.dtype | None = None) -> Packed:
 class Cache:
     """Keys and values of every layer, for the places of a text that its rows have come to.
 
-    Grows in blocks: contiguous in use, and no larger than the longest row.
+    Grows in blocks: contiguous in use, and no larger than the longest row. One table holds all of a
+    layer, each slot one head's vector of one place: the queries of the latest read first, then all
+    keys, then all values, so that one copy puts a layer's products where attention takes them.
     """
 
     def __init__(self, weights: Packed, batch: int):
         cfg = weights.config
-        self.batch, self.capacity = batch, 0
-        self.heads, self.size = cfg.heads, cfg.dim // cfg.heads
-        rows = batch * cfg.heads
+        self.batch, self.heads, self.size = batch, cfg.heads, cfg.dim // cfg.heads
+        self.capacity = self.queries = 0  # places of a row; of them, read at once
         # One type for few rows and many, or what a row gets would depend on the batch it is in.
         kind = {"dtype": weights.dtype, "device": weights.device}
-        self.both = [torch.empty(2, rows, 0, self.size, **kind) for _ in weights.blocks]
-        self.views: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.rows = torch.arange(batch, device=weights.device)[:, None]
+        self.table = torch.empty(len(weights.blocks), 0, self.size, **kind)
+        self.vectors = torch.arange(batch * cfg.heads, device=weights.device)  # of one place
 
-    def reach(self, length: int) -> None:
-        """Make room for this many positions. New ones are 0: a masked NaN would not stay masked."""
-        more = -(-length // BLOCK) * BLOCK - self.capacity
-        if more > 0:
-            self.both = [self._longer(kv, self.capacity + more) for kv in self.both]
-            self.capacity += more
-            self.views = [self._views(kv) for kv in self.both]
+    def reach(self, length: int, queries: int) -> None:
+        """Make room for this many places, and to read this many of each row at once."""
+        if length <= self.capacity and queries <= self.queries:
+            return
+        old, held = self._split(self.table)[1:], self.capacity
+        self.capacity = max(held, -(-length // BLOCK) * BLOCK)
+        self.queries = max(self.queries, queries)
+        layers, rows = len(self.table), self.batch * self.heads
+        slots = rows * (self.queries + 2 * self.capacity)
+        self.table = self.table.new_empty(layers, slots, self.size)
+        for new, filled in zip(self._split(self.table)[1:], old, strict=True):
+            new[:, :, :held] = filled
+            new[:, :, held:] = 0  # a masked NaN would not stay masked
+        self.flat = self.table.flatten(0, 1)
+        self.views = list(zip(*(x.unbind() for x in self._split(self.table)), strict=True))
+        unseen = self.table.new_full((self.capacity, self.capacity), float("-inf"))
+        self.causal = unseen.triu(1)  # [place]: 0 for all up to itself
+        self.starts: dict[int, Tensor] = {}  # by the number of places that are read at once
 
-    def _longer(self, kv: Tensor, capacity: int) -> Tensor:
-        new = kv.new_empty(*kv.shape[:2], capacity, self.size)
-        new[:, :, : self.capacity] = kv  # F.pad would fill all of it first
-        new[:, :, self.capacity :] = 0
-        return new
+    def _split(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values of all layers: (layers, BH, places, size), the queries flat."""
+        rows = self.batch * self.heads
+        parts = table.split([rows * self.queries, *[rows * self.capacity] * 2], 1)
+        keys, values = (x.unflatten(1, (rows, self.capacity)) for x in parts[1:])
+        return parts[0], keys, values
 
-    def _views(self, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is written, [row, place] (2, heads, size); keys (BH, T, size); values likewise."""
-        split = kv.view(2, self.batch, self.heads, self.capacity, self.size)
-        return split.permute(1, 3, 0, 2, 4), kv[0], kv[1]
+    def slots(self, places: Tensor) -> list[Tensor]:
+        """Where each layer's products of these places (B, S) go: (B S 3 heads,), query first."""
+        count, device = places.shape[1], places.device
+        if count not in self.starts:
+            layers, total = self.table.shape[:2]
+            rows, each = len(self.vectors), torch.arange(count, device=device)
+            query = self.vectors.view(self.batch, 1, -1) * count + each[:, None]
+            key = self.vectors.view(self.batch, 1, -1) * self.capacity + rows * self.queries
+            key = key.expand_as(query)
+            slot = torch.stack([query, key, key + rows * self.capacity], 2)  # (B, S, 3, heads)
+            layer = torch.arange(layers, device=device) * total
+            self.starts[count] = slot + layer.view(-1, 1, 1, 1, 1)
+            self.moves = torch.tensor([[0], [1], [1]], device=device)
+        found = self.starts[count] + places[..., None, None] * self.moves
+        return found.flatten(1).unbind()
 
 
 def read(
@@ -223,10 +246,9 @@ def read(
     """
     (b, s, c), shape = x.shape, (x.shape[2],)
     places = at[:, None] + torch.arange(s, device=at.device)  # (B, S)
-    cache.reach(int(places.max()) + 1)
-    unseen = torch.arange(cache.capacity, device=at.device) > places[..., None]  # (B, S, T)
-    bias = torch.zeros(unseen.shape, dtype=weights.dtype, device=x.device)
-    bias = bias.masked_fill_(unseen, float("-inf"))[:, None]
+    cache.reach(int(at.max()) + s, s)
+    slots = cache.slots(places)
+    bias = cache.causal[places][:, None]  # (B, 1, S, T)
     x = (x + weights.positions[places]).reshape(b * s, c)
     # torch's fused attention is the slower one for a single query, and in bfloat16 on a CPU.
     products = s == 1 or (weights.dtype == torch.bfloat16 and x.device.type == "cpu")
@@ -236,29 +258,26 @@ def read(
     if shifts is not None:
         added = shifts[0][shifts[1], places].reshape(b * s, -1, c).unbind(1)
     for layer, block in enumerate(weights.blocks):
-        write, keys, values = cache.views[layer]
         x = x if shifts is None else x + added[layer]
         qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
-        qkv = qkv.view(b, s, 3, cache.heads, cache.size)
-        write[cache.rows, places] = qkv[:, :, 1:]
-        y = attend(qkv[:, :, 0], keys, values, bias)
-        x = block.proj(y.reshape(b * s, c), x)
+        cache.flat.index_copy_(0, slots[layer], qkv.view(-1, cache.size))
+        queries, keys, values = cache.views[layer]
+        q = queries[: b * cache.heads * s].view(-1, s, cache.size)
+        y = attend(q, keys, values, bias).view(b, cache.heads, s, -1)
+        x = block.proj(y.transpose(1, 2).reshape(b * s, c), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
     x = x if shifts is None else x + added[-1]
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)
 
 
 def _attend_by_products(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """q (B, S, heads, size), keys and values (BH, T, size), bias (BH, S, T) -> as q."""
-    b, s, heads, size = q.shape
-    q = q.transpose(1, 2).reshape(-1, s, size)
-    scores = torch.baddbmm(bias, q, keys.transpose(1, 2), alpha=size**-0.5)
-    y = torch.bmm(torch.softmax(scores, -1), values)  # (BH, S, size)
-    return y.view(b, heads, s, size).transpose(1, 2)
+    """q (BH, S, size), keys and values (BH, T, size), bias (BH, S, T) -> as q."""
+    scores = torch.bmm(q, keys.transpose(1, 2))  # `baddbmm` would first copy the bias
+    scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)
+    return torch.bmm(torch.softmax(scores, -1), values)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """The same by torch's fused attention, with bias (B, 1, S, T)."""
-    k, v = (x.unflatten(0, (q.shape[0], q.shape[2])) for x in (keys, values))
-    y = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=bias)
-    return y.transpose(1, 2)  # (B, S, heads, size)
+    q, k, v = (x.unflatten(0, (len(bias), -1)) for x in (q, keys, values))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, S, size)

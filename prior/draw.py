@@ -15,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 import checkpoints
+from prior.checks import check_count
 from prior.ideas import PULL as IDEA_PULL
 from prior.ideas import Ideas
-from prior.sample import Progress, Settings, check_count, sample
+from prior.sample import Progress, Settings, sample
 from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from prior.sketch import PULL, drawn, from_text, picture_lines, shifts_of, to_text
 from training import flags

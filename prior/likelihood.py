@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from prior.checks import MAX_CELLS
 from prior.decode import packed
 from prior.model import BITS, GPT
-from prior.sample import MAX_CELLS, Reader, token_log_probs, windows
+from prior.sample import Reader, token_log_probs, windows
 
 ROWS = 16  # windows read at once
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from prior import checks
 from prior import sample as module
 from prior.model import token_nats
 from prior.sample import (
@@ -359,9 +360,9 @@ def test_settings_have_defaults_that_change_nothing():
 
 
 def test_memory_is_asked_of_the_system(prior, monkeypatch):
-    monkeypatch.setattr(module, "free_memory", lambda device: 10**6)
+    monkeypatch.setattr(checks, "free_memory", lambda device: 10**6)
     with pytest.raises(ValueError, match=r"0\.0 GiB are free|ask for"):
         sample(prior, 1000, seed=0)
     sample(prior, 1, seed=0)
-    monkeypatch.setattr(module, "free_memory", lambda device: None)
+    monkeypatch.setattr(checks, "free_memory", lambda device: None)
     sample(prior, 1000, seed=0)

@@ -14,7 +14,7 @@ import torch
 from gradio_client import Client
 from PIL import Image
 
-from prior import sample as sampling
+from prior import checks
 from prior.nearest import Training
 from prior.sample import finish, sample
 from prior.sheet import Record, decode
@@ -79,7 +79,7 @@ def test_bad_settings_are_one_sentence_in_both_languages(writer, change, named):
 
 
 def test_more_pictures_than_memory_holds_is_a_sentence(writer, monkeypatch):
-    monkeypatch.setattr(sampling, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(checks, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="ask for 0 or fewer"):
         run(writer, ask(writer))
 
