@@ -4,7 +4,9 @@ Writes a bundle folder that every `--bundle` takes. Strict: each tensor of SRC m
 in our VQGAN and each place its tensor; what only training needs is left out by name and counted.
 
   taming     .ckpt of taming-transformers (or latent-diffusion's VQ models), or .safetensors with
-             its names; --config is the model's .yaml, or the shape is read off the weights
+             its names; --config is the model's .yaml, or the shape is read off the weights. One
+             with a transformer in it (FFHQ, CelebA-HQ, class-conditional ImageNet) brings its prior
+             along, and then needs its .yaml
   diffusers  a VQModel: its folder, or the weights with config.json beside them (or --config)
   llamagen   .pt of LlamaGen's VQ-16 and VQ-8: codes on the unit sphere
 """
@@ -23,9 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpoints import net2net
 from checkpoints.bundle import read_card, save
 from checkpoints.foreign import read
 from checkpoints.formats import FORMATS, LANDMARK, Fields, count, ours, rename, theirs
+from prior.model import GPT
 from training.flags import Parser, fail
 from vqgan.model import VQGAN, VQGANConfig
 
@@ -37,7 +41,8 @@ class Converted:
     """What `load` made of a file."""
 
     vqgan: VQGAN
-    dtype: torch.dtype  # fp16 if the file held nothing finer
+    prior: GPT | None  # where the file holds both stages
+    dtype: torch.dtype  # of the VQGAN: fp16 if the file held nothing finer
     part: str | None  # of the file
     dropped: dict[str, int]  # tensors that only training needs, counted by the start of their name
     ignored: tuple[str, ...]  # foreign classes in the file, none of which was run
@@ -50,18 +55,22 @@ def load(
     *,
     resolution: int | None = None,
     unit_range: bool = False,
+    with_prior: bool = True,
 ) -> Converted:
-    """The VQGAN in other people's file `src`, whose names are those of FORMATS[name].
+    """What other people's file `src` holds, whose names are those of FORMATS[name].
 
     `resolution` is the side that pictures are brought to. `unit_range`: the model was trained on
-    pixels in [0, 1]. ValueError with one sentence if anything is missing, left over or misfitting.
+    pixels in [0, 1]. `with_prior` False leaves a second stage out. ValueError with one sentence if
+    anything is missing, left over or misfitting.
     """
     form = FORMATS[name]
     if src.is_dir() and name == "diffusers":
         src = src / "diffusion_pytorch_model.safetensors"
     if name == "diffusers" and config is None and (src.parent / "config.json").is_file():
         config = src.parent / "config.json"
-    tensors, part, ignored = read(src)
+    found, part, ignored = read(src)
+    both = name == "taming" and net2net.holds(found)
+    tensors = net2net.part(found, net2net.FIRST) if both else found
     dropped = [key for key in tensors if key.startswith(form.dropped)] if form.dropped else []
     tensors = {
         rename(key, [(old, new) for new, old in form.aliases]): value
@@ -77,10 +86,11 @@ def load(
         raise ValueError(f"{src} lacks {theirs(error.args[0], form, depth)}") from error
     vqgan = _model(src, fields, resolution, unit_range)
     _fill(src, name, tensors, vqgan)
+    prior = net2net.prior_of(src, found, config, vqgan.config) if both and with_prior else None
     halves = all(value.dtype == torch.float16 for value in tensors.values())
     counts = Counter(".".join(key.split(".")[:2]) for key in dropped)
     dtype = torch.float16 if halves else torch.float32
-    return Converted(vqgan, dtype, part, dict(counts), ignored)
+    return Converted(vqgan, prior, dtype, part, dict(counts), ignored)
 
 
 def _recognise(src: Path, name: str, tensors: dict[str, Tensor]) -> None:
@@ -150,7 +160,8 @@ def convert(src: Path, out: Path, name: str, config: Path | None = None, **optio
     card = {"converted": {"format": name, "file": weights.name, "sha256": _sha256(weights)}}
     part = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.part")
     try:
-        save(part, name=out.resolve().name, vqgan=made.vqgan, card=card, dtype=made.dtype)
+        models = {"vqgan": made.vqgan, "prior": made.prior}
+        save(part, name=out.resolve().name, card=card, dtype=made.dtype, **models)
         os.rename(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -160,6 +171,8 @@ def convert(src: Path, out: Path, name: str, config: Path | None = None, **optio
         f"codes of {cfg.embed_dim} dimensions, {size:.1f} M parameters",
         f"tokenizer {read_card(out)['tokenizer_id']}",
     ]
+    if made.prior is not None:
+        lines.append(f"prior: {_described(made.prior)}, kept in fp16")
     if made.part:
         lines.append(f"taken: {made.part}")
     if made.dropped:
@@ -168,6 +181,12 @@ def convert(src: Path, out: Path, name: str, config: Path | None = None, **optio
     if made.ignored:
         lines.append(f"named in the file and not run: {', '.join(made.ignored)}")
     return "\n".join([*lines, f"next: python app.py --bundle {out}"])
+
+
+def _described(prior: GPT) -> str:
+    cfg, size = prior.config, sum(p.numel() for p in prior.parameters()) / 1e6
+    told = f"told one of {cfg.classes:,} classes" if cfg.classes else "unconditional"
+    return f"{cfg.layers} layers of {cfg.dim}, {size:.1f} M parameters, {told}"
 
 
 def _sha256(path: Path) -> str:
@@ -195,6 +214,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     p.add_argument(
         "--unit-range", action="store_true", help="trained on pixels in [0, 1], as aMUSEd's was"
+    )
+    p.add_argument(
+        "--no-prior", action="store_false", dest="with_prior", help="take the VQGAN alone"
     )
     args = vars(p.parse_args(argv))
     try:

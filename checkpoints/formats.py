@@ -109,7 +109,7 @@ def factors(widths: list[int], ch: int) -> tuple[int, ...]:
 # --- configuration files ---------------------------------------------------------------------
 
 
-def _parsed(path: Path, parse: Callable[[str], Any]) -> dict:
+def parsed(path: Path, parse: Callable[[str], Any]) -> dict:
     """A configuration file as a dict."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
@@ -148,7 +148,9 @@ def taming_fields(path: Path | None, shapes: Shapes) -> Fields:
     if path is None:
         return inferred(shapes) | legacy
     try:
-        params = _parsed(path, yaml.safe_load)["model"]["params"]
+        params = parsed(path, yaml.safe_load)["model"]["params"]
+        if "first_stage_config" in params:  # of both stages
+            params = params["first_stage_config"]["params"]
         dd = params["ddconfig"]
         _only(path, dd, {*TAMING_SAME, "z_channels", "attn_resolutions"}, TAMING_FIXED)
         sides = [dd["resolution"] // 2**i for i in range(len(dd["ch_mult"]))]
@@ -190,7 +192,7 @@ def diffusers_fields(path: Path | None, shapes: Shapes) -> Fields:
     """Of a VQModel's config.json."""
     if path is None:
         raise ValueError("the config.json of the VQModel is missing: name it with --config")
-    found = _parsed(path, json.loads)
+    found = parsed(path, json.loads)
     told = {k: v for k, v in found.items() if k == "_class_name" or not k.startswith("_")}
     _only(path, told, DIFFUSERS_KNOWN, DIFFUSERS_FIXED)
     try:

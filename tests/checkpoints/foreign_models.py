@@ -245,3 +245,86 @@ class Foreign:
                 codes = (rows[..., None, :] - table).square().sum(-1).argmin(-1)
                 x = table[codes].permute(0, 3, 1, 2)
         return x, codes
+
+
+class MinGPT:
+    """A random second stage as taming-transformers names and computes it: codes after one token."""
+
+    def __init__(self, *, vocabulary: int = 16, block: int = 20, layers: int = 2):
+        source = torch.Generator().manual_seed(11)
+        self.layers, dim = layers, 24
+
+        def some(*shape: int, scale: float = 0.3) -> torch.Tensor:
+            return torch.randn(*shape, generator=source) * scale
+
+        self.state = {
+            "tok_emb.weight": some(vocabulary, dim, scale=1),
+            "pos_emb": some(1, block, dim, scale=1),
+            "ln_f.weight": 1 + some(dim),
+            "ln_f.bias": some(dim),
+            "head.weight": some(vocabulary, dim),
+        }
+        sizes = {"attn.key": (24, 24), "attn.query": (24, 24), "attn.value": (24, 24)}
+        sizes |= {"attn.proj": (24, 24), "mlp.0": (96, 24), "mlp.2": (24, 96)}
+        for i in range(layers):
+            for name, size in sizes.items():
+                self.state[f"blocks.{i}.{name}.weight"] = some(*size)
+                self.state[f"blocks.{i}.{name}.bias"] = some(size[0])
+            for name in ("ln1", "ln2"):
+                self.state[f"blocks.{i}.{name}.weight"] = 1 + some(dim)
+                self.state[f"blocks.{i}.{name}.bias"] = some(dim)
+            mask = torch.tril(torch.ones(block, block))[None, None]
+            self.state[f"blocks.{i}.attn.mask"] = mask
+
+    def _linear(self, x: torch.Tensor, at: str) -> torch.Tensor:
+        return x @ self.state[f"{at}.weight"].T + self.state[f"{at}.bias"]
+
+    def _norm(self, x: torch.Tensor, at: str) -> torch.Tensor:
+        return F.layer_norm(x, (24,), self.state[f"{at}.weight"], self.state[f"{at}.bias"])
+
+    def __call__(self, text: torch.Tensor) -> torch.Tensor:
+        """(B, T) tokens -> (B, T, vocabulary) logits of the token after each; 3 heads of 8."""
+        (b, t), state = text.shape, self.state
+        x = state["tok_emb.weight"][text] + state["pos_emb"][:, :t]
+        for i in range(self.layers):
+            at, y = f"blocks.{i}", self._norm(x, f"blocks.{i}.ln1")
+            q, k, v = (
+                self._linear(y, f"{at}.attn.{name}").view(b, t, 3, 8).transpose(1, 2)
+                for name in ("query", "key", "value")
+            )
+            scores = q @ k.transpose(2, 3) / 8**0.5
+            seen = state[f"{at}.attn.mask"][..., :t, :t]
+            weights = torch.softmax(scores.masked_fill(seen == 0, -torch.inf), -1)
+            y = (weights @ v).transpose(1, 2).reshape(b, t, 24)
+            x = x + self._linear(y, f"{at}.attn.proj")
+            y = self._linear(self._norm(x, f"{at}.ln2"), f"{at}.mlp.0")
+            y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
+            x = x + self._linear(y, f"{at}.mlp.2")
+        return self._norm(x, "ln_f") @ state["head.weight"].T
+
+
+TRANSFORMER = {"vocab_size": 16, "block_size": 20, "n_layer": 2, "n_head": 3, "n_embd": 24}
+
+
+def net2net_yaml(shape: dict | None = None, dd: dict | None = None, **params) -> str:
+    """The configuration of both stages: 8 x 8 px, so 4 x 4 codes."""
+    first = {"embed_dim": 4, "n_embed": 16}
+    first["ddconfig"] = DDCONFIG | {"resolution": 8, "attn_resolutions": [4]} | (dd or {})
+    params = {
+        "cond_stage_key": "class_label",
+        "transformer_config": {
+            "target": "taming.modules.transformer.mingpt.GPT",
+            "params": TRANSFORMER | {"embd_pdrop": 0.1} | (shape or {}),
+        },
+        "first_stage_config": {"target": "taming.models.vqgan.VQModel", "params": first},
+        "cond_stage_config": "__is_unconditional__",
+    } | params
+    target = "taming.models.cond_transformer.Net2NetTransformer"
+    return yaml.safe_dump({"model": {"target": target, "params": params}})
+
+
+def net2net_state(gpt: MinGPT) -> dict[str, torch.Tensor]:
+    """Both stages in one state dict, with the first one's loss."""
+    first = Foreign("taming").state | {"loss.discriminator.main.0.weight": torch.ones(3)}
+    first = {f"first_stage_model.{name}": value for name, value in first.items()}
+    return first | {f"transformer.{name}": value for name, value in gpt.state.items()}
