@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import checkpoints
 from prior.checks import check_count
+from prior.classes import choose
 from prior.ideas import PULL as IDEA_PULL
 from prior.ideas import Ideas
 from prior.sample import Progress, Settings, sample
@@ -46,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     told = p.add_mutually_exclusive_group()
     told.add_argument("--words", metavar="TEXT", help="what the pictures show, as in text to image")
     told.add_argument("--ideas", action="store_true", help="for each a title of several drawings")
+    told.add_argument(
+        "--class-id",
+        metavar="N",
+        type=int,
+        help="of all pictures, where the prior is told a class; without, the seed picks",
+    )
     flags.add_device(p, "cpu")
     flags.add_flags(p, Settings, "drawing codes")
     return p
@@ -139,6 +146,10 @@ def asked_words(
 ) -> tuple[torch.Tensor | None, dict]:
     """What the prior is told each picture shows, (n, E), and how the file says so."""
     check_count(args.n, args.seed)
+    by_class = bundle.prior.config.classes and args.words is None and not args.ideas
+    if args.class_id is not None or by_class:
+        picks = choose(bundle.prior, args.n, args.seed, args.class_id)
+        return picks, {"classes": picks.tolist()}
     if args.words is not None:
         return bundle.told([args.words]).expand(args.n, -1), {"text": args.words}
     if not args.ideas:

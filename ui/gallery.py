@@ -17,7 +17,6 @@ import gradio as gr
 import numpy as np
 
 from prior.sheet import columns_of, sheet
-from ui import ideas
 from ui.common import data_url
 from ui.text import add, both
 from ui.writing import Batch, Given, Request, Step
@@ -115,7 +114,7 @@ def live(
         shown=step.shown,
         kept=None if kept is None else kept.ravel().tolist(),
         live=not step.stopped,
-        titles=ideas.captions(given, ask.count),
+        titles=_titles(given, ask.count),
         status=both(key, **where, **rate) if step.done else both(key),
     )
 
@@ -142,12 +141,18 @@ def finished(batch: Batch, picked: int) -> dict[str, Any]:
         bits=[None if math.isnan(b) else round(b, 3) for b in batch.bits.tolist()],
         order=batch.order.tolist(),
         original=batch.seeds[0] is None,
-        titles=ideas.captions(batch.given, count),
+        titles=_titles(batch.given, count),
         picked=picked,
         number=batch.number,
         ranked=batch.origin == "completed",
         status=status,
     )
+
+
+def _titles(given: Given | None, count: int) -> list[str] | None:
+    """What stands under each picture; None for nothing under any."""
+    titles = [] if given is None else [given.caption(i) for i in range(count)]
+    return [title or "" for title in titles] if any(titles) else None
 
 
 def build(elem_id: str, value: dict[str, Any]) -> gr.HTML:

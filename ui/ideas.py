@@ -62,18 +62,10 @@ class Told:
         told = {"ideas": [self.idea(index).text], "ideas_id": self.source}
         return told | {"cfg_scale": self.pull}
 
-
-def caption(given: object, index: int) -> str | None:
-    """HTML with one picture's idea in both languages; None where it was told none."""
-    if not isinstance(given, Told):
-        return None
-    idea = given.idea(index)
-    return both("ideas.title", title=(idea.text, idea.zh or idea.text))
-
-
-def captions(given: object, count: int) -> list[str] | None:
-    """All of them, for the tiles."""
-    return [caption(given, i) for i in range(count)] if isinstance(given, Told) else None
+    def caption(self, index: int) -> str:
+        """HTML with one picture's idea in both languages."""
+        idea = self.idea(index)
+        return both("ideas.title", title=(idea.text, idea.zh or idea.text))
 
 
 @dataclass(frozen=True)

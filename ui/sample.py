@@ -170,6 +170,16 @@ def _settings(studio: Studio) -> Settings:
         label=t("sample.preset"),
         elem_id="sample-preset",
     )
+    label, known = None, studio.bundle.prior.config.classes
+    if known:
+        label = gr.Number(
+            None,
+            precision=0,
+            placeholder=f"0 – {known - 1}",
+            label=t("class.label"),
+            info=t("class.info"),
+            elem_id="sample-class",
+        )
     count = gr.Slider(
         1, writing.MOST, COUNT, step=1, label=t("sample.count"), elem_id="sample-count"
     )
@@ -189,7 +199,7 @@ def _settings(studio: Studio) -> Settings:
     preset.input(lambda name: PRESETS[name], preset, fine, **common)
     for slider in fine:
         slider.input(lambda: None, None, preset, **common)
-    return Settings(count, *fine, seed, size)
+    return Settings(count, *fine, seed, size, label)
 
 
 def _named(name: str) -> dict[str, Any]:

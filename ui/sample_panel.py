@@ -8,7 +8,6 @@ from html import escape
 import numpy as np
 
 from prior.nearest import Found
-from ui import ideas
 from ui.common import data_url
 from ui.text import add, both
 from ui.writing import Batch
@@ -29,6 +28,10 @@ add(
         "one.bits.idea": (
             "{total} bits in all, given the idea: log₂ p(s | y) = −{total}",
             "给定标题时总共 {total} 比特:log₂ p(s | y) = −{total}",
+        ),
+        "one.bits.class": (
+            "{total} bits in all, given the class: log₂ p(s | y) = −{total}",
+            "给定类别时总共 {total} 比特:log₂ p(s | y) = −{total}",
         ),
         "one.rank": ("Likelihood", "似然"),
         "one.rank.value": ("no. {rank}", "第 {rank} 名"),
@@ -187,7 +190,7 @@ def page(batch: Batch, index: int, neighbours: str) -> str:
         title = both("one.original")
     else:
         title = both("one.title", number=index + 1, count=len(batch.grids))
-    if (named := ideas.caption(batch.given, index)) is not None:
+    if batch.given is not None and (named := batch.given.caption(index)) is not None:
         title = f"{title} · {named}"
     written, partial = int((grid >= 0).sum()), ""
     if written < grid.size:

@@ -14,7 +14,7 @@ import numpy as np
 from gradio.context import Context
 from PIL import Image
 
-from ui import complete, gallery, ideas, sketching, writing
+from ui import classes, complete, gallery, ideas, sketching, writing
 from ui import sample_panel as panel
 from ui.common import ANSWER, EACH, RUN, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
@@ -95,10 +95,12 @@ class Settings:
     top_p: gr.Slider
     seed: gr.Number
     size: gr.Radio
+    label: gr.Number | None = None  # where the prior is told a class
 
     @property
     def all(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+        found = [getattr(self, f.name) for f in dataclasses.fields(self)]
+        return [component for component in found if component is not None]
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ def follow(
     outcome: Outcome = lambda batch: batch,
 ) -> Iterator[list[Any]]:
     """Write what was asked for, showing it on the board all the while."""
+    if given is None:
+        given = classes.told(sampler.studio, ask.count, ask.seed, ask.label)
     kept = None if known is None else known >= 0
     painted, image = None, None
     for step in writing.write(sampler.studio, ask, stop, known=known, given=given, origin=origin):

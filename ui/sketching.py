@@ -98,6 +98,9 @@ class Given:
             told = studio.bundle.told([self.text])
         return how | {"condition": told.expand(count, -1)}
 
+    def caption(self, index: int) -> None:
+        """Nothing stands under a picture: all follow the same lines."""
+
     def settings(self, index: int) -> dict:
         """What a PNG keeps of it."""
         words = {"text": self.text} if self.text else {}

@@ -23,7 +23,7 @@ import torch
 from prior.model import GPT
 from prior.sample import Progress, finish, sample
 from prior.sheet import FILE, Record, check_grids, decode, weights_id
-from ui import ideas
+from ui import classes, ideas
 from ui.common import Sentence
 from ui.studio import Studio
 from ui.text import add
@@ -58,6 +58,10 @@ add(
             "Seed must be a whole number from 0 to {most}.",
             "种子必须是 0 到 {most} 之间的整数。",
         ),
+        "sample.bad.class": (
+            "Class must be a whole number from 0 to {most}, or empty.",
+            "类别必须是 0 到 {most} 之间的整数,或留空。",
+        ),
         "sample.bad.size": (
             "Size must be one of those offered: {sizes}.",
             "尺寸必须是列出的选项之一:{sizes}。",
@@ -76,6 +80,7 @@ class Request:
     top_p: float
     seed: int
     size: tuple[int, int]  # rows, columns of codes
+    label: int | None = None  # class of all pictures; None: by the seed, where there are classes
 
     @property
     def drawing(self) -> dict:
@@ -113,6 +118,7 @@ def request(
     top_p: object,
     seed: object,
     size: object,
+    label: object = None,
 ) -> Request:
     """What came from the browser, checked: NaN, gaps and values out of range are a sentence."""
     offered = sizes(studio.bundle.prior)
@@ -128,14 +134,24 @@ def request(
         top_p=share,
         seed=_whole(seed, "seed", 0, SEEDS - MOST),
         size=offered[size],
+        label=_label(studio.bundle.prior, label),
     )
+
+
+def _label(prior: GPT, value: object) -> int | None:
+    """The class asked for; None for none."""
+    if value is None or value == "":
+        return None
+    return _whole(value, "class", 0, prior.config.classes - 1)
 
 
 _numbers = itertools.count(1)
 
 
 class Given(Protocol):
-    """What pictures are written after: a sketch (`ui.sketching`), or an idea each (`ui.ideas`)."""
+    """What pictures are written after: a sketch (`ui.sketching`), or for each an idea (`ui.ideas`)
+    or a class (`ui.classes`).
+    """
 
     note: str  # key of the sentence that says what their likelihood is given
 
@@ -145,8 +161,11 @@ class Given(Protocol):
     def settings(self, index: int) -> dict[str, Any]:
         """What the PNG of one picture keeps of it."""
 
-    def of(self, index: int) -> Given:
+    def of(self, index: int) -> Given | None:
         """What one picture was given, for any number of others."""
+
+    def caption(self, index: int) -> str | None:
+        """HTML to stand under one picture, in both languages; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -342,6 +361,8 @@ def likelihood(studio: Studio, grid: np.ndarray) -> float:
 
 def with_original(batch: Batch, grid: np.ndarray, picture: np.ndarray, nats: float) -> Batch:
     """The batch with the picture it started from in front."""
+    given = batch.given
+    given = given.after_original() if isinstance(given, classes.Classes) else given
     return replace(
         batch,
         grids=np.concatenate([grid[None], batch.grids]),
@@ -349,6 +370,7 @@ def with_original(batch: Batch, grid: np.ndarray, picture: np.ndarray, nats: flo
         nats=np.concatenate([[nats], batch.nats]),
         counted=np.concatenate([[int((grid >= 0).sum())], batch.counted]),
         seeds=(None, *batch.seeds),
+        given=given,
     )
 
 
@@ -382,6 +404,8 @@ class Example:
             log.warning("%s is of another prior: write it again with python -m prior.sample", path)
             return None
         given = self.ideas.again(kept.settings) if "ideas" in kept.settings else None
+        if "classes" in kept.settings:
+            given = classes.again(studio, kept.settings["classes"])
         if given is None and kept.settings.get("cfg_scale", 1) != 1:
             log.warning("%s was told what the app does not know: write it again", path)
             return None

@@ -15,7 +15,7 @@ from prior.sheet import FILE as SAMPLES
 from prior.sheet import Record
 from ui import gallery, page
 from ui.common import Sentence
-from ui.ideas import Told, caption, captions
+from ui.ideas import Told
 from ui.sample_runs import Board, Sampler, _rewrite, _write
 from ui.studio import Studio
 from ui.writing import Batch
@@ -53,11 +53,12 @@ def test_each_picture_is_drawn_after_an_idea_of_its_own(thinker, board):
     last = finish(sample(thinker.bundle.prior, 3, seed=5, condition=condition, cfg_scale=PULL))
     assert np.array_equal(batch.grids, last.grid.numpy()) and batch.origin == "sampled"
     for picture, pick in enumerate(picks):
-        assert KNOWN[pick].text.split()[0] in caption(batch.given, picture)
+        assert KNOWN[pick].text.split()[0] in batch.given.caption(picture)
     # The ideas are there before the pictures are, and stay under them.
-    assert len(shown) > 1 and all(s["titles"] == captions(batch.given, 3) for s in shown)
+    titles = [batch.given.caption(i) for i in range(3)]
+    assert len(shown) > 1 and all(s["titles"] == titles for s in shown)
     told = sampler.page(batch, 1)
-    assert caption(batch.given, 1) in told and "given the idea" in told
+    assert batch.given.caption(1) in told and "given the idea" in told
 
 
 def test_without_ideas_it_is_the_prior_alone(thinker, board):
@@ -73,17 +74,14 @@ def test_a_picture_written_alone_has_the_same_idea_and_codes(thinker, board):
     sampler = Sampler.of(thinker)
     three, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
     one, _ = run(_write, sampler, board, threading.Event(), None, 1, 1.0, 0, 1.0, 7, "6×7", True)
-    assert caption(one.given, 0) == caption(three.given, 2)
+    assert one.given.caption(0) == three.given.caption(2)
     assert np.array_equal(one.grids[0], three.grids[2])
 
 
 def test_captions_are_escaped_and_fall_back_to_english():
     given = Told(KNOWN, torch.zeros(3, 4), "id")
-    assert caption(given, 0) == (
-        '<span lang="en">apple &lt;b&gt;</span><span lang="zh">苹果</span>'
-    )
-    assert caption(given, 1) == '<span lang="en">boat</span><span lang="zh">boat</span>'
-    assert caption(None, 0) is None and captions(None, 3) is None
+    assert given.caption(0) == ('<span lang="en">apple &lt;b&gt;</span><span lang="zh">苹果</span>')
+    assert given.caption(1) == '<span lang="en">boat</span><span lang="zh">boat</span>'
 
 
 def test_files_keep_the_idea_of_their_own_picture(thinker, board):
@@ -106,7 +104,7 @@ def test_other_endings_keep_the_idea_of_their_picture(thinker, board):
     how = {"condition": condition, "cfg_scale": PULL, "known": known[None]}
     last = finish(sample(thinker.bundle.prior, 7, seed=8, **how))
     assert np.array_equal(new.grids[1:], last.grid.numpy())
-    assert captions(new.given, 8) == [caption(batch.given, index)] * 8
+    assert gallery.finished(new, 0)["titles"] == [batch.given.caption(index)] * 8
 
 
 def test_shipped_samples_show_their_ideas(thinker, board, caplog):
@@ -119,7 +117,7 @@ def test_shipped_samples_show_their_ideas(thinker, board, caplog):
     file = thinker.bundle.path / SAMPLES
     Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=record.info())
     shown = Sampler.of(thinker).example.batch
-    assert gallery.finished(shown, 0)["titles"] == captions(batch.given, 3)
+    assert gallery.finished(shown, 0)["titles"] == [batch.given.caption(i) for i in range(3)]
     assert shown.record(2).settings["ideas"] == [titles[2]]
     # What was told other ideas, or words, could not be told so again: it is left out.
     for change in ({"ideas_id": "another"}, {"ideas": None, "text": "an apple"}):
