@@ -84,9 +84,15 @@ def load(
         fields = form.fields(config, shapes)
     except KeyError as error:
         raise ValueError(f"{src} lacks {theirs(error.args[0], form, depth)}") from error
+    both = both and with_prior
+    if both and config and resolution not in (None, fields["resolution"]):
+        raise ValueError(
+            f"{src} holds a prior, which writes pictures of {fields['resolution']} px: leave "
+            "--resolution out, or the prior with --no-prior"
+        )
     vqgan = _model(src, fields, resolution, unit_range)
     _fill(src, name, tensors, vqgan)
-    prior = net2net.prior_of(src, found, config, vqgan.config) if both and with_prior else None
+    prior = net2net.prior_of(src, found, config, vqgan.config) if both else None
     halves = all(value.dtype == torch.float16 for value in tensors.values())
     counts = Counter(".".join(key.split(".")[:2]) for key in dropped)
     dtype = torch.float16 if halves else torch.float32

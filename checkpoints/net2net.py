@@ -22,14 +22,14 @@ FIRST, SECOND = "first_stage_model.", "transformer."
 OTHERS = ("cond_stage_model.", "permuter.")
 SHAPE = {"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}
 FREE = {"embd_pdrop", "resid_pdrop", "attn_pdrop"}  # dropout, for training only
-# Ours, minGPT's; query, key and value are three layers there.
+# Ours, minGPT's (query, key and value are three layers there), the size of each in channels.
 BLOCK = {
-    "ln_1": ("ln1",),
-    "qkv": ("attn.query", "attn.key", "attn.value"),
-    "proj": ("attn.proj",),
-    "ln_2": ("ln2",),
-    "fc": ("mlp.0",),
-    "out": ("mlp.2",),
+    "ln_1": (("ln1",), 1),
+    "qkv": (("attn.query", "attn.key", "attn.value"), 1, 1),
+    "proj": (("attn.proj",), 1, 1),
+    "ln_2": (("ln2",), 1),
+    "fc": (("mlp.0",), 4, 1),
+    "out": (("mlp.2",), 1, 4),
 }
 
 UNABLE = (
@@ -71,8 +71,7 @@ def prior_of(
     codes, tokens = tokenizer.codebook_size, side * side
     if shape["block_size"] < tokens:
         raise ValueError(
-            f"{src} was trained on {shape['block_size']} codes at most, and {tokenizer.resolution} "
-            f"px are {side} x {side}: give a smaller --resolution"
+            f"{src}: a text of {shape['block_size']} places has no room for {side} x {side} codes"
         )
     _check_vocabulary(src, shape["vocab_size"], codes, told)
     model_config = PriorConfig(
@@ -87,13 +86,9 @@ def prior_of(
         condition="class" if told.classes else "start",
         classes=told.classes,
     )
-    state = _renamed(src, part(tensors, SECOND), model_config, shape["vocab_size"], told)
+    state = _renamed(src, part(tensors, SECOND), model_config, shape, told)
     with torch.device("meta"):
         model = GPT(model_config)
-    for name, value in model.state_dict().items():
-        if state[name].shape != value.shape:
-            found, right = ("x".join(map(str, x.shape)) for x in (state[name], value))
-            raise ValueError(f"{src}: its {name} is {found}, and by its configuration {right}")
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -119,7 +114,7 @@ def _config(src: Path, path: Path | None) -> tuple[dict[str, int], Told]:
             "misplaced (model.params with transformer_config, first_stage_config and "
             "cond_stage_config)"
         ) from error
-    if not target.endswith(".mingpt.GPT"):
+    if not str(target).endswith(".mingpt.GPT"):
         raise ValueError(f"{path}: the transformer is a {target}, and here it must be mingpt.GPT")
     if lacking:
         raise ValueError(f"{path}: transformer_config lacks {', '.join(sorted(lacking))}")
@@ -128,9 +123,16 @@ def _config(src: Path, path: Path | None) -> tuple[dict[str, int], Told]:
             continue  # one token sees itself anyway
         if name not in SHAPE | FREE:
             raise ValueError(f"{path}: {name} is {value!r}, which our prior cannot do")
-        if name in SHAPE and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{path}: {name} is {value!r}: it must be a whole number above 0")
+        if name in SHAPE:
+            _whole(path, name, value, 1)
     return {name: shape[name] for name in SHAPE}, told
+
+
+def _whole(path: Path, name: str, value: object, low: int) -> int:
+    """A whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{path}: {name} is {value!r}: it must be a whole number from {low} on")
+    return value
 
 
 def _told(path: Path, params: dict) -> Told:
@@ -143,11 +145,11 @@ def _told(path: Path, params: dict) -> Told:
         )
     stage: Any = params["cond_stage_config"]
     if params.get("unconditional") or stage == "__is_unconditional__":
-        return Told(start=int(params.get("sos_token", 0)))
+        return Told(start=_whole(path, "sos_token", params.get("sos_token", 0), 0))
     target = stage if isinstance(stage, str) else stage["target"]
     if not target.endswith(".Labelator"):
         raise ValueError(f"{path} has {target}, {UNABLE}")
-    return Told(classes=int(stage["params"]["n_classes"]))
+    return Told(classes=_whole(path, "n_classes", stage["params"]["n_classes"], 1))
 
 
 def _check_vocabulary(src: Path, size: int, codes: int, told: Told) -> None:
@@ -163,54 +165,53 @@ def _renamed(
     src: Path,
     theirs: dict[str, Tensor],
     cfg: PriorConfig,
-    vocabulary: int,
+    shape: dict[str, int],
     told: Told,
 ) -> dict[str, Tensor]:
     """Our state dict. ValueError for a tensor that is missing, left over or not as it must be."""
     left = dict(theirs)
 
-    def take(name: str) -> Tensor:
+    def take(name: str, *size: int) -> Tensor:
         if name not in left:
             raise ValueError(f"{src} lacks {SECOND}{name}")
         value = left.pop(name)
         if not value.is_floating_point():
             raise ValueError(f"{src}: {SECOND}{name} is {value.dtype}, not floating point")
+        if tuple(value.shape) != size:
+            found, right = ("x".join(map(str, s)) for s in (value.shape, size))
+            raise ValueError(f"{src}: {SECOND}{name} is {found}, and by its configuration {right}")
         return value.float()
 
-    tokens = take("tok_emb.weight")
-    if tokens.shape != (vocabulary, cfg.dim):
-        raise ValueError(
-            f"{src}: {SECOND}tok_emb.weight is {'x'.join(map(str, tokens.shape))}, and by its "
-            f"configuration {vocabulary}x{cfg.dim}"
-        )
+    dim, vocabulary, block = (shape[name] for name in ("n_embd", "vocab_size", "block_size"))
+    tokens = take("tok_emb.weight", vocabulary, dim)
     state = {
         "wte.weight": tokens[: cfg.codebook_size],
-        "wpe.weight": take("pos_emb")[0, : cfg.positions],
-        "head.weight": take("head.weight")[: cfg.codebook_size],
+        "wpe.weight": take("pos_emb", 1, block, dim)[0, : cfg.positions],
+        "head.weight": take("head.weight", vocabulary, dim)[: cfg.codebook_size],
     }
     if told.classes:
-        state["class_emb.weight"] = tokens[: told.classes]
-        state["start"] = state["class_emb.weight"].mean(0)
+        state["class_emb.weight"] = tokens[: told.classes].clone()
+        state["start"] = tokens[: told.classes].mean(0)
     else:
-        state["start"] = tokens[told.start]
+        state["start"] = tokens[told.start].clone()
     for kind in ("weight", "bias"):
-        state[f"ln_f.{kind}"] = take(f"ln_f.{kind}")
+        state[f"ln_f.{kind}"] = take(f"ln_f.{kind}", dim)
         for i in range(cfg.layers):
-            for ours, names in BLOCK.items():
-                parts = [take(f"blocks.{i}.{name}.{kind}") for name in names]
+            for ours, (names, *size) in BLOCK.items():
+                size = [dim * n for n in (size if kind == "weight" else size[:1])]
+                parts = [take(f"blocks.{i}.{name}.{kind}", *size) for name in names]
                 state[f"blocks.{i}.{ours}.{kind}"] = torch.cat(parts)
     for i in range(cfg.layers):
-        _check_mask(src, left.pop(f"blocks.{i}.attn.mask", None), cfg.positions)
+        if f"blocks.{i}.attn.mask" in left:
+            _check_mask(src, take(f"blocks.{i}.attn.mask", 1, 1, block, block), cfg.positions)
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise ValueError(f"{src} has no place here for {SECOND}{sorted(left)[0]}{more}")
     return {name: value.contiguous() for name, value in state.items()}
 
 
-def _check_mask(src: Path, mask: Tensor | None, positions: int) -> None:
-    """ValueError unless every place sees those before it and no others."""
-    if mask is None:
-        return
-    seen = mask[..., :positions, :positions].reshape(-1, positions).bool()
+def _check_mask(src: Path, mask: Tensor, positions: int) -> None:
+    """ValueError unless every place sees those up to itself and no others."""
+    seen = mask[0, 0, :positions, :positions].bool()
     if not torch.equal(seen, torch.ones_like(seen).tril()):
         raise ValueError(f"{src}: places of its text see others after them, and ours never do")

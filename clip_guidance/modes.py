@@ -20,6 +20,7 @@ from clip_guidance.guide import Belief, GuidanceConfig, State, Step, from_pictur
 from clip_guidance.model import Clip
 from clip_guidance.prompts import Prompt, Targets, parse, targets
 from clip_guidance.rerank import Ranking, rank
+from prior.classes import choose
 from prior.model import GPT
 from prior.sample import Progress, sample
 from training.flags import option
@@ -163,6 +164,8 @@ def _draw(
     condition, scale = None, 1.0
     if prior.config.condition == "embedding":
         condition, scale = _condition(prior, told, drawing.candidates), drawing.cfg_scale
+    elif prior.config.classes:  # words tell it nothing: CLIP looks among pictures of all classes
+        condition = choose(prior, drawing.candidates, first_seed(seed))
     known = None
     if picture is not None:
         indices = models.vqgan.encode(picture).indices

@@ -72,7 +72,8 @@ def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_si
 def check_memory(prior: GPT, rows: int) -> None:
     """ValueError if writing this many rows at once would not fit into the free memory."""
     cfg = prior.config
-    cache = 2 * cfg.layers * cfg.positions * cfg.dim * 4 * 2  # both copies, while it grows
+    # Queries, keys and values, both copies of them while the cache grows.
+    cache = 3 * cfg.layers * cfg.positions * cfg.dim * 4 * 2
     noise = (NOISE_BLOCK + cfg.tokens) * cfg.codebook_size * 4  # where rows are far apart
     need = rows * (cache + noise + cfg.positions * cfg.dim * 8 * 4)
     free = free_memory(prior.wte.weight.device)

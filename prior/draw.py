@@ -51,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
         "--class-id",
         metavar="N",
         type=int,
-        help="of all pictures, where the prior is told a class; without, the seed picks",
+        help="class of all pictures, where the prior is told one; without (and without lines to "
+        "follow) the seed picks one for each",
     )
     flags.add_device(p, "cpu")
     flags.add_flags(p, Settings, "drawing codes")
@@ -144,9 +145,10 @@ def kept_sketch(file: str) -> str | None:
 def asked_words(
     args: argparse.Namespace, bundle: checkpoints.Bundle
 ) -> tuple[torch.Tensor | None, dict]:
-    """What the prior is told each picture shows, (n, E), and how the file says so."""
+    """What the prior is told of each picture, (n, E) or classes (n,), and how the file says so."""
     check_count(args.n, args.seed)
-    by_class = bundle.prior.config.classes and args.words is None and not args.ideas
+    else_told = args.words is not None or args.ideas or args.sketch or args.lines_of
+    by_class = bundle.prior.config.classes and not else_told
     if args.class_id is not None or by_class:
         picks = choose(bundle.prior, args.n, args.seed, args.class_id)
         return picks, {"classes": picks.tolist()}

@@ -162,8 +162,6 @@ def follow(
     outcome: Outcome = lambda batch: batch,
 ) -> Iterator[list[Any]]:
     """Write what was asked for, showing it on the board all the while."""
-    if given is None:
-        given = classes.told(sampler.studio, ask.count, ask.seed, ask.label)
     kept = None if known is None else known >= 0
     painted, image = None, None
     for step in writing.write(sampler.studio, ask, stop, known=known, given=given, origin=origin):
@@ -273,7 +271,8 @@ def _write(
     sampler: Sampler, board: Board, stop: threading.Event, said: Any, *values: Any
 ) -> Iterator[list[Any]]:
     *values, thinking = values
-    ask, given = writing.request(sampler.studio, *values), None
+    ask = writing.request(sampler.studio, *values)
+    given = classes.drawn(sampler.studio, ask.count, ask.seed, ask.label)
     if thinking:
         given = sampler.ideas.told(ask.count, ask.seed)
         if given is None:
@@ -320,13 +319,13 @@ def _complete(
     if source is None:
         raise Sentence("complete.mask")
     known = complete.known(source, free)
-    ask = dataclasses.replace(ask, size=source.grid.shape)
+    ask, given = dataclasses.replace(ask, size=source.grid.shape), classes.named(ask.label)
 
     def outcome(new: Batch) -> Batch:
-        nats = writing.likelihood(sampler.studio, source.grid)
+        nats = writing.likelihood(sampler.studio, source.grid, given)
         return writing.with_original(new, source.grid, source.picture, nats)
 
-    how = {"known": known, "origin": "completed", "outcome": outcome}
+    how = {"known": known, "given": given, "origin": "completed", "outcome": outcome}
     yield from follow(sampler, board, ask, stop, **how)
 
 
@@ -339,7 +338,7 @@ def _sketch(
 ) -> Iterator[list[Any]]:
     """Pictures along the visitor's lines."""
     ask = writing.request(sampler.studio, *values)
-    given = sketching.given(sampler.studio, asked)
+    given = sketching.given(sampler.studio, asked, ask.label)
     cfg = sampler.studio.bundle.prior.config
     size = cfg.height, cfg.width
     if ask.size != size:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+import torch
 from PIL import Image
 
 from clip_guidance.prompts import parse
@@ -79,6 +80,7 @@ class Given:
     lines: np.ndarray  # (H, W) bool
     text: str = ""
     pull: float = PULL  # guidance scale
+    label: int | None = None  # class of all pictures, where the prior is told one
 
     note = "one.bits.given"
 
@@ -89,6 +91,8 @@ class Given:
     def drawing(self, studio: Studio, count: int) -> dict:
         """Keyword arguments of `prior.sample.sample`."""
         how = {"shifts": shifts_of(studio.bundle.sketch, self.lines), "cfg_scale": self.pull}
+        if self.label is not None:
+            return how | {"condition": torch.tensor([self.label]).expand(count)}
         if not self.text:
             return how
         clip, prior = studio.bundle.clip, studio.bundle.prior
@@ -104,6 +108,7 @@ class Given:
     def settings(self, index: int) -> dict:
         """What a PNG keeps of it."""
         words = {"text": self.text} if self.text else {}
+        words |= {} if self.label is None else {"classes": [self.label]}
         return {"sketch": to_text(self.lines), "cfg_scale": self.pull, **words}
 
 
@@ -116,7 +121,7 @@ class Sketching:
     session: gr.Button
 
 
-def given(studio: Studio, asked: object) -> Given:
+def given(studio: Studio, asked: object, label: int | None = None) -> Given:
     """What came from the browser, checked."""
     asked = asked if isinstance(asked, dict) else {}
     words = asked.get("words")
@@ -135,7 +140,7 @@ def given(studio: Studio, asked: object) -> Given:
     pull = asked.get("pull", PULL)
     if isinstance(pull, bool) or not isinstance(pull, (int, float)) or not 1 <= pull <= MOST_PULL:
         raise Sentence("sketch.pull.bad", most=MOST_PULL)
-    return Given(found, text, float(pull))
+    return Given(found, text, float(pull), label)
 
 
 def lines_of(studio: Studio, image: Image.Image) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from prior.decode import packed
 from prior.sample import Reader, logits_to_probs, sample
-from ui import writing
+from ui import classes, writing
 from ui.common import ANSWER, data_url, heavy
 from ui.sample_runs import LIGHT, STREAM, Settings
 from ui.studio import Studio
@@ -88,19 +88,26 @@ class Candidates:
     others: tuple[int, float, float]  # how many more there are, and their shares
 
 
-def _logits(studio: Studio, codes: tuple[int, ...]) -> torch.Tensor:
+def _told(studio: Studio, ask: Request) -> torch.Tensor | None:
+    """(1,) the class of picture 0 of a run; None where the prior takes none."""
+    given = classes.drawn(studio, 1, ask.seed, ask.label)
+    return None if given is None else given.drawing(studio, 1)["condition"]
+
+
+def _logits(studio: Studio, codes: tuple[int, ...], ask: Request) -> torch.Tensor:
     """(K,) float32: logits of the code after these."""
     prior = studio.bundle.prior
-    weights = packed(prior)
+    weights, told = packed(prior), _told(studio, ask)
     with torch.no_grad():
-        reader = Reader(prior, weights, 1, None, 1.0)
+        told = None if told is None else told.to(weights.device)
+        reader = Reader(prior, weights, 1, told, 1.0)
         tokens = torch.tensor([codes], dtype=torch.int64, device=weights.device)
         return reader.restart(tokens)[1][0, -1].float().cpu()
 
 
 def candidates(studio: Studio, codes: tuple[int, ...], ask: Request) -> Candidates:
     """What may come after `codes`, before and after the settings have had their say."""
-    logits = _logits(studio, codes)[None]
+    logits = _logits(studio, codes, ask)[None]
     before = torch.softmax(logits, -1)[0].numpy()
     after = logits_to_probs(logits, **ask.drawing)[0].numpy()
     order = np.argsort(-before, kind="stable")
@@ -116,7 +123,8 @@ def draw(studio: Studio, text: Text, ask: Request, count: int) -> Text:
     known = np.full(cfg.tokens, -1)
     known[: len(text.codes)] = text.codes
     given = torch.from_numpy(known.reshape(1, cfg.height, cfg.width))
-    for step in sample(studio.bundle.prior, 1, seed=ask.seed, known=given, **ask.drawing):
+    how = {"known": given, "condition": _told(studio, ask), **ask.drawing}
+    for step in sample(studio.bundle.prior, 1, seed=ask.seed, **how):
         if step.done >= until:
             break
     codes = step.grid.flatten()[:until].tolist()

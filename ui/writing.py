@@ -161,7 +161,7 @@ class Given(Protocol):
     def settings(self, index: int) -> dict[str, Any]:
         """What the PNG of one picture keeps of it."""
 
-    def of(self, index: int) -> Given | None:
+    def of(self, index: int) -> Given:
         """What one picture was given, for any number of others."""
 
     def caption(self, index: int) -> str | None:
@@ -300,7 +300,7 @@ def write(
     """Write `ask.count` grids: some Steps, then the Batch. `stop` ends it between two codes.
 
     known  (h, w) int64, -1 where free: every grid begins with it
-    given  a sketch that every grid follows, or an idea for each
+    given  a sketch that every grid follows, or an idea or a class for each
     """
     start = None if known is None else torch.from_numpy(known)[None]
     more = {} if given is None else given.drawing(studio, ask.count)
@@ -352,17 +352,16 @@ def _drawn(step: Progress, known: np.ndarray | None) -> float:
     return step.tokens_per_second * (step.done - given) / step.done
 
 
-def likelihood(studio: Studio, grid: np.ndarray) -> float:
+def likelihood(studio: Studio, grid: np.ndarray, given: Given | None = None) -> float:
     """log p of a whole grid (h, w) under the prior, nats: read in one go, nothing is drawn."""
     known = torch.from_numpy(grid)[None]
-    last = finish(sample(studio.bundle.prior, 1, seed=0, known=known, size=grid.shape))
+    more = {} if given is None else given.drawing(studio, 1)
+    last = finish(sample(studio.bundle.prior, 1, seed=0, known=known, size=grid.shape, **more))
     return float(last.log_likelihood[0])
 
 
 def with_original(batch: Batch, grid: np.ndarray, picture: np.ndarray, nats: float) -> Batch:
     """The batch with the picture it started from in front."""
-    given = batch.given
-    given = given.after_original() if isinstance(given, classes.Classes) else given
     return replace(
         batch,
         grids=np.concatenate([grid[None], batch.grids]),
@@ -370,7 +369,6 @@ def with_original(batch: Batch, grid: np.ndarray, picture: np.ndarray, nats: flo
         nats=np.concatenate([[nats], batch.nats]),
         counted=np.concatenate([[int((grid >= 0).sum())], batch.counted]),
         seeds=(None, *batch.seeds),
-        given=given,
     )
 
 
@@ -405,8 +403,9 @@ class Example:
             return None
         given = self.ideas.again(kept.settings) if "ideas" in kept.settings else None
         if "classes" in kept.settings:
-            given = classes.again(studio, kept.settings["classes"])
-        if given is None and kept.settings.get("cfg_scale", 1) != 1:
+            given = classes.again(studio, kept.settings)
+        strange = "classes" in kept.settings or kept.settings.get("cfg_scale", 1) != 1
+        if given is None and strange:
             log.warning("%s was told what the app does not know: write it again", path)
             return None
         n, h, w = kept.codes.shape

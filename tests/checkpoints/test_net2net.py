@@ -11,6 +11,7 @@ from prior.draw import main as draw
 from prior.sample import finish, sample
 from prior.sheet import Record
 from tests.checkpoints.foreign_models import (
+    TRANSFORMER,
     Foreign,
     MinGPT,
     net2net_state,
@@ -63,6 +64,8 @@ def test_a_class_conditional_prior_is_told_its_class(tmp_path, capsys, grids):
     assert "told one of 5 classes" in capsys.readouterr().out
     prior = checkpoints.load(tmp_path / "out").prior
     assert prior.config.condition == "class" and prior.config.classes == 5
+    mean = as_kept(MinGPT(vocabulary=18)).state["tok_emb.weight"][:5].mean(0)
+    torch.testing.assert_close(prior.start, mean, atol=1e-3, rtol=0)
     for label in (0, 4):
         text = torch.cat([torch.full((3, 1), label), grids[:, :-1]], 1)
         expected = as_kept(gpt)(text)[..., :16]
@@ -108,6 +111,8 @@ def changed(**values):
 
 COORDINATES = {"target": "taming.modules.misc.coord.CoordStage", "params": {"n_embed": 16}}
 SHUFFLED = {"target": "taming.modules.transformer.permuter.ZCurve", "params": {}}
+NONE = LABELS | {"params": {"n_classes": 0}}
+AIMLESS = {"target": None, "params": TRANSFORMER}
 LARGE = {"resolution": 16, "attn_resolutions": [8]}
 BAD = {
     "coordinates": (None, {"cond_stage_config": COORDINATES}, "CoordStage, which conditions it"),
@@ -129,11 +134,17 @@ BAD = {
     "vocabulary": (None, {"shape": {"vocab_size": 15}}, "a vocabulary of 15 has no place for 16"),
     "start": (None, {"sos_token": 16}, "no place for 16 codes and token 16"),
     "shape": (changed(transformer__ln_f__bias=torch.ones(25)), {}, "ln_f.bias is 25, and by"),
-    "size": (
-        None,
-        {"dd": {"resolution": 16, "attn_resolutions": [8]}},
-        "20 codes at most, and 16 px are",
+    "places": (changed(transformer__pos_emb=torch.ones(())), {}, "transformer.pos_emb is , and by"),
+    "block": (None, {"shape": {"block_size": 24}}, "pos_emb is 1x20x24, and by its"),
+    "query": (
+        changed(transformer__blocks__0__attn__query__weight=torch.ones(24, 12)),
+        {},
+        "attn.query.weight is 24x12, and by its configuration 24x24",
     ),
+    "size": (None, {"dd": LARGE}, "20 places has no room for 8 x 8 codes"),
+    "classes": (None, {"cond_stage_config": NONE}, "n_classes is 0: it must be a whole number"),
+    "start word": (None, {"sos_token": "x"}, "sos_token is 'x': it must be a whole number"),
+    "no target": (None, {"transformer_config": AIMLESS}, "the transformer is a None"),
     "lost": (without("transformer.head.weight"), {}, "lacks transformer.head.weight"),
     "numbers": (changed(transformer__ln_f__bias=torch.ones(24).long()), {}, "ln_f.bias is torch"),
     "no transformer": (None, {"transformer_config": None}, "no configuration of a taming Net2Net"),
@@ -148,6 +159,14 @@ def test_what_ours_cannot_be_is_refused(tmp_path, capsys, case):
         spoil(state)
     said = refused(capsys, save(tmp_path, state, net2net_yaml(**config)))
     assert sentence in said and not (tmp_path / "out").exists()
+
+
+def test_the_size_of_pictures_is_the_priors(tmp_path, capsys):
+    args = save(tmp_path, net2net_state(MinGPT()), net2net_yaml())
+    said = refused(capsys, [*args, "--resolution", "4"])
+    assert "writes pictures of 8 px: leave --resolution out, or the prior with --no-prior" in said
+    main([*args, "--resolution", "4", "--no-prior"])
+    assert checkpoints.load(tmp_path / "out").vqgan.config.resolution == 4
 
 
 def test_without_its_configuration(tmp_path, capsys):

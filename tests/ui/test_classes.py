@@ -1,6 +1,7 @@
 """Pictures of a class each, in the Sample tab of a bundle whose prior is told one."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 import checkpoints
 from prior.classes import choose
 from prior.draw import main as draw
-from prior.model import GPT, PriorConfig
+from prior.model import GPT, PriorConfig, token_nats
 from prior.sample import finish, sample
-from ui import complete, gallery, page, writing
+from prior.sheet import Record
+from ui import classes, complete, gallery, page, sketching, steps, writing
 from ui.classes import Classes
 from ui.common import Sentence
 from ui.sample_runs import Board, Sampler, _complete, _rewrite, _write
@@ -74,40 +76,70 @@ def test_other_endings_are_of_the_same_class(labelled, board):
     new, _ = run(_rewrite, labelled, board, 2, batch, 1, *GOOD, None)
     assert new.given == batch.given.of(1)
     assert gallery.finished(new, 0)["titles"] == [batch.given.caption(1)] * 8
+    known = torch.from_numpy(batch.grids[1:2].copy())
+    known[:, 2:] = -1
+    told = torch.full((7,), batch.given.label(1))
+    how = {"seed": 8, "known": known, "condition": told}
+    assert np.array_equal(new.grids[1:], finish(sample(labelled.bundle.prior, 7, **how)).grid)
 
 
-def test_completions_have_classes_and_the_picture_itself_none(labelled, board):
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("label", [None, 4])
+def test_completions_and_their_original_are_told_the_same(labelled, board, count, label):
+    """A class that is named, or none: a drawn one would be another than the picture's."""
     grid = finish(sample(labelled.bundle.prior, 1, seed=9)).grid[0].numpy()
     picture = writing.paint(labelled, torch.from_numpy(grid)[None])[0]
     source = complete.Source(grid, picture, own=True)
     free = "0" * 21 + "1" * 21
-    batch, _ = run(_complete, labelled, board, free, source, *GOOD, None)
-    told = choose(labelled.bundle.prior, 3, 5).tolist()
-    assert batch.given == Classes((None, *told))
+    batch, _ = run(_complete, labelled, board, free, source, count, *GOOD[1:], label)
+    told = None if label is None else torch.tensor([label])
+    known = torch.from_numpy(np.where(np.arange(42) < 21, grid.ravel(), -1).reshape(1, 6, 7))
+    more = {"condition": None if told is None else told.expand(count)}
+    expected = finish(sample(labelled.bundle.prior, count, seed=5, known=known, **more)).grid
+    assert np.array_equal(batch.grids[1:], expected.numpy())
+    with torch.inference_mode():
+        text = torch.from_numpy(grid).view(1, 42)
+        nats = token_nats(labelled.bundle.prior(text, told), text)
+    assert batch.nats[0] == pytest.approx(-float(nats.sum()), abs=0.5)
     titles = gallery.finished(batch, 1)["titles"]
-    assert titles[0] == "" and f"class {told[2]}<" in titles[3]
-    assert "classes" not in batch.record(0).settings
-    assert batch.record(3).settings["classes"] == [told[2]]
-    known = np.where(np.arange(42) < 21, grid.ravel(), -1).reshape(1, 6, 7)
-    expected = finish(
-        sample(
-            labelled.bundle.prior, 3, seed=5, known=torch.from_numpy(known),
-            condition=torch.tensor(told),
-        )
-    )  # fmt: skip
-    assert np.array_equal(batch.grids[1:], expected.grid.numpy())
-    # What was brought along was told nothing, so its endings are drawn anew, and are of classes.
-    new, _ = run(_rewrite, labelled, board, 2, batch, 0, *GOOD, None)
-    assert len(new.given.labels) == 8 and new.given.labels[0] is None
+    assert titles is None if label is None else len(titles) == count + 1
+    assert [("classes" in batch.record(i).settings) for i in (0, count)] == [label is not None] * 2
+
+
+@pytest.mark.parametrize("label", [None, 4])
+def test_one_code_at_a_time_is_picture_0(labelled, label):
+    ask = writing.request(labelled, *GOOD, label)
+    text = steps.draw(labelled, steps.Text(), ask, 42)
+    told = choose(labelled.bundle.prior, 1, 5, label)
+    expected = finish(sample(labelled.bundle.prior, 1, seed=5, condition=told)).grid
+    assert list(text.codes) == expected.flatten().tolist()
+    offered = steps.candidates(labelled, text.codes[:9], ask)
+    with torch.inference_mode():
+        logits = labelled.bundle.prior(expected.view(1, 42), told)[0, 9]
+    shares = torch.softmax(logits, -1)[offered.codes].numpy()
+    np.testing.assert_allclose(offered.before, shares, atol=0.02)
+
+
+def test_a_sketch_is_told_the_class_that_is_named(writer):
+    """Its own prior takes none, so what it would be told is looked at."""
+    lines = np.ones(writer.bundle.sketch.config.size, bool)
+    plain, named = (sketching.Given(lines, label=label) for label in (None, 4))
+    assert "condition" not in plain.drawing(writer, 3) and "classes" not in plain.settings(0)
+    assert named.drawing(writer, 3)["condition"].tolist() == [4, 4, 4]
+    assert named.settings(0)["classes"] == [4]
 
 
 def test_the_tab_opens_with_what_the_command_wrote(labelled):
     file = labelled.bundle.path / "samples.png"
     draw(["--bundle", str(labelled.bundle.path), "--out", str(file), "-n", "2", "--seed", "3"])
+    told = tuple(choose(labelled.bundle.prior, 2, 3).tolist())
+    kept = Record.read(file).settings
     try:
-        batch = Sampler.of(labelled).example.batch
-        told = tuple(choose(labelled.bundle.prior, 2, 3).tolist())
-        assert batch.given == Classes(told)
+        assert Sampler.of(labelled).example.batch.given == Classes(told)
+        again = partial(classes.again, labelled)
+        assert again(kept | {"cfg_scale": 3.0}) == Classes(told, 3.0)
+        for strange in ({"sketch": "x"}, {"classes": []}, {"classes": [0, 9]}):
+            assert again(kept | strange) is None
     finally:
         file.unlink()
 
