@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,8 +24,9 @@ from clip_guidance.modes import (
 )
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking, rank
+from prior.classes import choose
 from prior.model import GPT, PriorConfig
-from prior.sample import Progress
+from prior.sample import Progress, finish, sample
 from tests.fakes import ColourClip
 from vqgan.images import to_image
 
@@ -131,6 +134,21 @@ def test_an_unconditional_prior_is_reranked_and_a_foreign_one_refused(models, vq
     assert config.embedding_size != 7
     with pytest.raises(ValueError, match="not trained with this CLIP"):
         run(Models(vqgan, clip, other), Request("red", "prior"))
+
+
+def test_a_prior_of_classes_draws_candidates_of_several(models, vqgan, clip):
+    """No word names one of its classes, so the seeds pick them, and CLIP looks among all."""
+    torch.manual_seed(0)
+    shape = {"codebook_size": 32, "height": 16, "width": 16, "layers": 1, "heads": 1, "dim": 16}
+    labelled = GPT(PriorConfig(**shape, condition="class", classes=7)).eval()
+    for p in labelled.requires_grad_(False).parameters():
+        p.mul_(12)
+    asked = Request("red", "prior", THREE, FEW)
+    written, _, _ = parts(Models(vqgan, clip, labelled, clip), asked)
+    told = choose(labelled, 3, first_seed(5))
+    expected = finish(sample(labelled, 3, seed=first_seed(5), top_p=0.95, condition=told)).grid
+    assert len(set(told.tolist())) > 1 and torch.equal(written[-1].grid, expected)
+    assert list(run(Models(vqgan, clip, labelled, clip), replace(asked, mode="both")))
 
 
 def test_going_on_with_a_clip_that_the_prior_does_not_know_is_refused(models, vqgan):
