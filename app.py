@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from ui import compute, quick
@@ -15,6 +18,7 @@ from ui import compute, quick
 STARTED = time.monotonic()
 PORTS_TRIED = 100
 LAST_JOB = 3  # seconds that Ctrl+C waits for what is being computed
+LEFT = 130  # what shells say of Ctrl+C
 
 
 def fail(message: object) -> int:
@@ -75,12 +79,25 @@ def report_to_zero_gpu() -> None:
     spaces.GPU(lambda: None)
 
 
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Ctrl+C inside ends the process there and then: there is no work yet that could be lost.
+
+    As an exception it might be raised in a callback of Python's imports, which ignores it.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(LEFT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return serve(args)
     except KeyboardInterrupt:
-        return 130  # what shells say of Ctrl+C
+        return LEFT
     finally:
         compute.finish(LAST_JOB)
 
@@ -94,7 +111,7 @@ def serve(args: argparse.Namespace) -> int:
         return fail(error)
     sys.meta_path.insert(0, quick.QuickGradio())
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
-    with quick.collecting_later():
+    with leaving_at_once(), quick.collecting_later():
         import checkpoints
         from training.device import usable_device
         from ui import page

@@ -73,6 +73,21 @@ def test_ctrl_c_while_it_starts_ends_it_quietly():
     assert (started.returncode, said) == (130, b"")
 
 
+def test_ctrl_c_counts_where_exceptions_are_ignored():
+    """As in the callback that Python's imports have, where one was lost once."""
+    code = """if True:
+    import app, os, signal, weakref
+    class Thing: pass
+    with app.leaving_at_once():
+        thing = Thing()
+        lost = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del thing
+        print("still here")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_ctrl_c_lets_the_last_job_end(monkeypatch):
     waited = []
     monkeypatch.setattr(app.compute, "finish", waited.append)
