@@ -172,9 +172,8 @@ def _settings(studio: Studio) -> Settings:
     )
     label, known = None, studio.bundle.prior.config.classes
     if known:
-        label = gr.Number(
-            None,
-            precision=0,
+        label = gr.Textbox(  # an empty gr.Number would say 0
+            max_lines=1,
             placeholder=f"0 – {known - 1}",
             label=t("class.label"),
             info=t("class.info"),

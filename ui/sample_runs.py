@@ -95,7 +95,7 @@ class Settings:
     top_p: gr.Slider
     seed: gr.Number
     size: gr.Radio
-    label: gr.Number | None = None  # where the prior is told a class
+    label: gr.Textbox | None = None  # where the prior is told a class
 
     @property
     def all(self) -> list[gr.components.Component]:

@@ -140,9 +140,10 @@ def request(
 
 def _label(prior: GPT, value: object) -> int | None:
     """The class asked for; None for none."""
-    if value is None or value == "":
-        return None
-    return _whole(value, "class", 0, prior.config.classes - 1)
+    if isinstance(value, str):
+        value = value.strip()
+        value = float(value) if value.isdecimal() else value or None
+    return None if value is None else _whole(value, "class", 0, prior.config.classes - 1)
 
 
 _numbers = itertools.count(1)

@@ -68,12 +68,12 @@ def captions(page) -> list[str]:
     return [text for text in page.locator(f"{TILES} b").all_inner_texts() if text]
 
 
-def written(page, bundle, count: int, condition: torch.Tensor | None) -> bool:
+def written(page, bundle, count: int, condition: torch.Tensor | None, pull=PULL) -> bool:
     """Whether the codes told about are those that the prior writes, told this."""
     texts = page.locator("#sample-about svg.codes text").all_text_contents()
     how = dict(zip(("temperature", "top_k", "top_p"), PRESETS[START], strict=True))
     if condition is not None:
-        how |= {"condition": condition, "cfg_scale": PULL}
+        how |= {"condition": condition, "cfg_scale": pull}
     wanted = finish(sample(bundle.prior, count, seed=0, **how)).grid[0]
     return list(map(int, texts)) == wanted.flatten().tolist()
 
@@ -87,7 +87,7 @@ def press_write(page, count: int) -> None:
     page.wait_for_function(
         """old => {
             const now = document.querySelector('#sample-gallery [data-version]').dataset.batch;
-            const told = document.querySelector('#sample-about .sp').dataset.batch;
+            const told = document.querySelector('#sample-about .sp')?.dataset.batch;
             return now && now !== old && told === now;
         }""",
         arg=batch,
