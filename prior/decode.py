@@ -184,6 +184,9 @@ class Cache:
         kind = {"dtype": weights.dtype, "device": weights.device}
         self.table = torch.empty(len(weights.blocks), 0, self.size, **kind)
         self.vectors = torch.arange(batch * cfg.heads, device=weights.device)  # of one place
+        most = -(-cfg.positions // BLOCK) * BLOCK
+        unseen = torch.full((most, most), float("-inf"), **kind)
+        self.causal = unseen.triu_(1)  # [place]: 0 for all up to itself
 
     def reach(self, length: int, queries: int) -> None:
         """Make room for this many places, and to read this many of each row at once."""
@@ -200,8 +203,6 @@ class Cache:
             new[:, :, held:] = 0  # a masked NaN would not stay masked
         self.flat = self.table.flatten(0, 1)
         self.views = list(zip(*(x.unbind() for x in self._split(self.table)), strict=True))
-        unseen = self.table.new_full((self.capacity, self.capacity), float("-inf"))
-        self.causal = unseen.triu(1)  # [place]: 0 for all up to itself
         self.starts: dict[int, Tensor] = {}  # by the number of places that are read at once
 
     def _split(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -255,7 +256,7 @@ def read(
     places = at[:, None] + torch.arange(s, device=at.device)  # (B, S)
     cache.reach(int(at.max()) + s, s)
     slots = cache.slots(places)
-    bias = cache.causal[places][:, None]  # (B, 1, S, T)
+    bias = cache.causal[places, : cache.capacity][:, None]  # (B, 1, S, T)
     x = (x + weights.positions[places]).reshape(b * s, c)
     # torch's fused attention is the slower one for a single query, and in bfloat16 on a CPU.
     products = s == 1 or (weights.dtype == torch.bfloat16 and x.device.type == "cpu")

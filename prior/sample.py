@@ -75,7 +75,8 @@ def logits_to_probs(
     """
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
-    probs = torch.softmax(logits.float() / temperature, -1)
+    logits = logits.float() if temperature == 1 else logits.float() / temperature
+    probs = torch.softmax(logits, -1)
     size = probs.shape[-1]
     if top_k == 0 and top_p == 1:
         return probs
