@@ -19,12 +19,13 @@ from ui import sample_panel as panel
 from ui.common import ANSWER, EACH, RUN, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
 from ui.downloads import Folders
+from ui.opening import Example
 from ui.runs import Runs
 from ui.session import Session
 from ui.sketching import Sketching
 from ui.studio import Studio
 from ui.text import add, both
-from ui.writing import Batch, Example, Given, Request, Step
+from ui.writing import Batch, Given, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
