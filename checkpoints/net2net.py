@@ -106,9 +106,7 @@ def _config(src: Path, path: Path | None) -> tuple[dict[str, int], Told]:
         target = params["transformer_config"]["target"]
         told = _told(path, params)
         lacking = SHAPE - shape.keys()
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, ValueError):
-            raise
+    except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no configuration of a taming Net2NetTransformer: {error} is missing or "
             "misplaced (model.params with transformer_config, first_stage_config and "

@@ -115,6 +115,24 @@ def _write_prior(bundle: checkpoints.Bundle) -> None:
     index.save(bundle.path / TRAINING)
 
 
+@pytest.fixture(scope="session")
+def told_bundle(bundle_path, tmp_path_factory) -> Callable[..., checkpoints.Bundle]:
+    """Makes the same models again, under a name, with a prior that is told things."""
+
+    def make(name: str, **shape: object) -> checkpoints.Bundle:
+        path = shutil.copytree(bundle_path, tmp_path_factory.mktemp(name) / "bundle")
+        bundle = checkpoints.load(path)
+        torch.manual_seed(2)
+        prior = GPT(PriorConfig(**{**bundle.prior.config.to_dict(), **shape})).requires_grad_(False)
+        prior.head.weight.mul_(20)
+        told = prior.class_emb if prior.config.classes else prior.condition_proj
+        told.weight.normal_()
+        checkpoints.save(path, name=name, vqgan=bundle.vqgan, card=bundle.card, prior=prior)
+        return checkpoints.load(path)
+
+    return make
+
+
 def _write_statistics(bundle: checkpoints.Bundle) -> None:
     """What `python -m vqgan.codebook` would write, of a few fixture pictures, and a time-lapse."""
     pictures = dataset.scan(ROOT / "tests" / "fixtures")[:8]

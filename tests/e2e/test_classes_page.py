@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 import checkpoints
 from prior.classes import choose
-from prior.model import GPT, PriorConfig
 from prior.sheet import FILE as SAMPLES
 from tests.e2e.test_ideas_page import captions, press_write, written
 
 
 @pytest.fixture(scope="module")
-def labelled(bundle_path, tmp_path_factory) -> checkpoints.Bundle:
+def labelled(told_bundle) -> checkpoints.Bundle:
     """The same models with a prior of 30 classes, and no samples to begin with."""
-    path = shutil.copytree(bundle_path, tmp_path_factory.mktemp("labelled") / "bundle")
-    bundle = checkpoints.load(path)
-    shape = {**bundle.prior.config.to_dict(), "condition": "class", "classes": 30}
-    torch.manual_seed(2)
-    prior = GPT(PriorConfig(**shape)).requires_grad_(False)
-    prior.head.weight.mul_(20)
-    prior.class_emb.weight.normal_()
-    checkpoints.save(path, name="labelled", vqgan=bundle.vqgan, card=bundle.card, prior=prior)
-    (path / SAMPLES).unlink()
-    return checkpoints.load(path)
+    bundle = told_bundle("labelled", condition="class", classes=30)
+    (bundle.path / SAMPLES).unlink()
+    return bundle
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 import checkpoints
 from prior.draw import main as draw
 from prior.ideas import PULL, Idea, Ideas, clip_id
-from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import FILE as SAMPLES
 from prior.sheet import Record
@@ -31,19 +29,13 @@ WATCH = """() => {
 
 
 @pytest.fixture(scope="module")
-def thinking(bundle_path, tmp_path_factory) -> checkpoints.Bundle:
+def thinking(told_bundle) -> checkpoints.Bundle:
     """The same models with a prior that is told things, and things to tell it."""
-    path = shutil.copytree(bundle_path, tmp_path_factory.mktemp("thinking") / "bundle")
-    bundle = checkpoints.load(path)
-    shape = {**bundle.prior.config.to_dict(), "condition": "embedding", "embedding_size": 4}
-    torch.manual_seed(2)
-    prior = GPT(PriorConfig(**shape)).requires_grad_(False)
-    prior.head.weight.mul_(20)
-    prior.condition_proj.weight.normal_()
-    checkpoints.save(path, name="thinking", vqgan=bundle.vqgan, card=bundle.card, prior=prior)
+    bundle = told_bundle("thinking", condition="embedding", embedding_size=4)
+    path = bundle.path
     Ideas(tuple(KNOWN), np.eye(4), clip_id(bundle.card)).save(path)
     draw(["--bundle", str(path), "--out", str(path / SAMPLES), "-n", "4", "--ideas"])
-    return checkpoints.load(path)
+    return bundle
 
 
 @pytest.fixture(scope="module")
