@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tqdm import tqdm
 
 import checkpoints
 from prior import tokens
+from prior.views import KINDS
 from training import flags
 from training.device import usable_device
 from training.memory import keep_pages
@@ -28,13 +31,23 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--views", type=int, default=0, help="varied views of each as well (%(default)s)"
     )
+    p.add_argument(
+        "--view-kinds", nargs="+", choices=KINDS, default=KINDS[:1], metavar="KIND",
+        help=f"{', '.join(KINDS)}: of the varied views in turn ({KINDS[0]})",
+    )  # fmt: skip
     p.add_argument("--batch", type=int, default=16, help="pictures at a time (%(default)s)")
     flags.add_device(p)
     return p
 
 
 def encode_folder(
-    bundle: checkpoints.Bundle, data: str, *, limit: int = 0, batch: int = 16, views: int = 0
+    bundle: checkpoints.Bundle,
+    data: str,
+    *,
+    limit: int = 0,
+    batch: int = 16,
+    views: int = 0,
+    view_kinds: Sequence[str] = KINDS[:1],
 ) -> tokens.TokenSet:
     """The TokenSet of a data folder, with a progress bar."""
     if batch < 1 or limit < 0 or views < 0:
@@ -52,7 +65,7 @@ def encode_folder(
         size=bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution),
         data=dataset.identity(data),
         batch=batch,
-        views=views,
+        view_kinds=list(itertools.islice(itertools.cycle(view_kinds), views)),
         progress=lambda it: tqdm(it, unit="batch"),
     )
 
@@ -63,9 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         out = tokens.named(args.out)
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
-        found = encode_folder(
-            bundle, args.data, limit=args.limit, batch=args.batch, views=args.views
-        )
+        options = {n: getattr(args, n) for n in ("limit", "batch", "views", "view_kinds")}
+        found = encode_folder(bundle, args.data, **options)
         tokens.save(found, out)
     except (ValueError, OSError) as error:
         flags.fail(error)

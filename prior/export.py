@@ -8,6 +8,7 @@ reader goes when the prior beside which it was trained is replaced.
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ def export(
         shape = SketchConfig(**config["sketch"]) if sketched else PriorConfig(**config["model"])
         model = (SketchReader(shape) if sketched else GPT(shape)).eval()
         model.load_state_dict(state["task"]["ema"]["shadow"])
+        if not sketched and shape.view_kinds:
+            model = _untold(model)
         tokenizer = config["tokenizer_id"]
     except (KeyError, TypeError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
@@ -82,6 +85,14 @@ def export(
     checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=model)
     write(home.path / LOG, text.encode())
     return home.path / PRIOR
+
+
+def _untold(model: GPT) -> GPT:
+    """The same prior without what told it kinds of views, which only training has."""
+    kept = GPT(replace(model.config, view_kinds=0)).eval()
+    state = model.state_dict()
+    kept.load_state_dict({k: v for k, v in state.items() if not k.startswith("view_emb.")})
+    return kept
 
 
 @torch.no_grad()

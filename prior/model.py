@@ -34,6 +34,8 @@ class PriorConfig:
     condition: str = "start"  # what precedes the codes: start | first | class | embedding
     classes: int = 0  # number of classes, for condition "class"
     embedding_size: int = 0  # length of the condition vector, for condition "embedding"
+    view_kinds: int = 0  # kinds of varied views that training tells apart (prior.views); no longer
+    # needed afterwards: prior.export leaves them out
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "layers", "heads", "dim"):
@@ -59,6 +61,12 @@ class PriorConfig:
                     f"{name} is {getattr(self, name)} with condition {self.condition!r}: it must "
                     f"be at least 1 for {kind!r} and 0 otherwise"
                 )
+
+        if self.view_kinds < 0 or (self.view_kinds and not self.prefix):
+            raise ValueError(
+                f"view_kinds is {self.view_kinds} with condition {self.condition!r}: it must be 0, "
+                "or at least 1 where something precedes the codes"
+            )
 
     @property
     def tokens(self) -> int:
@@ -133,6 +141,8 @@ class GPT(nn.Module):
             self.class_emb = nn.Embedding(config.classes, config.dim)
         if config.condition == "embedding":
             self.condition_proj = nn.Linear(config.embedding_size, config.dim)
+        if config.view_kinds:
+            self.view_emb = nn.Embedding(config.view_kinds, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.dim)
         if not config.tie_head:
@@ -179,25 +189,29 @@ class GPT(nn.Module):
             raise ValueError("the condition holds NaN or infinite values: it must be finite")
 
     def embed_prefix(
-        self, batch: int, condition: Tensor | None = None, dropped: Tensor | None = None
+        self,
+        batch: int,
+        condition: Tensor | None = None,
+        dropped: Tensor | None = None,
+        kinds: Tensor | None = None,
     ) -> Tensor:
         """(B, prefix, dim): what precedes the codes.
 
         Rows without a condition (`condition` None, or True in `dropped`, (B,) bool) get the
-        start vector, so that one set of weights is conditional and unconditional.
+        start vector, so that one set of weights is conditional and unconditional. `kinds`, (B,)
+        int64, says of which kind each grid's view is: 0 the picture as it is, 1 to view_kinds.
         """
         cfg = self.config
         if not cfg.prefix:
             return self.wte.weight.new_zeros(batch, 0, cfg.dim)
-        start = self.start.expand(batch, cfg.dim)
-        if condition is None:
-            return start[:, None]
-        if cfg.condition == "class":
-            prefix = self.class_emb(condition)
-        else:
-            prefix = self.condition_proj(condition)
-        if dropped is not None:
-            prefix = torch.where(dropped[:, None], start.to(prefix.dtype), prefix)
+        prefix = start = self.start.expand(batch, cfg.dim)
+        if condition is not None:
+            embed = self.class_emb if cfg.condition == "class" else self.condition_proj
+            prefix = embed(condition)
+            if dropped is not None:
+                prefix = torch.where(dropped[:, None], start.to(prefix.dtype), prefix)
+        if kinds is not None:
+            prefix = prefix + F.pad(self.view_emb.weight, (0, 0, 1, 0))[kinds]
         return prefix[:, None]
 
     def forward(
@@ -206,6 +220,7 @@ class GPT(nn.Module):
         condition: Tensor | None = None,
         dropped: Tensor | None = None,
         shifts: Tensor | None = None,
+        kinds: Tensor | None = None,
     ) -> Tensor:
         """Logits of every token given those before it.
 
@@ -216,11 +231,12 @@ class GPT(nn.Module):
 
         shifts  (B, N, layers + 1, dim): what a sketch adds to the residual stream where code i is
                 predicted, before each layer and after the last (`prior.sketch`)
+        kinds   (B,) int64, of what kind of view each grid is (see `embed_prefix`)
         """
         b, n = tokens.shape
         if n > self.config.tokens:
             raise ValueError(f"{n} tokens are too many: this prior writes {self.config.tokens}")
-        prefix = self.embed_prefix(b, condition, dropped)
+        prefix = self.embed_prefix(b, condition, dropped, kinds)
         codes = self.wte(tokens[:, :-1])  # (B, N-1, dim): the last token is never an input
         x = torch.cat([prefix.to(codes.dtype), codes], 1)
         x = F.dropout(x + self.wpe.weight[: x.shape[1]], self.config.dropout, self.training)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.sketch import SketchConfig, SketchReader, thicken
-from prior.task import Preview, PriorTask, TrainConfig
+from prior.task import Batch, Preview, PriorTask, TrainConfig
 from prior.tokens import TokenSet
 from training import distributed
 from training.loop import LoopConfig
@@ -85,10 +85,9 @@ class SketchTask(PriorTask):
             found.append(thicken(one[None], int(rng.choice(WIDTHS))))
         return torch.cat(found).to(self.device)
 
-    def logits(
-        self, step: int, inputs: Tensor, condition: Tensor | None, dropped: Tensor | None
-    ) -> Tensor:
-        return self.prior(inputs, condition, dropped, self.model(self.sketches(step)))
+    def logits(self, step: int, batch: Batch) -> Tensor:
+        shifts = self.model(self.sketches(step))
+        return self.prior(batch.inputs, batch.condition, batch.dropped, shifts)
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from prior.grow import grown
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.tokens import TokenSet, unigram_bits
+from prior.views import KINDS
 from training import distributed
 from training.ema import EMA
 from training.flags import option
@@ -75,6 +76,16 @@ def corrupt(tokens: Tensor, pkeep: float, codebook_size: int, generator: torch.G
     return torch.where(kept, tokens, noise)
 
 
+class Batch(NamedTuple):
+    """What one step reads and is asked for."""
+
+    inputs: Tensor  # (B, N) int64, some replaced
+    targets: Tensor  # (B, N) int64, whole
+    condition: Tensor | None = None
+    dropped: Tensor | None = None  # (B,) bool: trains without its condition
+    kinds: Tensor | None = None  # (B,) int64: of what kind of view each grid is
+
+
 class PriorTask:
     """One optimiser step on a batch of grids (see `training.loop.Task`)."""
 
@@ -94,6 +105,9 @@ class PriorTask:
         self.cfg, self.loop, self.device, self.preview = cfg, loop, device, preview
         self.codes, self.conditions = tokens.codes, conditions
         self.codebook_size = model_cfg.codebook_size
+        # Of each of a picture's grids: 0 as it is, or the kind of its view, from 1 on.
+        told = [1 + KINDS.index(kind) for kind in tokens.view_kinds]
+        self.kinds = np.array([0, 0, *told]) if model_cfg.view_kinds else None
         self.train, self.val = tokens.where("train", cfg.kinds), tokens.where("val", cfg.kinds)
         if not len(self.train) or not len(self.val):
             raise ValueError(
@@ -108,6 +122,7 @@ class PriorTask:
         self.model = self.network(model_cfg).to(device)
         self.ema = EMA(self.model, loop.ema)
         self.opt = self._optimizer()
+        self._ahead: dict[int, Batch] = {}
         if loop.compile:
             self.model.compile()
 
@@ -156,8 +171,8 @@ class PriorTask:
         flips = rng.integers(2, size=len(picks)) if self.cfg.flips else np.zeros(len(picks), int)
         return picks, flips, rng
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """inputs (B, N), targets (B, N), condition, dropped (B,) bool of a step."""
+    def batch(self, step: int) -> Batch:
+        """The grids of a step, on the task's device."""
         picks, views, rng = self.chosen(step)
         if self.cfg.views:
             varied = rng.random(len(picks)) < self.cfg.views
@@ -166,11 +181,14 @@ class PriorTask:
         targets = torch.from_numpy(grids).flatten(1)
         seed = torch.Generator().manual_seed(int(rng.integers(2**63)))
         inputs = corrupt(targets, self.cfg.pkeep, self.codebook_size, seed)
-        condition = dropped = None
+        condition = dropped = kinds = None
         if self.conditions is not None:
             condition = torch.from_numpy(self._condition(picks, rng)).to(self.device)
             dropped = torch.from_numpy(rng.random(len(picks)) < self.cfg.drop).to(self.device)
-        return inputs.to(self.device), targets.to(self.device), condition, dropped
+        if self.kinds is not None:
+            kinds = torch.from_numpy(self.kinds[views]).to(self.device)
+        on = (inputs.to(self.device), targets.to(self.device))
+        return Batch(*on, condition, dropped, kinds)
 
     def _condition(self, picks: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """Class ids (B,) int64, or one of each picture's embeddings (B, E) float32."""
@@ -181,21 +199,21 @@ class PriorTask:
         return rows[np.arange(len(picks)), choice].astype(np.float32)
 
     def train_step(self, step: int) -> dict[str, float]:
-        inputs, targets, condition, dropped = self.batch(step)
+        batch = self._ahead.pop(step, None) or self.batch(step)
         with autocast(self.device, self.loop.bf16):
-            logits = self.logits(step, inputs, condition, dropped)
-        loss = token_nats(logits, targets).mean()
+            logits = self.logits(step, batch)
+        loss = token_nats(logits, batch.targets).mean()
         loss.backward()
+        if torch.device(self.device).type == "cuda":  # the CPU has nothing to do until it is done
+            self._ahead = {step + 1: self.batch(step + 1)}
         lr = learning_rate(step, self.loop)
         grad = optimise(self.opt, self.model, lr, self.loop.clip)
         self.ema.update(self.model)
         return {"bits": float(loss.detach()) * BITS, "grad": grad, "lr": lr}
 
-    def logits(
-        self, step: int, inputs: Tensor, condition: Tensor | None, dropped: Tensor | None
-    ) -> Tensor:
+    def logits(self, step: int, batch: Batch) -> Tensor:
         """(B, N, K) of the batch of a step."""
-        return self.model(inputs, condition, dropped)
+        return self.model(batch.inputs, batch.condition, batch.dropped, kinds=batch.kinds)
 
     def averaged(self) -> torch.nn.Module:
         """The averaged weights as a model for inference."""
@@ -242,8 +260,11 @@ class PriorTask:
         config = self.model.config
         if isinstance(config, PriorConfig) and start.config.layers < config.layers:
             start = grown(start, config.layers)
+        # Kinds of views are told apart from here on: no bundle's prior knows them.
+        own = self.model.state_dict().items()
+        views = {k: v for k, v in own if k.startswith("view_emb.")}
         try:
-            self.model.load_state_dict(start.state_dict())
+            self.model.load_state_dict(views | start.state_dict())
         except RuntimeError as error:
             raise ValueError(f"--init: {' '.join(str(error).split())}") from None
         self.ema = EMA(self.model, self.loop.ema)
@@ -277,6 +298,11 @@ def check_fit(
         )
     if cfg.views and not tokens.views:
         raise ValueError("the tokens hold no varied views: make some with prior.tokens --views N")
+    known = 1 + max((KINDS.index(kind) for kind in tokens.view_kinds), default=-1)
+    if model.view_kinds and model.view_kinds < known:
+        raise ValueError(
+            f"view_kinds is {model.view_kinds}: these tokens need {known}, or 0 to tell none apart"
+        )
     if cfg.batch % distributed.world_size():
         raise ValueError(
             f"batch is {cfg.batch}: it must be a multiple of {distributed.world_size()} processes"

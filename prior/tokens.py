@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prior.views import varied
+from prior.views import drawn, varied
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -33,6 +33,7 @@ class TokenSet:
     tokenizer_id: str
     codebook_size: int
     data: dict  # name and sha256 of the data set
+    view_kinds: tuple[str, ...] = ()  # V kinds of `prior.views`, of the varied views in turn
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -45,6 +46,8 @@ class TokenSet:
             raise ValueError(f"{len(codes)} grids but {len(self.rows)} rows: one a picture, please")
         if codes.size and codes.max() >= self.codebook_size:
             raise ValueError(f"code {codes.max()} is not in a codebook of {self.codebook_size}")
+        if len(self.view_kinds) != self.views:
+            raise ValueError(f"{self.views} varied views but {len(self.view_kinds)} kinds of them")
 
     @property
     def views(self) -> int:
@@ -95,13 +98,13 @@ def encode(
     size: int,
     data: dict,
     batch: int = 16,
-    views: int = 0,
+    view_kinds: Sequence[str] = (),
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> TokenSet:
     """Codes of all pictures at `size` pixels, and of their mirror images, in float32.
 
-    `views` more of each are of the picture as `prior.views.varied` changes it, the same ones for
-    the same list of pictures.
+    One more of each for every one of `view_kinds` is of the picture as `prior.views.varied` changes
+    it, the same ones for the same list of pictures.
     Pictures that cannot be read are left out, with a warning; ValueError if none is left.
     `progress` wraps the iterable of batch starts (a tqdm, say).
     """
@@ -109,24 +112,27 @@ def encode(
         raise ValueError(f"the codebook has {vqgan.config.codebook_size} codes: uint16 holds 65536")
     device = next(vqgan.parameters()).device
     side = size // vqgan.config.downsampling
-    codes = np.zeros((len(pictures), 2 + views, side, side), dtype=np.uint16)
+    changes = [
+        drawn(kind, len(pictures), np.random.default_rng([view, 1]))
+        for view, kind in enumerate(view_kinds)
+    ]
+    codes = np.zeros((len(pictures), 2 + len(changes), side, side), dtype=np.uint16)
     rows: list[dict] = []
     found = dataset.wholes(pictures, size)
     for _ in progress(range(0, len(pictures), batch)):
         part = list(itertools.islice(found, batch))
         if not part:  # so many were left out
             continue
-        pixels = np.stack([pixels for _, pixels in part])
-        known = [pixels, pixels[:, :, ::-1].copy()]
-        for view in range(views):
-            rngs = [np.random.default_rng([len(rows) + i, view]) for i in range(len(part))]
-            known.append(np.stack([varied(*both) for both in zip(pixels, rngs, strict=True)]))
-        for view, seen in enumerate(known):
-            x = dataset.to_tensor(seen).to(device, memory_format=torch.channels_last)
-            indices = vqgan.encode(x).indices.cpu().numpy().astype(np.uint16)
-            codes[len(rows) : len(rows) + len(part), view] = indices
+        pixels = dataset.to_tensor(np.stack([pixels for _, pixels in part])).to(device)
+        here = slice(len(rows), len(rows) + len(part))
+        for view in range(codes.shape[1]):
+            seen = varied(pixels, changes[view - 2][here]) if view >= 2 else pixels
+            seen = seen.flip(3) if view == 1 else seen
+            indices = vqgan.encode(seen.contiguous(memory_format=torch.channels_last)).indices
+            codes[here, view] = indices.cpu().numpy()
         rows += [_row(picture) for picture, _ in part]
-    return TokenSet(codes[: len(rows)], rows, tokenizer_id, vqgan.config.codebook_size, data)
+    size = vqgan.config.codebook_size
+    return TokenSet(codes[: len(rows)], rows, tokenizer_id, size, data, tuple(view_kinds))
 
 
 def _key(row: dict) -> tuple[str | None, str | None]:
@@ -153,6 +159,7 @@ def save(tokens: TokenSet, path: Path) -> None:
         "tokenizer_id": tokens.tokenizer_id,
         "codebook_size": tokens.codebook_size,
         "data": tokens.data,
+        "view_kinds": tokens.view_kinds,
         "pictures": tokens.rows,
     }
     partial.write_text(json.dumps(card, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -175,9 +182,10 @@ def load(path: str | Path, tokenizer_id: str | None = None) -> TokenSet:
         codes = np.load(path, allow_pickle=False)
         if card["format"] != FORMAT:
             raise ValueError(f"format {card['format']} is unknown")
-        tokens = TokenSet(
-            codes, card["pictures"], card["tokenizer_id"], card["codebook_size"], card["data"]
-        )
+        # Files from before there were other kinds do not name them.
+        kinds = tuple(card.get("view_kinds", ["moved"] * (codes.shape[1] - 2)))
+        names = ("pictures", "tokenizer_id", "codebook_size", "data")
+        tokens = TokenSet(codes, *(card[name] for name in names), view_kinds=kinds)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} and its .json are no readable tokens: {error}") from error
     if tokenizer_id is not None and tokens.tokenizer_id != tokenizer_id:

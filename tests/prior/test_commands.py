@@ -115,6 +115,26 @@ def test_tokens_hold_varied_views_where_asked(world, tmp_path, capsys):
     assert "views -1: at least" in refused(capsys, encode.main, line)
 
 
+def test_views_of_several_kinds_come_in_turn_and_export_forgets_who_told_them(
+    world, shipped, tmp_path
+):
+    out, run = tmp_path / "t.npy", tmp_path / "r"
+    kinds = "--views 3 --view-kinds moved turned"
+    encode.main(words(world, f"--data data --out {out} {kinds}"))
+    assert load(out).view_kinds == ("moved", "turned", "moved")
+    asked = f"--tokens {out} --out {run} --init {shipped} --view-kinds 2 --views 0.5 --steps 2"
+    train.main(words(world, f"{asked} --batch 4 --warmup 0 --sample-every 0 --lr 1e-3 --ema 0"))
+    shadow = load_checkpoint(run / "last.pt")["task"]["ema"]["shadow"]
+    assert shadow["view_emb.weight"].shape == (2, 16)
+    shutil.copytree(shipped, tmp_path / "b")
+    export.main([str(run), str(tmp_path / "b"), "--before", str(shipped), "--mix", "0.5"])
+    prior = checkpoints.load(tmp_path / "b").prior
+    assert prior.config.view_kinds == 0 and "view_emb.weight" not in prior.state_dict()
+    export.main([str(run), str(tmp_path / "b")])
+    for name, value in checkpoints.load(tmp_path / "b").prior.state_dict().items():
+        assert torch.equal(value, shadow[name].half().float()), name
+
+
 def test_training_logs_bits_beside_the_unigram(trained):
     with open(trained / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))

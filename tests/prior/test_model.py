@@ -50,6 +50,8 @@ KINDS = [
         ({"condition": "class"}, "classes is 0"),
         ({"classes": 3}, "classes is 3"),
         ({"condition": "embedding", "embedding_size": -1}, "embedding_size is -1"),
+        ({"view_kinds": -1}, "view_kinds is -1"),
+        ({"condition": "first", "view_kinds": 1}, "view_kinds is 1 with condition 'first'"),
     ],
 )
 def test_a_config_names_what_is_wrong(change, named):
@@ -107,6 +109,19 @@ def test_a_dropped_condition_is_no_condition(tiny, grids, kind):
 def test_a_condition_that_does_not_fit_is_named(tiny, kind, condition, named):
     with pytest.raises(ValueError, match=named):
         tiny(**kind).check_condition(condition, 5)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], *KINDS[2:]])
+def test_a_kind_of_view_moves_the_prefix_and_none_leaves_it(tiny, grids, kind):
+    model, batch = tiny(view_kinds=2, **kind), len(grids)
+    given = conditions(model, batch)
+    plain = model(grids, given)
+    kinds = torch.arange(batch) % 3
+    told = model(grids, given, kinds=kinds)
+    torch.testing.assert_close(told[kinds == 0], plain[kinds == 0])
+    assert ((told - plain).abs().amax((1, 2)) > 1e-4).equal(kinds > 0) and batch > 2
+    moved = model.embed_prefix(batch, given, kinds=kinds) - model.embed_prefix(batch, given)
+    torch.testing.assert_close(moved[2, 0], model.view_emb.weight[1])
 
 
 def test_too_many_tokens_are_refused(prior, grids):

@@ -69,13 +69,15 @@ def test_corruption_leaves_its_argument_alone_and_can_be_off():
 def test_the_loss_is_of_whole_targets_read_from_corrupted_inputs(monkeypatch):
     """Both halves as the training step uses them, not only as the function gives them."""
     trained = task(pkeep=0.5)
-    inputs, targets, _, _ = trained.batch(0)
+    inputs, targets, *_ = trained.batch(0)
     assert 0.3 < (inputs != targets).float().mean() < 0.7
     whole = {tuple(g) for g in data().codes.reshape(-1, 16).tolist()}
     assert {tuple(t) for t in targets.tolist()} <= whole
     seen = []
     forward = GPT.forward
-    monkeypatch.setattr(GPT, "forward", lambda m, x, *a: seen.append(x) or forward(m, x, *a))
+    monkeypatch.setattr(
+        GPT, "forward", lambda m, x, *a, **k: seen.append(x) or forward(m, x, *a, **k)
+    )
     with torch.no_grad():
         logits = trained.model(inputs)
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
@@ -115,7 +117,8 @@ def test_mirrored_pictures_are_half_of_them_or_none():
 def test_varied_views_are_the_share_that_is_asked_for():
     plain = data()
     extra = np.full((12, 3, 4, 4), 15, np.uint16) - np.arange(3, dtype=np.uint16)[:, None, None]
-    tokens = replace(plain, codes=np.concatenate([plain.codes, extra], 1))
+    codes = np.concatenate([plain.codes, extra], 1)
+    tokens = replace(plain, codes=codes, view_kinds=("moved",) * 3)
     assert tokens.views == 3 and plain.views == 0
     shares = []
     for share in (0.0, 0.5, 1.0):
@@ -127,6 +130,27 @@ def test_varied_views_are_the_share_that_is_asked_for():
     # Without them nothing changes: the same batches, and the same bits of counting codes.
     assert torch.equal(task(tokens).batch(3)[0], task().batch(3)[0])
     assert task(tokens).unigram == task().unigram
+
+
+def test_kinds_of_views_are_told_with_their_grids(monkeypatch):
+    extra = np.full((12, 3, 4, 4), 15, np.uint16) - np.arange(3, dtype=np.uint16)[:, None, None]
+    kinds = ("moved", "recoloured", "turned")
+    tokens = replace(data(), codes=np.concatenate([data().codes, extra], 1), view_kinds=kinds)
+    trained = task(tokens, {"view_kinds": 3}, views=0.6)
+    seen = set()
+    for step in range(20):
+        batch = trained.batch(step)
+        for target, kind in zip(batch.targets, batch.kinds.tolist(), strict=True):
+            varied = bool((target == target[0]).all())
+            seen.add((int(target[0]) if varied else None, kind))
+    assert seen == {(None, 0), (15, 1), (14, 3), (13, 2)}
+    given, forward = [], GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda m, *a, **k: given.append(k) or forward(m, *a, **k))
+    trained.train_step(0)
+    assert torch.equal(given[0]["kinds"], trained.batch(0).kinds)
+    assert task(tokens, views=0.6).batch(0).kinds is None  # not told, as before
+    with pytest.raises(ValueError, match="view_kinds is 2: these tokens need 3, or 0 to tell none"):
+        task(tokens, {"view_kinds": 2})
 
 
 def test_kinds_choose_pictures():
@@ -152,7 +176,7 @@ def test_conditions_belong_to_their_pictures_and_are_dropped_at_times():
     numbers, choices, drops = [], [], []
     for step in range(60):
         picks, _ = trained.picks(step)
-        _, _, condition, dropped = trained.batch(step)
+        _, _, condition, dropped, _ = trained.batch(step)
         assert condition.dtype == torch.float32
         numbers += (condition[:, 0].numpy() == picks).tolist()
         choices += condition[:, 1].tolist()
@@ -166,7 +190,7 @@ def test_the_step_trains_with_what_the_batch_drops(monkeypatch):
     model = {"condition": "embedding", "embedding_size": 3}
     trained = task(model=model, conditions=embeddings(), drop=0.5)
     seen, forward = [], GPT.forward
-    monkeypatch.setattr(GPT, "forward", lambda m, *a: seen.append(a) or forward(m, *a))
+    monkeypatch.setattr(GPT, "forward", lambda m, *a, **k: seen.append(a) or forward(m, *a, **k))
     trained.train_step(3)
     for given, expected in zip(seen[0], (trained.batch(3)[i] for i in (0, 2, 3)), strict=True):
         assert torch.equal(given, expected)

@@ -10,7 +10,7 @@ import torch
 
 from prior import tokens
 from prior.tokens import TokenSet, encode, load, save, unigram_bits
-from prior.views import varied
+from prior.views import drawn, varied
 from vqgan import dataset
 
 
@@ -40,17 +40,32 @@ def test_codes_are_the_tokenizers_with_mirror_images(tiny_vqgan, pictures):
 
 
 def test_varied_views_are_the_codes_of_varied_pictures(tiny_vqgan, pictures):
-    plain, found = encoded(tiny_vqgan, pictures), encoded(tiny_vqgan, pictures, views=2)
+    kinds = ("moved", "recoloured")
+    plain, found = encoded(tiny_vqgan, pictures), encoded(tiny_vqgan, pictures, view_kinds=kinds)
     assert found.codes.shape == (len(pictures), 4, 16, 16) and found.views == 2
+    assert found.view_kinds == kinds and plain.view_kinds == ()
     assert (found.codes[:, :2] == plain.codes).mean() > 0.98
     for i, view in ((0, 0), (0, 1), (4, 1)):
-        pixels = varied(dataset.whole(pictures[i], 32), np.random.default_rng([i, view]))
+        changes = drawn(kinds[view], len(pictures), np.random.default_rng([view, 1]))
+        x = varied(dataset.to_tensor(dataset.whole(pictures[i], 32))[None], changes[i : i + 1])
         with torch.no_grad():
-            expected = tiny_vqgan.encode(dataset.to_tensor(pixels)[None]).indices[0].numpy()
+            expected = tiny_vqgan.encode(x).indices[0].numpy()
         assert (found.codes[i, 2 + view] == expected).mean() > 0.98
         assert (found.codes[i, 2 + view] != plain.codes[i, 0]).any()
-    again = encoded(tiny_vqgan, pictures, views=2, batch=5)  # whatever the batches
+    again = encoded(tiny_vqgan, pictures, view_kinds=kinds, batch=5)  # whatever the batches
     assert (found.codes == again.codes).mean() > 0.98
+
+
+def test_kinds_of_views_are_kept_and_old_files_have_moved_ones(tiny_vqgan, pictures, tmp_path):
+    found = encoded(tiny_vqgan, pictures, view_kinds=("turned", "moved"))
+    save(found, tmp_path / "t.npy")
+    assert load(tmp_path / "t.npy").view_kinds == ("turned", "moved")
+    card = json.loads((tmp_path / "t.json").read_text())
+    del card["view_kinds"]
+    (tmp_path / "t.json").write_text(json.dumps(card))
+    assert load(tmp_path / "t.npy").view_kinds == ("moved", "moved")
+    with pytest.raises(ValueError, match="2 varied views but 1 kinds"):
+        TokenSet(found.codes, found.rows, "abc", 32, {}, ("moved",))
 
 
 def test_pictures_that_cannot_be_read_are_left_out(tiny_vqgan, pictures, tmp_path, caplog):

@@ -21,7 +21,7 @@ def matrix(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6), (8, 8)])
 def test_singular_values_come_near_one_and_directions_stay(native, shape):
     before = matrix(*shape)
-    after = orthogonalise(before)
+    (after,) = orthogonalise(before[None])
     assert after.dtype == (torch.bfloat16 if native else torch.float32)
     values = torch.linalg.svdvals(after.float())
     assert 0.5 < values.min() and values.max() < 1.3
