@@ -36,4 +36,6 @@ def test_the_prior_is_small():
 
 def test_the_card_tells_how_it_was_trained():
     training = checkpoints.load(PATH).card["prior"]["training"]
-    assert training["steps"] > 0 and training["hours"] > 0 and len(training["commands"]) > 1
+    assert training["steps"] > 0 and training["hours"] > 0
+    assert training["commands"][-1] == training["command"]
+    assert f"--steps {training['steps']} " in training["command"]
