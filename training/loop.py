@@ -120,6 +120,21 @@ def optimise(
     return float(norm)
 
 
+def random_state(device: str) -> dict[str, torch.Tensor]:
+    """Where torch's random numbers are, on the CPU and on a GPU that trains (dropout is there)."""
+    state = {"rng": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        state["rng_cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random(state: dict[str, Any], device: str) -> None:
+    """Go on with the random numbers of a checkpoint, which may come from another kind of device."""
+    torch.set_rng_state(state["rng"])
+    if torch.device(device).type == "cuda" and "rng_cuda" in state:
+        torch.cuda.set_rng_state(state["rng_cuda"], device)
+
+
 def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: bool) -> int:
     """Train `task` up to step `cfg.steps`; returns the step reached.
 
@@ -138,7 +153,7 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
                 f"--resume keeps what is trained as it is, and {out / 'last.pt'} does not fit "
                 f"these flags: leave them out, or start a new run ({why})"
             ) from error
-        torch.set_rng_state(state["rng"])
+        restore_random(state, task.device)
         step, seconds = state["step"], state["seconds"]
     table = None
     if first:
@@ -150,7 +165,7 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
         if first:
             elapsed = seconds + time.monotonic() - began
             state = {"step": step, "seconds": elapsed, "config": config, "task": task.state_dict()}
-            checkpoint.save(out / "last.pt", {**state, "rng": torch.get_rng_state()})
+            checkpoint.save(out / "last.pt", state | random_state(task.device))
 
     began = time.monotonic()
     bar = tqdm(total=cfg.steps, initial=step, disable=not first, unit="step", smoothing=0.05)

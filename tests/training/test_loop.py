@@ -18,7 +18,14 @@ from PIL import Image
 from training import checkpoint
 from training.command import launch
 from training.log import CsvLog
-from training.loop import LoopConfig, NotFinite, learning_rate, run
+from training.loop import (
+    LoopConfig,
+    NotFinite,
+    learning_rate,
+    random_state,
+    restore_random,
+    run,
+)
 from vqgan.train import main
 
 SMALL = (
@@ -308,6 +315,25 @@ def test_bad_folders_are_one_clear_line(tmp_path, capsys, folder, sentence):
     with pytest.raises(SystemExit) as stop:
         main(["--data", str(tmp_path / folder), "--out", str(tmp_path / "x")])
     assert stop.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_a_gpus_random_numbers_go_on_too(monkeypatch):
+    """Dropout draws them there; a mock of the card's generator, since tests have none."""
+    card = {"cuda:1": torch.tensor([7], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: card[device].clone())
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: card.update({device: state})
+    )
+    torch.manual_seed(3)
+    kept, drawn = random_state("cuda:1"), torch.rand(3)
+    card["cuda:1"] = torch.tensor([8], dtype=torch.uint8)
+    restore_random(kept, "cpu")  # resumed without a card
+    assert torch.equal(torch.rand(3), drawn) and card["cuda:1"].item() == 8
+    restore_random(kept, "cuda:1")
+    assert torch.equal(torch.rand(3), drawn) and card["cuda:1"].item() == 7
+    assert random_state("cpu").keys() == {"rng"}
+    restore_random(random_state("cpu"), "cuda:1")  # begun without one
+    assert card["cuda:1"].item() == 7
 
 
 def test_learning_rate_warms_up_then_falls_by_a_cosine():
