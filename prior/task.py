@@ -122,7 +122,7 @@ class PriorTask:
         self.model = self.network(model_cfg).to(device)
         self.ema = EMA(self.model, loop.ema)
         self.opt = self._optimizer()
-        self._ahead: dict[int, Batch] = {}
+        self._ahead: dict[int, Batch] = {}  # the next step's, by its number
         if loop.compile:
             self.model.compile()
 
@@ -204,8 +204,8 @@ class PriorTask:
             logits = self.logits(step, batch)
         loss = token_nats(logits, batch.targets).mean()
         loss.backward()
-        if torch.device(self.device).type == "cuda":  # the CPU has nothing to do until it is done
-            self._ahead = {step + 1: self.batch(step + 1)}
+        # Before anything waits for the loss: a GPU works on meanwhile.
+        self._ahead = {step + 1: self.batch(step + 1)}
         lr = learning_rate(step, self.loop)
         grad = optimise(self.opt, self.model, lr, self.loop.clip)
         self.ema.update(self.model)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prior.views import KINDS, drawn, varied
+from prior.views import check_kinds, drawn, varied
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -48,8 +48,7 @@ class TokenSet:
             raise ValueError(f"code {codes.max()} is not in a codebook of {self.codebook_size}")
         if len(self.view_kinds) != self.views:
             raise ValueError(f"{self.views} varied views but {len(self.view_kinds)} kinds of them")
-        if unknown := sorted(set(self.view_kinds) - set(KINDS)):
-            raise ValueError(f"views of kind {unknown[0]!r} are unknown: {', '.join(KINDS)}")
+        check_kinds(self.view_kinds)
 
     @property
     def views(self) -> int:

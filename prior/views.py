@@ -10,6 +10,7 @@ Generative Modeling").
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -24,6 +25,13 @@ GAMMA = 0.2  # natural logarithm, either way, of each channel: black and white s
 CHANNELS = tuple(itertools.permutations(range(3)))[1:]  # all orders of the colours but their own
 
 
+def check_kinds(kinds: Iterable[str]) -> None:
+    """ValueError for a kind that is none of `KINDS`."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"views of kind {kind!r} are unknown: choose of {', '.join(KINDS)}")
+
+
 def drawn(kind: str, count: int, rng: np.random.Generator) -> Tensor:
     """How `count` pictures are changed: (count, 11) float32.
 
@@ -32,8 +40,7 @@ def drawn(kind: str, count: int, rng: np.random.Generator) -> Tensor:
     quarter turns, and the order of the channels as a place in `CHANNELS` (-1: their own).
     ValueError for a kind that is none.
     """
-    if kind not in KINDS:
-        raise ValueError(f"views of kind {kind!r} are unknown: choose of {', '.join(KINDS)}")
+    check_kinds([kind])
     scale = rng.uniform(*SCALES, count)
     turn = np.radians(rng.uniform(-TURN, TURN, count))
     shift = 2 * rng.uniform(-SHIFT, SHIFT, (count, 2))

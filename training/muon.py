@@ -20,9 +20,9 @@ ITERATIONS = 5
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(B, M, N) -> U V^T of each one's singular value decomposition U S V^T, nearly: S becomes
-    0.7 to 1.2.
+    """(B, M, N) -> U V^T of the singular value decomposition U S V^T of each, nearly.
 
+    S becomes 0.7 to 1.2 instead of 1.
     Five Newton-Schulz iterations, in bfloat16 where the device multiplies it natively, else in
     float32: torch.optim.Muon, which is the same otherwise, always takes bfloat16, and its step
     then took 17 of 20 seconds on a CPU without.

@@ -66,7 +66,7 @@ def test_kinds_of_views_are_kept_and_old_files_have_moved_ones(tiny_vqgan, pictu
     assert load(tmp_path / "t.npy").view_kinds == ("moved", "moved")
     with pytest.raises(ValueError, match="2 varied views but 1 kinds"):
         TokenSet(found.codes, found.rows, "abc", 32, {}, ("moved",))
-    with pytest.raises(ValueError, match="kind 'bent' are unknown: moved, turned"):
+    with pytest.raises(ValueError, match="kind 'bent' are unknown: choose of moved, turned"):
         TokenSet(found.codes, found.rows, "abc", 32, {}, ("moved", "bent"))
 
 
