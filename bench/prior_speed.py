@@ -1,7 +1,8 @@
 """Writing pictures with the prior, and a step of training it, beside `transformers`' GPT-2.
 
 Same weights, same machine, in turn: `generate` with its key-value cache, in its default float32
-and in the number format that ours uses here; training steps as they are and with torch.compile.
+beside ours as it comes, and both in one number format, the quickest that `generate` has here;
+training steps as they are and with torch.compile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 import checkpoints
 from bench import Row, compare
-from prior.decode import native_dtype
+from prior.decode import native_dtype, quickest
 from prior.model import GPT, PriorConfig, to_hugging_face, token_nats
 from prior.sample import finish, sample
 from training.precision import autocast, native_bf16
@@ -41,6 +42,7 @@ def unconditional(prior: GPT) -> GPT:
     model = GPT(replace(prior.config, condition="start", embedding_size=0))
     state = {k: v for k, v in prior.state_dict().items() if not k.startswith("condition_proj.")}
     model.load_state_dict(state)
+    model.ranges = prior.ranges
     return model.eval().requires_grad_(False)
 
 
@@ -54,8 +56,10 @@ def transformers_model(prior: GPT) -> nn.Module:
     return model.eval()
 
 
-def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
-    """`sample` in this machine's own number format beside `generate` in `dtype`.
+def writing(
+    prior: GPT, dtype: torch.dtype, batch: int, repeats: int, own: torch.dtype | None = None
+) -> Row:
+    """`sample` in `own`, or as it comes, beside `generate` in `dtype`.
 
     A new seed each time: how many guesses come true (`prior.ahead`) depends on the picture.
     """
@@ -70,10 +74,10 @@ def writing(prior: GPT, dtype: torch.dtype, batch: int, repeats: int) -> Row:
         )
 
     seconds = compare(
-        lambda: finish(sample(prior, batch, seed=next(seeds))), generate, repeats=repeats
+        lambda: finish(sample(prior, batch, seed=next(seeds), dtype=own)), generate, repeats=repeats
     )
-    own = str(native_dtype(prior.wte.weight.device)).removeprefix("torch.")
-    what = f"write {batch} pictures of {count} codes, {own}"
+    kind = str(own or quickest(prior)).removeprefix("torch.")
+    what = f"write {batch} pictures of {count} codes, {kind}"
     return Row(what, f"transformers' generate, {str(dtype).removeprefix('torch.')}", *seconds)
 
 
@@ -121,10 +125,11 @@ def run(
 ) -> list[Row]:
     """Two rows a batch size, and two for training."""
     prior = prior or bundled()
-    dtypes = dict.fromkeys([torch.float32, native_dtype(prior.wte.weight.device)])
+    native = native_dtype(prior.wte.weight.device)
+    pairs = dict.fromkeys([(torch.float32, quickest(prior)), (native, native)])
     rows = [
-        writing(prior, dtype, batch, repeats * max(1, 5 // batch))
+        writing(prior, dtype, batch, repeats * max(1, 5 // batch), own)
         for batch in batches
-        for dtype in dtypes
+        for dtype, own in pairs
     ]
     return rows + [training(prior, training_batch, repeats, compiled=c) for c in compiled]

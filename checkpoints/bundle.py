@@ -143,7 +143,31 @@ def _load_prior(bundle: Bundle) -> GPT:
             f"the prior in {bundle.path} was trained on codes of another tokenizer: train one on "
             "this bundle's (python -m prior.train)"
         )
+    if card.get("ranges") is not None:
+        prior.ranges = _ranges(card["ranges"], prior, bundle.path)
     return prior
+
+
+def _ranges(values: object, prior: GPT, path: Path) -> Tensor:
+    """`GPT.ranges` from a card. ValueError if they are not this prior's."""
+    try:
+        ranges = torch.tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError):
+        ranges = torch.empty(0)
+    wanted = (4 * prior.config.layers + 1, 2)
+    if ranges.shape != wanted or not ranges.isfinite().all():
+        raise ValueError(
+            f"the prior's ranges in {path / CARD} are not {wanted[0]} pairs of finite numbers: "
+            "measure them (python -m prior.ranges)"
+        )
+    return ranges
+
+
+def ranges_of(prior: GPT) -> dict[str, list]:
+    """What a card says of a prior's ranges: nothing if they have not been measured."""
+    if prior.ranges is None:
+        return {}
+    return {"ranges": [[round(x, 4) for x in pair] for pair in prior.ranges.tolist()]}
 
 
 def _load_sketch(bundle: Bundle) -> SketchReader:
@@ -268,7 +292,8 @@ def save(
     if prior is not None:
         files[PRIOR] = pack(prior.state_dict())
         fixed = {"model": prior.config.to_dict(), "tokenizer_id": derived["tokenizer_id"]}
-        derived["prior"] = card.get("prior", {}) | fixed
+        about = {k: v for k, v in card.get("prior", {}).items() if k != "ranges"}
+        derived["prior"] = about | fixed | ranges_of(prior)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     known = card.get("sha256", {})
     stale = "sketch" in card and hashes.get(PRIOR, known.get(PRIOR)) != known.get(PRIOR)

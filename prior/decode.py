@@ -4,12 +4,14 @@
 a small share of its cost. What makes it quick on a CPU:
 bfloat16 where the processor multiplies it natively, weights packed once into oneDNN's own layout
 (twice the speed of `F.linear` at these sizes), GELU and residual fused into the products, and a
-cache that stays contiguous, so that attention never copies it. In float32, weights that are float16
-numbers (shipped ones are) lie in memory as such and are multiplied in float32 all the same.
+cache that stays contiguous, so that attention never copies it. Where the processor sums products of
+bytes and the model's ranges are known, products are in int8 (`prior.int8`) and what they are added
+to in float32. In float32, weights that are float16 numbers (shipped ones are) lie in memory as such
+and are multiplied in float32 all the same.
 
-In bfloat16 on a CPU all of this gives a row the same bits, whatever rows and positions are read
-with it (where oneDNN's products do: seen with AVX-512), so a seed gives its picture in every batch.
-Elsewhere it does so up to rounding, which seldom shows in float32.
+With keys and values in bfloat16 on a CPU all of this gives a row the same bits, whatever rows and
+positions are read with it (where oneDNN's products do: seen with AVX-512), so a seed gives its
+picture in every batch. Elsewhere it does so up to rounding, which seldom shows in float32.
 
 Every row is read where it stands: a place that a row has not come to is masked, so what was read
 too early is forgotten by reading that place again.
@@ -26,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prior import int8
 from prior.model import GELUS, GPT, PriorConfig
 from training.precision import native_bf16
 
@@ -42,7 +45,7 @@ class PackedBlock:
     qkv: Product  # (M, dim) -> (M, 3 dim)
     proj: Residual  # (M, dim), (M, dim) -> their sum after the product
     norm_2: tuple[Tensor, Tensor]
-    fc: Product  # GELU included
+    fc: Product  # GELU included; what `out` takes
     out: Residual
 
 
@@ -51,9 +54,10 @@ class Packed:
     """A GPT laid out for writing. Holds copies: later changes of the model do not reach it."""
 
     config: PriorConfig
-    dtype: torch.dtype
+    dtype: torch.dtype  # of keys and values
+    products: torch.dtype  # what the weights are multiplied in
     device: torch.device
-    codes: Tensor  # (K, dim)
+    codes: Tensor  # (K, dim), of the type of the residual stream
     positions: Tensor  # (positions, dim)
     blocks: tuple[PackedBlock, ...]
     norm: tuple[Tensor, Tensor]
@@ -63,6 +67,14 @@ class Packed:
 def native_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies it natively, else float32."""
     return torch.bfloat16 if native_bf16(device) else torch.float32
+
+
+def quickest(model: GPT) -> torch.dtype:
+    """int8 where the processor has it and the model's ranges are known, else `native_dtype`."""
+    device = model.wte.weight.device
+    if model.ranges is not None and device.type == "cpu" and int8.supported():
+        return torch.int8
+    return native_dtype(device)
 
 
 @functools.cache
@@ -129,7 +141,12 @@ def _residual(weight: Tensor, bias: Tensor) -> Residual:
 
 @torch.no_grad()
 def pack(model: GPT, dtype: torch.dtype) -> Packed:
-    """Lay out a model's weights in `dtype` (bfloat16 or float32), on its own device."""
+    """Lay out a model's weights in `dtype`, on its own device.
+
+    bfloat16, float32, or int8, which needs a CPU and `model.ranges` (ValueError).
+    """
+    if dtype == torch.int8:
+        return _pack_int8(model)
     cfg = model.config
 
     def get(p: Tensor) -> Tensor:
@@ -152,7 +169,49 @@ def pack(model: GPT, dtype: torch.dtype) -> Packed:
     codes, device = get(model.wte.weight), model.wte.weight.device
     head = _product(get(model.head_weight), None)
     positions = get(model.wpe.weight)
-    return Packed(cfg, dtype, device, codes, positions, tuple(blocks), norm(model.ln_f), head)
+    norms = norm(model.ln_f)
+    return Packed(cfg, dtype, dtype, device, codes, positions, tuple(blocks), norms, head)
+
+
+def _pack_int8(model: GPT) -> Packed:
+    """Products in int8, what they are added to in float32, keys and values in the native type."""
+    if model.ranges is None or not int8.supported():
+        lack = "this prior's ranges (python -m prior.ranges)"
+        lack = lack if model.ranges is None else "a processor that sums products of bytes"
+        raise ValueError(f"dtype is torch.int8: that needs {lack}")
+    cfg, kept = model.config, native_dtype(torch.device("cpu"))
+
+    def get(p: Tensor) -> Tensor:
+        return p.detach().to(torch.float32, copy=True).contiguous()
+
+    def both(m: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        return get(m.weight), get(m.bias)
+
+    def of_norm(product: Product) -> Product:  # a LayerNorm gives numbers in steps already
+        return lambda x: product(int8.to_bytes(x))
+
+    def of_floats(steps: int8.Steps, add: Residual) -> Residual:
+        rounding = steps.rounding()
+        return lambda x, r: add(rounding(x), r)
+
+    steps = [int8.Steps.over(low, high) for low, high in model.ranges.tolist()]
+    blocks = []
+    for i, block in enumerate(model.blocks):
+        qkv, proj, fc, out = steps[4 * i : 4 * i + 4]
+        packed = PackedBlock(
+            qkv.fold(*both(block.ln_1)),
+            of_norm(int8.linear(*both(block.qkv), qkv, kept)),
+            of_floats(proj, int8.residual(*both(block.proj), proj)),
+            fc.fold(*both(block.ln_2)),
+            of_norm(int8.linear(*both(block.fc), fc, out, GELUS[cfg.gelu])),
+            int8.residual(*both(block.out), out),
+        )
+        blocks.append(packed)
+    codes, positions = get(model.wte.weight), get(model.wpe.weight)
+    head = of_norm(int8.linear(get(model.head_weight), None, steps[-1], torch.float32))
+    norm = steps[-1].fold(*both(model.ln_f))
+    device = torch.device("cpu")
+    return Packed(cfg, kept, torch.int8, device, codes, positions, tuple(blocks), norm, head)
 
 
 _packed: weakref.WeakKeyDictionary[GPT, tuple] = weakref.WeakKeyDictionary()
@@ -160,8 +219,9 @@ _packed: weakref.WeakKeyDictionary[GPT, tuple] = weakref.WeakKeyDictionary()
 
 def packed(model: GPT, dtype: torch.dtype | None = None) -> Packed:
     """`pack`, remembered for as long as the model lives and its weights stay as they are."""
-    dtype = dtype or native_dtype(model.wte.weight.device)
-    state = dtype, tuple((p.data_ptr(), p._version) for p in model.parameters())
+    dtype = dtype or quickest(model)
+    tensors = [p for p in (*model.parameters(), model.ranges) if p is not None]
+    state = dtype, tuple((p.data_ptr(), p._version) for p in tensors)
     known = _packed.get(model)
     if known is None or known[0] != state:
         known = _packed[model] = state, pack(model, dtype)
@@ -247,10 +307,10 @@ def read(
 
     at      (B,) int64: row b's positions are at[b] to at[b] + S - 1, and see all up to themselves,
             so those before must have been read
-    shifts  (rows, positions, layers + 1, dim) in the dtype of the weights, as `GPT.forward` takes
-            them, and which of these rows is each row's, (B, 1) int64
+    shifts  (rows, positions, layers + 1, dim) in the dtype of x, as `GPT.forward` takes them, and
+            which of these rows is each row's, (B, 1) int64
 
-    Logits [:, s] are of the code after position s, in the dtype of the weights.
+    Logits [:, s] are of the code after position s, in the dtype of x.
     """
     (b, s, c), shape = x.shape, (x.shape[2],)
     places = at[:, None] + torch.arange(s, device=at.device)  # (B, S)

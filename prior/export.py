@@ -16,6 +16,7 @@ import torch
 import checkpoints
 from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
 from checkpoints.export import joined, without_folders
+from prior import ranges
 from prior.grow import grown, reader_grown
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
@@ -81,6 +82,7 @@ def export(
         save_sketch(home.path, model, about)
         write(home.path / SKETCH_LOG, text.encode())
         return home.path / SKETCH
+    model.ranges = ranges.measure(model, ranges.conditions(model, home))
     card = home.card | {"prior": about}
     checkpoints.save(home.path, name=home.name, vqgan=home.vqgan, card=card, prior=model)
     write(home.path / LOG, text.encode())

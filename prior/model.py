@@ -133,6 +133,9 @@ class GPT(nn.Module):
     def __init__(self, config: PriorConfig):
         super().__init__()
         self.config = config
+        # (4 layers + 1, 2): least and greatest number that enters qkv, proj, fc and out of each
+        # layer, and the head; None: not measured (`prior.ranges`).
+        self.register_buffer("ranges", None, persistent=False)
         self.wte = nn.Embedding(config.codebook_size, config.dim)
         self.wpe = nn.Embedding(config.positions, config.dim)
         if config.prefix:

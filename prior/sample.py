@@ -148,8 +148,8 @@ class Reader:
             prefix = torch.cat([prior.embed_prefix(1, row[None]) for row in condition])
         if self.twice:
             prefix = torch.cat([prefix, prior.embed_prefix(batch)])
-        self.prefix = prefix.to(weights.dtype)  # (rows, 0 or 1, dim)
-        self.shifts = None if shifts is None else self._shared(shifts.to(weights.dtype))
+        self.prefix = prefix.to(weights.codes.dtype)  # (rows, 0 or 1, dim)
+        self.shifts = None if shifts is None else self._shared(shifts.to(weights.codes.dtype))
 
     def _shared(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
         """Shifts as `read` takes them: one sketch for all rows is kept once, and zeros once."""
@@ -241,7 +241,8 @@ def sample(
     shifts     (n or 1, h w, layers + 1, dim) floats, what a sketch adds (`prior.sketch`), or None
     size       rows and columns, at least those the prior was trained on; larger grids are written
                through a sliding window that moves `stride` cells at a time (the paper: 1)
-    dtype      of weights and cache; None: bfloat16 where the processor has it, else float32
+    dtype      of the products, see `prior.decode`; None: int8, bfloat16 or float32, the first that
+               the processor has and, for int8, the prior is ready for
     ahead      cells looked at in one pass, see `prior.ahead`; 1: code by code; None: what is quick
 
     Row i depends on seed + i, not on the batch it is in (see `prior.decode`). ValueError at once,
@@ -266,7 +267,7 @@ def sample(
     with torch.no_grad():
         reader = Reader(prior, weights, n, condition, cfg_scale, shifts)
     noise = RowNoise(seed, n, cfg.codebook_size)
-    ahead = ahead or look_ahead(len(reader.prefix), weights.dtype)
+    ahead = ahead or look_ahead(len(reader.prefix), weights.products)
     return _Writer(reader, noise, settings, known.to(device), plan, ahead).steps()
 
 
