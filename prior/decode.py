@@ -255,11 +255,24 @@ class Cache:
         old, held = self._split(self.table)[1:], self.capacity
         self.capacity = max(held, -(-length // BLOCK) * BLOCK)
         self.queries = max(self.queries, queries)
+        self._lay_out(*old)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all but these rows, (n,) int64."""
+        parts = self._split(self.table)[1:]
+        held = [x.unflatten(1, (self.batch, -1))[:, rows].flatten(1, 2) for x in parts]
+        self.batch = len(rows)
+        self.vectors = self.vectors[: self.batch * self.heads]
+        self._lay_out(*held)
+
+    def _lay_out(self, *filled: Tensor) -> None:
+        """A new table with these keys and values (layers, BH, places, size), and room for more."""
         layers, rows = len(self.table), self.batch * self.heads
         slots = rows * (self.queries + 2 * self.capacity)
         self.table = self.table.new_empty(layers, slots, self.size)
-        for new, filled in zip(self._split(self.table)[1:], old, strict=True):
-            new[:, :, :held] = filled
+        for new, old in zip(self._split(self.table)[1:], filled, strict=True):
+            held = old.shape[2]
+            new[:, :, :held] = old
             new[:, :, held:] = 0  # a masked NaN would not stay masked
         self.flat = self.table.flatten(0, 1)
         self.views = list(zip(*(x.unbind() for x in self._split(self.table)), strict=True))

@@ -29,7 +29,8 @@ class RowNoise:
         if len(blocks) > 1:
             self.table = torch.cat(blocks, 1)[:, drop:]
             self.begin += drop
-        return self.table[rows, cells - self.begin]
+        places = rows * self.table.shape[1] + cells - self.begin
+        return self.table.flatten(0, 1).index_select(0, places)
 
     def _draw(self) -> Tensor:
         block = torch.empty(self.shape)

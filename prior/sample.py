@@ -179,6 +179,14 @@ class Reader:
         """
         return self._read(self._embed(tokens), at + self.prefix.shape[1], tokens.shape[1])
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only, (n,) int64, to the end of the window."""
+        own = torch.cat([rows, rows + self.batch]) if self.twice else rows
+        self.batch = len(rows)
+        self.cache.keep(own)
+        if self.shifts is not None:
+            self.shifts = self.shifts[0], self.shifts[1][own]
+
     def _embed(self, tokens: Tensor) -> Tensor:
         codes = self.weights.codes[tokens]  # (B, S, dim)
         return torch.cat([codes, codes]) if self.twice else codes
@@ -267,7 +275,6 @@ def sample(
     with torch.no_grad():
         reader = Reader(prior, weights, n, condition, cfg_scale, shifts)
     noise = RowNoise(seed, n, cfg.codebook_size)
-    ahead = ahead or look_ahead(len(reader.prefix), weights.products)
     return _Writer(reader, noise, settings, known.to(device), plan, ahead).steps()
 
 
@@ -281,10 +288,10 @@ class _Writer:
         settings: Settings,
         known: Tensor,
         plan: list[tuple[int, int, int]],
-        ahead: int,
+        ahead: int | None,
     ):
         self.reader, self.noise, self.settings = reader, noise, settings
-        self.plan, self.ahead = plan, ahead
+        self.plan, self.chosen = plan, ahead
         self.shape, device = known.shape, known.device  # (B, h, w)
         self.given = known.flatten(1)  # -1 where free
         self.free = (self.given < 0).any(0).tolist()
@@ -293,8 +300,10 @@ class _Writer:
         self.text = self.given.clone(memory_format=torch.contiguous_format)
         batch, total = self.given.shape
         self.numbers = torch.arange(total, device=device)
-        self.rows = torch.arange(batch, device=device)[:, None]
-        self.cells = torch.zeros(batch, dtype=torch.int64, device=device)  # each row's next one
+        # Of the rows that are still written: which they are, what they hold, their next cell.
+        self.rows = torch.arange(batch, device=device)
+        self.part = self.text
+        self.cells = torch.zeros(batch, dtype=torch.int64, device=device)
         self.gains = torch.zeros(batch, total, device=device)  # log p of each code
         self.likelihood = torch.zeros(batch, device=device)
 
@@ -321,21 +330,25 @@ class _Writer:
         """
         # Where all codes are equally likely there is nothing to guess or to truncate.
         uniform = not done and not self.reader.prefix.shape[1]
-        count = 1 if uniform else reach(self.plan, self.free, done, self.ahead) - done
-        # Rows that are nearly through, or wait for the others, draw their latest cells again.
+        rows = self.reader.batch * (1 + self.reader.twice)
+        ahead = self.chosen or look_ahead(rows, self.reader.weights.products)
+        count = 1 if uniform else reach(self.plan, self.free, done, ahead) - done
+        # Rows that are nearly through, or wait for others, draw their latest cells again.
         columns = self.cells.clamp(max=end - count)[:, None] + self.numbers[:count]  # (B, count)
         width = self.shape[2]
-        guesses = fill(self.text, columns[:, :-1], width) if count > 1 else columns[:, :0]
+        guesses = fill(self.part, columns[:, :-1], width) if count > 1 else columns[:, :0]
         if done == start:
             context = _context(self.text.view(self.shape), self.plan[start], count - 1, self.reader)
             guided, plain = self.reader.restart(context, count)
         else:
             at = columns[:, 0] - 1 + self.plan[start][2] - start
-            guided, plain = self.reader.feed(self.text.gather(1, columns - 1), at)
+            guided, plain = self.reader.feed(self.part.gather(1, columns - 1), at)
         drawn = self._draw(guided, columns, done, Settings() if uniform else self.settings)
         self.cells = columns[:, 0] + count_right(guesses, drawn)
-        self.text.scatter_(1, columns, drawn)
-        self.gains.scatter_(1, columns, token_log_probs(plain, drawn))
+        self.part.scatter_(1, columns, drawn)
+        if self.part is not self.text:
+            self.text[self.rows] = self.part
+        self.gains[self.rows[:, None], columns] = token_log_probs(plain, drawn)
         reached = int(self.cells.min())  # every row has come so far
         # Known cells show together with the one before them.
         ends = [c for c in range(done + 1, reached + 1) if c == reached or self.free[c]]
@@ -346,16 +359,26 @@ class _Writer:
             self.likelihood = self.likelihood + self.gains[:, cell]
             if cell + 1 in ends:
                 sums.append(self.likelihood)
+        if end == len(self.plan) > reached:
+            self._leave_behind(self.cells == end)
         return ends, shown.view(len(ends), *self.shape), torch.stack(sums)
+
+    def _leave_behind(self, through: Tensor) -> None:
+        """Once half of the rows (B,) are through, go on without them; the others look farther."""
+        if 2 * int(through.sum()) < len(through):
+            return
+        left = (~through).nonzero()[:, 0]
+        self.reader.keep(left)
+        self.rows, self.cells, self.part = self.rows[left], self.cells[left], self.part[left]
 
     def _draw(self, logits: Tensor, columns: Tensor, done: int, settings: Settings) -> Tensor:
         """Codes of cells `columns` (B, S), none before `done`, known ones as they are."""
-        rows = self.rows.expand_as(columns)
+        rows = self.rows[:, None].expand_as(columns)
         if self.all_free:
             chance = self.noise.at(rows.flatten().cpu(), columns.flatten().cpu(), done)
             drawn = draw(logits.flatten(0, 1), chance.to(logits.device), settings)
             return drawn.view_as(columns)
-        drawn = self.given.gather(1, columns)
+        drawn = self.given[self.rows].gather(1, columns)
         open_ = drawn < 0
         if open_.any():
             chance = self.noise.at(rows[open_].cpu(), columns[open_].cpu(), done)

@@ -134,6 +134,38 @@ def test_rows_do_not_wait_for_each_other(prior, monkeypatch):
     assert count(12, 0) <= max(alone) + 1
 
 
+FOLLOWED = {
+    "free": {},
+    "guided": {"condition": torch.arange(8) % 3, "cfg_scale": 2.0},
+    "sketched": {"shifts": 1, "cfg_scale": 1.5},  # a sketch for each row
+    "known": {"known": torch.where(torch.arange(8 * 42).view(8, 6, 7) % 5 < 2, 7, -1)},
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_rows_that_are_through_are_left_behind(tiny, monkeypatch, name):
+    """The others are read without them, and become what they would have been."""
+    model, kept, asked, keep = tiny(condition="class", classes=3), [], [], Reader.keep
+    monkeypatch.setattr(
+        Reader, "keep", lambda self, rows: kept.append(len(rows)) or keep(self, rows)
+    )
+    settings = {"seed": 5, **EXACT, **FOLLOWED[name]}
+    if "shifts" in settings:
+        source = torch.Generator().manual_seed(2)
+        settings["shifts"] = torch.randn(8, 42, 3, 16, generator=source) / 4
+    slow = finish(sample(model, 8, ahead=1, **settings))
+    assert not kept
+    monkeypatch.setattr("prior.sample.look_ahead", lambda rows, dtype: asked.append(rows) or 3)
+    quick = finish(sample(model, 8, **settings))
+    assert torch.equal(slow.grid, quick.grid)
+    torch.testing.assert_close(slow.log_likelihood, quick.log_likelihood, atol=2e-3, rtol=0)
+    assert kept and kept[0] <= 4 and kept == sorted(kept, reverse=True)
+    times = 2 if "cfg_scale" in settings else 1
+    assert asked[0] == 8 * times and asked[-1] in [times * rows for rows in (8, *kept)]
+    assert sorted(set(asked), reverse=True) == list(dict.fromkeys(asked))
+    assert asked[-1] < 8 * times
+
+
 def test_one_row_takes_fewer_passes(prior, monkeypatch):
     passes, read = [], Reader._read
     monkeypatch.setattr(Reader, "_read", lambda *args: passes.append(0) or read(*args))

@@ -88,6 +88,18 @@ def test_a_place_read_too_early_is_forgotten(prior, grids, count):
         torch.testing.assert_close(found, plain[:, at : at + count], atol=1e-4, rtol=0)
 
 
+def test_rows_can_be_forgotten(prior, grids):
+    """Before and after the cache grows; those that stay are read as before."""
+    weights, kept = pack(prior, torch.float32), places(1, 3, 4)
+    x, plain, cache = embedded(prior, weights, grids), prior(grids)[kept], Cache(weights, 5)
+    read(weights, cache, x[:, :20], places(*[0] * 5))
+    cache.keep(kept)
+    found = [read(weights, cache, x[kept, 20:30], places(20, 20, 20))]
+    found.append(read(weights, cache, x[kept, 30:], places(30, 30, 30)))
+    torch.testing.assert_close(torch.cat(found, 1), plain[:, 20:], atol=1e-4, rtol=0)
+    assert cache.capacity == 64 and len(cache.table[0]) == 3 * 2 * (20 + 2 * 64)
+
+
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("rows", [2, 20])
 def test_bfloat16_stays_close(prior, rows, count):
