@@ -27,7 +27,8 @@ WITH_DEVICE = {
     "app.py": "",
 }
 WITHOUT = (
-    *("prior/export.py", "prior/index.py", "prior/sketches.py", "prior/titles.py"),
+    *("prior/export.py", "prior/index.py", "prior/ranges.py", "prior/sketches.py"),
+    "prior/titles.py",
     *("clip_guidance/conditions.py", "clip_guidance/texts.py", "clip_guidance/export.py"),
     *("clip_guidance/redraw.py", "clip_guidance/train.py"),
     *(f"checkpoints/{n}.py" for n in ("catalog", "convert", "decoders", "export", "timelapse")),
