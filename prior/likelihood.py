@@ -31,7 +31,7 @@ def bits_per_cell(
     condition  embeddings (B, E), class ids (B,), or None
     stride     larger grids are read through the article's sliding window (section 3.3), which moves
                this many cells at a time; 1 is the article's, 4 takes a quarter of the time
-    dtype      of the weights; None: bfloat16 where the processor has it, else float32
+    dtype      of the products, as `prior.sample.sample` takes it
     run        run(function, *args) reads some windows at a time, maybe in another thread
 
     -> (B, h, w) float32, >= 0, on the CPU. Their sum is minus the `log_likelihood` that
