@@ -40,15 +40,15 @@ def measure(prior: GPT, told: Tensor | None = None) -> Tensor:
             place = 4 * i + j
             hook = lambda module, args, place=place: extend(place, args[0])  # noqa: E731
             handles.append(product.register_forward_pre_hook(hook))
-    dtype = native_dtype(prior.wte.weight.device)
+    device = prior.wte.weight.device
+    told = None if told is None else told.to(device)
     try:
         for batch in range(BATCHES):
             some = slice(batch * BATCH, (batch + 1) * BATCH)
             given = None if told is None or batch % 2 else told[some]
-            how = {"seed": some.start, "condition": given, "dtype": dtype}
+            how = {"seed": some.start, "condition": given, "dtype": native_dtype(device)}
             grids = finish(sample(prior, BATCH, **how)).grid.flatten(1)
-            given = None if given is None else given.to(prior.wte.weight.device)
-            prior(grids.to(prior.wte.weight.device), given)
+            prior(grids.to(device), given)
     finally:
         for handle in handles:
             handle.remove()

@@ -378,7 +378,7 @@ class _Writer:
             chance = self.noise.at(rows.flatten().cpu(), columns.flatten().cpu(), done)
             drawn = draw(logits.flatten(0, 1), chance.to(logits.device), settings)
             return drawn.view_as(columns)
-        drawn = self.given[self.rows].gather(1, columns)
+        drawn = self.given[rows, columns]
         open_ = drawn < 0
         if open_.any():
             chance = self.noise.at(rows[open_].cpu(), columns[open_].cpu(), done)
