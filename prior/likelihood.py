@@ -10,7 +10,8 @@ from torch import Tensor
 from prior.checks import MAX_CELLS
 from prior.decode import packed
 from prior.model import BITS, GPT
-from prior.sample import Reader, token_log_probs, windows
+from prior.reader import Reader, windows
+from prior.sample import token_log_probs
 
 ROWS = 16  # windows read at once
 

@@ -22,12 +22,12 @@ class RowNoise:
 
         Cells before `over` are: no later call may ask for them.
         """
-        blocks = [self.table]
-        drop = (over - self.begin) // NOISE_BLOCK * NOISE_BLOCK
         need = int(cells.max()) + 1 - self.begin - self.table.shape[1]
-        blocks += [self._draw() for _ in range(-(-need // NOISE_BLOCK))]
-        if len(blocks) > 1:
-            self.table = torch.cat(blocks, 1)[:, drop:]
+        if need > 0:
+            drop = (over - self.begin) // NOISE_BLOCK * NOISE_BLOCK
+            blocks = [self._draw() for _ in range(-(-need // NOISE_BLOCK))]
+            # Contiguous, or each call below would copy it.
+            self.table = torch.cat([self.table, *blocks], 1)[:, drop:].contiguous()
             self.begin += drop
         places = rows * self.table.shape[1] + cells - self.begin
         return self.table.flatten(0, 1).index_select(0, places)

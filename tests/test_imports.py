@@ -24,7 +24,7 @@ ALLOWED = {
 # Commands put models together, so these may import more than the library modules beside them.
 FOR_COMMANDS = {"checkpoints"}
 # They see whole numbers, never a tokenizer.
-GRIDS_ONLY = {f"prior/{name}.py" for name in ("model", "sample", "ahead", "noise")}
+GRIDS_ONLY = {f"prior/{name}.py" for name in ("model", "sample", "reader", "ahead", "noise")}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from prior.decode import packed
-from prior.sample import Reader, logits_to_probs, sample
+from prior.reader import Reader
+from prior.sample import logits_to_probs, sample
 from ui import classes, writing
 from ui.common import ANSWER, data_url, heavy
 from ui.sample_runs import LIGHT, STREAM, Settings

@@ -16,7 +16,7 @@ from PIL import Image
 
 from prior.checks import MAX_CELLS
 from prior.likelihood import bits_per_cell
-from prior.sample import windows
+from prior.reader import windows
 from ui import compute
 from ui.common import AFTER, ANSWER, data_url, friendly
 from ui.panels import colours, gradient

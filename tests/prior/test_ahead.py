@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from prior.ahead import count_right, fill, goes_on, look_ahead, reach, runs
-from prior.sample import Reader, finish, sample, windows
+from prior.reader import Reader, windows
+from prior.sample import finish, sample
 
 EXACT = {"dtype": torch.float32}
 

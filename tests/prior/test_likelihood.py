@@ -9,7 +9,8 @@ import torch
 
 from prior.likelihood import bits_per_cell, log_probs
 from prior.model import GPT, PriorConfig, token_nats
-from prior.sample import finish, sample, windows
+from prior.reader import windows
+from prior.sample import finish, sample
 
 EXACT = {"dtype": torch.float32}
 

@@ -111,6 +111,7 @@ def test_noise_is_had_for_rows_at_different_cells_and_again():
         for _ in range(2):
             assert torch.equal(noise.at(rows, cells, over), wanted[rows, cells])
     assert noise.table.shape[1] < 70  # what is over was given up
+    assert noise.table.is_contiguous()  # else every call copies it
 
 
 # --- whole grids ----------------------------------------------------------------------------------
