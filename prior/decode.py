@@ -42,8 +42,8 @@ class PackedBlock:
     """One layer: LayerNorm weights and the four products."""
 
     norm_1: tuple[Tensor, Tensor]
-    qkv: Product  # (M, dim) -> (M, 3 dim)
-    proj: Residual  # (M, dim), (M, dim) -> their sum after the product
+    qkv: Product  # (M, dim) -> (M, 3 heads size)
+    proj: Residual  # (M, heads size), (M, dim) -> their sum after the product
     norm_2: tuple[Tensor, Tensor]
     fc: Product  # GELU included; what `out` takes
     out: Residual
@@ -238,7 +238,7 @@ class Cache:
 
     def __init__(self, weights: Packed, batch: int):
         cfg = weights.config
-        self.batch, self.heads, self.size = batch, cfg.heads, cfg.dim // cfg.heads
+        self.batch, self.heads, self.size = batch, cfg.heads, cfg.head
         self.capacity = self.queries = 0  # places of a row; of them, read at once
         # One type for few rows and many, or what a row gets would depend on the batch it is in.
         kind = {"dtype": weights.dtype, "device": weights.device}
@@ -345,7 +345,7 @@ def read(
         queries, keys, values = cache.views[layer]
         q = queries[: b * cache.heads * s].view(-1, s, cache.size)
         y = attend(q, keys, values, bias).view(b, cache.heads, s, -1)
-        x = block.proj(y.transpose(1, 2).reshape(b * s, c), x)
+        x = block.proj(y.transpose(1, 2).reshape(b * s, -1), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
     x = x if shifts is None else x + added[-1]
     return weights.head(torch.layer_norm(x, shape, *weights.norm)).view(b, s, -1)

@@ -28,6 +28,7 @@ class PriorConfig:
     layers: int = 8
     heads: int = 6
     dim: int = 384  # channels of the residual stream
+    head_size: int = 0  # channels of a head's queries, keys and values; 0: dim / heads, as in GPT-2
     gelu: str = "tanh"  # tanh (GPT-2's own) | exact (minGPT and the paper's checkpoints)
     tie_head: bool = True  # the output layer is the code embedding, transposed
     dropout: float = 0.0  # on embeddings and on what each sub-layer adds
@@ -45,7 +46,9 @@ class PriorConfig:
             raise ValueError(f"codebook_size is {self.codebook_size}: it must be at least 2")
         if self.tokens < 2:
             raise ValueError("height and width are 1: a grid needs at least 2 cells")
-        if self.dim % self.heads:
+        if self.head_size < 0:
+            raise ValueError(f"head_size is {self.head_size}: it must be at least 1, or 0")
+        if not self.head_size and self.dim % self.heads:
             raise ValueError(f"heads is {self.heads}: it must divide dim, {self.dim}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: it must lie in [0, 1)")
@@ -72,6 +75,11 @@ class PriorConfig:
     def tokens(self) -> int:
         """N: cells of a grid."""
         return self.height * self.width
+
+    @property
+    def head(self) -> int:
+        """Channels of one head."""
+        return self.head_size or self.dim // self.heads
 
     @property
     def prefix(self) -> int:
@@ -109,19 +117,19 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.dropout, self.approximate = cfg.heads, cfg.dropout, GELUS[cfg.gelu]
         self.ln_1 = nn.LayerNorm(cfg.dim)
-        self.qkv = nn.Linear(cfg.dim, 3 * cfg.dim)
-        self.proj = nn.Linear(cfg.dim, cfg.dim)
+        self.qkv = nn.Linear(cfg.dim, 3 * cfg.heads * cfg.head)
+        self.proj = nn.Linear(cfg.heads * cfg.head, cfg.dim)
         self.ln_2 = nn.LayerNorm(cfg.dim)
         self.fc = nn.Linear(cfg.dim, 4 * cfg.dim)
         self.out = nn.Linear(4 * cfg.dim, cfg.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, dim) -> (B, T, dim); position t sees positions 0..t."""
-        b, t, c = x.shape
-        qkv = self.qkv(self.ln_1(x)).view(b, t, 3, self.heads, c // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, dim / heads)
+        b, t, _ = x.shape
+        qkv = self.qkv(self.ln_1(x)).view(b, t, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, size of a head)
         y = causal_attention(q, k, v)
-        y = self.proj(y.transpose(1, 2).reshape(b, t, c))
+        y = self.proj(y.transpose(1, 2).reshape(b, t, -1))
         x = x + F.dropout(y, self.dropout, self.training)
         y = self.out(F.gelu(self.fc(self.ln_2(x)), approximate=self.approximate))
         return x + F.dropout(y, self.dropout, self.training)

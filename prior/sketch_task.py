@@ -63,6 +63,8 @@ class SketchTask(PriorTask):
             raise ValueError(f"optimizer is {cfg.optimizer!r}: a sketch reader learns by adamw")
         if cfg.views:
             raise ValueError("views: the sketches are of the pictures as they are, leave it at 0")
+        if cfg.distil:
+            raise ValueError("distil: a sketch reader has no teacher, leave it at 0")
         self.prior = prior.to(device).eval().requires_grad_(False)
         self.sketch_config, self.lines = config, Lines(sketches)
         options = {"conditions": conditions, "device": device, "preview": preview}

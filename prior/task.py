@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prior.grow import grown
 from prior.model import BITS, GPT, PriorConfig, token_nats
+from prior.narrow import narrowed
 from prior.tokens import TokenSet, unigram_bits
 from prior.views import KINDS
 from training import distributed
@@ -24,6 +25,8 @@ from training.muon import MuonAdamW
 from training.precision import autocast
 
 log = logging.getLogger(__name__)
+
+NARROWING = 256  # grids read to see which directions of a head count
 
 Preview = Callable[[GPT, int, Path], None]  # (averaged prior, step, folder) -> writes pictures
 
@@ -39,6 +42,7 @@ class TrainConfig:
     views: float = option(0.0, "share of samples that are varied views, half mirrored")
     kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
     optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers")
+    distil: float = option(0.0, "share of the loss that is KL to the predictions of --teacher")
     weight_decay: float = option(0.05, "on matrices only")
     beta1: float = option(0.9, "AdamW's first-moment decay")
     beta2: float = option(0.95, "AdamW's second-moment decay")
@@ -54,6 +58,8 @@ class TrainConfig:
             raise ValueError(f"drop is {self.drop}: it must lie in [0, 1]")
         if not 0 <= self.views <= 1:
             raise ValueError(f"views is {self.views}: it must lie in [0, 1]")
+        if not 0 <= self.distil <= 1:
+            raise ValueError(f"distil is {self.distil}: it must lie in [0, 1]")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")
         if self.optimizer not in ("adamw", "muon"):
@@ -74,6 +80,15 @@ def corrupt(tokens: Tensor, pkeep: float, codebook_size: int, generator: torch.G
     kept = torch.rand(tokens.shape, generator=generator) < pkeep
     noise = torch.randint(codebook_size, tokens.shape, generator=generator)
     return torch.where(kept, tokens, noise)
+
+
+def divergence(taught: Tensor, logits: Tensor) -> Tensor:
+    """Mean KL(teacher || student) over tokens, in nats; both logits (B, N, K).
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", equation 2 at temperature 1.
+    """
+    nats = [torch.log_softmax(x.float().flatten(0, 1), -1) for x in (logits, taught)]
+    return torch.nn.functional.kl_div(*nats, reduction="batchmean", log_target=True)
 
 
 class Batch(NamedTuple):
@@ -99,9 +114,15 @@ class PriorTask:
         conditions: np.ndarray | None = None,
         device: str = "cpu",
         preview: Preview | None = None,
+        teacher: GPT | None = None,
     ):
-        """`conditions`: (P,) whole numbers (classes) or (P, M, E) floats, M choices a picture."""
+        """`conditions`: (P,) whole numbers (classes) or (P, M, E) floats, M choices a picture.
+
+        `teacher`: a prior of the same codes and conditions, for `cfg.distil`.
+        """
         check_fit(model_cfg, cfg, tokens, conditions)
+        check_teacher(model_cfg, cfg, teacher)
+        self.teacher = None if teacher is None else teacher.to(device)
         self.cfg, self.loop, self.device, self.preview = cfg, loop, device, preview
         self.codes, self.conditions = tokens.codes, conditions
         self.codebook_size = model_cfg.codebook_size
@@ -125,6 +146,8 @@ class PriorTask:
         self._ahead: dict[int, Batch] = {}  # the next step's, by its number
         if loop.compile:
             self.model.compile()
+            if self.teacher is not None:
+                self.teacher.compile()
 
     def network(self, config: PriorConfig) -> torch.nn.Module:
         """What is trained, with new weights."""
@@ -202,14 +225,25 @@ class PriorTask:
         batch = self._ahead.pop(step, None) or self.batch(step)
         with autocast(self.device, self.loop.bf16):
             logits = self.logits(step, batch)
-        loss = token_nats(logits, batch.targets).mean()
+        nats = token_nats(logits, batch.targets).mean()
+        loss, more = nats, {}
+        if self.teacher is not None:
+            apart = divergence(self.taught(batch), logits)
+            loss = torch.lerp(nats, apart, self.cfg.distil)
+            more = {"kl_bits": float(apart.detach()) * BITS}
         loss.backward()
         # Before anything waits for the loss: a GPU works on meanwhile.
         self._ahead = {step + 1: self.batch(step + 1)}
         lr = learning_rate(step, self.loop)
         grad = optimise(self.opt, self.model, lr, self.loop.clip)
         self.ema.update(self.model)
-        return {"bits": float(loss.detach()) * BITS, "grad": grad, "lr": lr}
+        return {"bits": float(nats.detach()) * BITS, **more, "grad": grad, "lr": lr}
+
+    @torch.no_grad()
+    def taught(self, batch: Batch) -> Tensor:
+        """(B, N, K): what the teacher makes of the same inputs."""
+        with autocast(self.device, self.loop.bf16):
+            return self.teacher(batch.inputs, batch.condition, batch.dropped)
 
     def logits(self, step: int, batch: Batch) -> Tensor:
         """(B, N, K) of the batch of a step."""
@@ -253,13 +287,17 @@ class PriorTask:
         return total * BITS / (len(self.val) * model.config.tokens)
 
     def init_from(self, start: torch.nn.Module) -> None:
-        """Begin with the weights of `start`; a deeper prior begins as `start` grown (`prior.grow`).
+        """Begin with the weights of `start`.
 
-        ValueError, saying where, if they do not fit.
+        A deeper prior begins as `start` grown (`prior.grow`), one with narrower heads near it
+        (`prior.narrow`). ValueError, saying where, if they do not fit.
         """
         config = self.model.config
-        if isinstance(config, PriorConfig) and start.config.layers < config.layers:
-            start = grown(start, config.layers)
+        if isinstance(config, PriorConfig):
+            if start.config.layers < config.layers:
+                start = grown(start, config.layers)
+            if config.head < start.config.head:
+                start = narrowed(start, config.head, self.typical(NARROWING).to(self.device))
         # Kinds of views are told apart from here on: no bundle's prior knows them.
         own = self.model.state_dict().items()
         views = {k: v for k, v in own if k.startswith("view_emb.")}
@@ -268,6 +306,11 @@ class PriorTask:
         except RuntimeError as error:
             raise ValueError(f"--init: {' '.join(str(error).split())}") from None
         self.ema = EMA(self.model, self.loop.ema)
+
+    def typical(self, count: int) -> Tensor:
+        """(count or fewer, N) int64: grids spread over the training pictures."""
+        picks = np.linspace(0, len(self.train) - 1, min(count, len(self.train))).round().astype(int)
+        return torch.from_numpy(self.codes[self.train[picks], 0].astype(np.int64)).flatten(1)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -280,6 +323,22 @@ class PriorTask:
         self.model.load_state_dict(state["model"])
         self.opt.load_state_dict(state["opt"])
         self.ema.load_state_dict(state["ema"])
+
+
+def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> None:
+    """ValueError unless there is a teacher just where one is asked for, and of the same codes."""
+    if (teacher is not None) != (cfg.distil > 0):
+        raise ValueError(
+            f"distil is {cfg.distil}: it needs --teacher, a bundle whose prior is learned from"
+            if teacher is None
+            else "--teacher needs --distil, the share of the loss that follows it (0 to 1)"
+        )
+    if teacher is None:
+        return
+    for name in ("codebook_size", "height", "width", "condition", "classes", "embedding_size"):
+        own, other = getattr(model, name), getattr(teacher.config, name)
+        if own != other:
+            raise ValueError(f"--teacher: its prior has {name} {other}, and this one has {own}")
 
 
 def check_fit(

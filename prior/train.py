@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
     p.add_argument("--init", metavar="BUNDLE", help="start from the prior of this bundle")
+    p.add_argument("--teacher", metavar="BUNDLE", help="follow this bundle's prior, see --distil")
     flags.add_device(p)
     flags.add_flags(p, PriorConfig, "model (grid and codebook follow from the tokens)")
     flags.add_flags(p, TrainConfig, "corruption and data")
@@ -87,14 +88,14 @@ def previewer(vqgan: VQGAN, count: int = 16) -> Preview:
     return preview
 
 
-def initial_prior(source: str, tokenizer_id: str) -> GPT:
+def prior_of(source: str, tokenizer_id: str, flag: str) -> GPT:
     """The prior of a bundle. ValueError if it has none, or one of another tokenizer."""
     bundle = checkpoints.load(source)
     if bundle.prior is None:
-        raise ValueError(f"--init: bundle {bundle.name} holds no prior: leave it out")
+        raise ValueError(f"{flag}: bundle {bundle.name} holds no prior: leave it out")
     if bundle.tokenizer_id != tokenizer_id:
         raise ValueError(
-            f"--init: the prior of {bundle.name} reads codes of tokenizer "
+            f"{flag}: the prior of {bundle.name} reads codes of tokenizer "
             f"{bundle.tokenizer_id[:12]}, and the tokens are of {tokenizer_id[:12]}"
         )
     return bundle.prior
@@ -143,7 +144,10 @@ def main(argv: list[str] | None = None) -> None:
         device = distributed.start(args.device)
         bundle = checkpoints.load(args.bundle)
         found = get_tokens(args, bundle)
-        start = initial_prior(args.init, found.tokenizer_id) if args.init else None
+        start, teacher = (
+            prior_of(source, found.tokenizer_id, flag) if source else None
+            for source, flag in ((args.init, "--init"), (args.teacher, "--teacher"))
+        )
         configs = configure(args, found, start)
         task = PriorTask(
             *configs,
@@ -151,6 +155,7 @@ def main(argv: list[str] | None = None) -> None:
             conditions=get_conditions(args.conditions),
             device=device,
             preview=previewer(bundle.vqgan),
+            teacher=teacher,
         )
         if start is not None:
             task.init_from(start)
