@@ -238,7 +238,7 @@ class Cache:
 
     def __init__(self, weights: Packed, batch: int):
         cfg = weights.config
-        self.batch, self.heads, self.size = batch, cfg.heads, cfg.head
+        self.batch, self.heads, self.size = batch, cfg.heads, cfg.head_channels
         self.capacity = self.queries = 0  # places of a row; of them, read at once
         # One type for few rows and many, or what a row gets would depend on the batch it is in.
         kind = {"dtype": weights.dtype, "device": weights.device}

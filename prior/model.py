@@ -28,7 +28,7 @@ class PriorConfig:
     layers: int = 8
     heads: int = 6
     dim: int = 384  # channels of the residual stream
-    head_size: int = 0  # channels of a head's queries, keys and values; 0: dim / heads, as in GPT-2
+    head_size: int = 0  # channels of a head; 0: dim / heads, as in GPT-2
     gelu: str = "tanh"  # tanh (GPT-2's own) | exact (minGPT and the paper's checkpoints)
     tie_head: bool = True  # the output layer is the code embedding, transposed
     dropout: float = 0.0  # on embeddings and on what each sub-layer adds
@@ -77,8 +77,8 @@ class PriorConfig:
         return self.height * self.width
 
     @property
-    def head(self) -> int:
-        """Channels of one head."""
+    def head_channels(self) -> int:
+        """Channels of a head's queries, keys and values."""
         return self.head_size or self.dim // self.heads
 
     @property
@@ -117,8 +117,8 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.dropout, self.approximate = cfg.heads, cfg.dropout, GELUS[cfg.gelu]
         self.ln_1 = nn.LayerNorm(cfg.dim)
-        self.qkv = nn.Linear(cfg.dim, 3 * cfg.heads * cfg.head)
-        self.proj = nn.Linear(cfg.heads * cfg.head, cfg.dim)
+        self.qkv = nn.Linear(cfg.dim, 3 * cfg.heads * cfg.head_channels)
+        self.proj = nn.Linear(cfg.heads * cfg.head_channels, cfg.dim)
         self.ln_2 = nn.LayerNorm(cfg.dim)
         self.fc = nn.Linear(cfg.dim, 4 * cfg.dim)
         self.out = nn.Linear(4 * cfg.dim, cfg.dim)
@@ -303,11 +303,15 @@ def to_hugging_face(model: GPT) -> tuple[dict, dict[str, Tensor]]:
     """(keyword arguments for GPT2Config, state dict for GPT2LMHeadModel).
 
     Its vocabulary is our codes 0..K-1, then the start token K, then class c as token K + 1 + c;
-    logits beyond K mean nothing. ValueError for condition "embedding", which it has no token for.
+    logits beyond K mean nothing. Heads narrower than its own, which have dim / heads channels, are
+    filled up with zeros. ValueError for condition "embedding", which it has no token for, and for
+    heads wider than its own.
     """
     cfg, state = model.config, model.state_dict()
     if cfg.condition == "embedding":
         raise ValueError("GPT2LMHeadModel has no embedding prefix: only token prefixes convert")
+    if cfg.head_channels * cfg.heads != cfg.dim:
+        state = _widened(state, cfg)
     extra = [state["start"][None]] if cfg.prefix else []
     extra += [state["class_emb.weight"]] if cfg.condition == "class" else []
     tokens = torch.cat([state["wte.weight"], *extra])
@@ -327,6 +331,30 @@ def to_hugging_face(model: GPT) -> tuple[dict, dict[str, Tensor]]:
         "tie_word_embeddings": cfg.tie_head,
     }
     return arguments, out
+
+
+def _widened(state: Mapping[str, Tensor], config: PriorConfig) -> dict[str, Tensor]:
+    """The same function with dim / heads channels a head: zeros in those that are new."""
+    more = config.dim // config.heads - config.head_channels
+    if more < 0 or config.dim % config.heads:
+        raise ValueError(
+            f"{config.heads} heads of {config.head_channels} channels do not fit into "
+            f"GPT2LMHeadModel: it shares dim, {config.dim}, evenly among its heads"
+        )
+    out = dict(state)
+    for i in range(config.layers):
+        name = f"blocks.{i}.qkv"
+        for kind in ("weight", "bias"):
+            old = state[f"{name}.{kind}"].unflatten(0, (3, config.heads, -1)).clone()
+            old[0] *= (
+                1 + more / config.head_channels
+            ) ** 0.5  # scores are divided by the root of the size
+            pad = (0,) * 2 * (old.ndim - 3) + (0, more)
+            out[f"{name}.{kind}"] = F.pad(old, pad).flatten(0, 2)
+        name = f"blocks.{i}.proj.weight"
+        wide = F.pad(state[name].unflatten(1, (config.heads, -1)), (0, more))
+        out[name] = wide.flatten(1)
+    return out
 
 
 def from_hugging_face(state: Mapping[str, Tensor], config: PriorConfig) -> GPT:

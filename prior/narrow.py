@@ -24,8 +24,10 @@ def narrowed(prior: GPT, size: int, grids: Tensor) -> GPT:
     grids  (B, N) int64: what it reads, unconditionally, to see which directions count
     """
     cfg = prior.config
-    if not 0 < size < cfg.head:
-        raise ValueError(f"head_size is {size}: heads of {cfg.head} channels can only get narrower")
+    if not 0 < size < cfg.head_channels:
+        raise ValueError(
+            f"head_size is {size}: heads of {cfg.head_channels} channels can only get narrower"
+        )
     model = GPT(replace(cfg, head_size=size))
     state = model.state_dict()
     same = {k: v for k, v in prior.state_dict().items() if v.shape == state[k].shape}
@@ -77,9 +79,9 @@ def _root(x: Tensor) -> Tensor:
 
 
 def _nearest(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """left (n, n) invertible, right (n, m) -> A, B (n, size): left A B^T right is nearest to theirs.
+    """A, B (n, size), for which left A B^T right is nearest to left right, and both halves alike.
 
-    Both halves, left A and right^T B, are equally large.
+    left (n, n), invertible; right (n, m)
     """
     u, s, _ = torch.linalg.svd(left @ right, full_matrices=False)
     u, s = u[:, :size], s[:size].sqrt()

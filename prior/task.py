@@ -296,8 +296,10 @@ class PriorTask:
         if isinstance(config, PriorConfig):
             if start.config.layers < config.layers:
                 start = grown(start, config.layers)
-            if config.head < start.config.head:
-                start = narrowed(start, config.head, self.typical(NARROWING).to(self.device))
+            if config.head_channels < start.config.head_channels:
+                start = narrowed(
+                    start, config.head_channels, self.typical(NARROWING).to(self.device)
+                )
         # Kinds of views are told apart from here on: no bundle's prior knows them.
         own = self.model.state_dict().items()
         views = {k: v for k, v in own if k.startswith("view_emb.")}

@@ -218,6 +218,8 @@ def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys,
         ("--data missing --out twin", "bundle", "is not a folder"),
         ("--tokens tokens.npy --out twin --init bundle", "bundle", "holds no prior"),
         ("--tokens tokens.npy --out run --resume --init bundle", "bundle", "leave out --init"),
+        ("--tokens tokens.npy --out twin --teacher bundle", "bundle", "--teacher: bundle"),
+        ("--tokens tokens.npy --out twin --distil 0.5", "bundle", "needs --teacher"),
     ],
 )
 def test_training_refuses(world, trained, capsys, text, bundle, named):
@@ -246,6 +248,25 @@ def test_a_run_can_begin_as_a_deeper_copy_of_a_bundles_prior(world, shipped, tmp
     assert old.config.layers < new.config.layers == 3
     grids = torch.arange(old.config.tokens)[None] % old.config.codebook_size
     torch.testing.assert_close(new(grids), old(grids), atol=2e-3, rtol=0)
+
+
+def test_a_run_can_begin_with_narrower_heads_and_follow_a_teacher(world, shipped, tmp_path, capsys):
+    """Resumed as well: then the teacher is named again. Mixed it cannot be."""
+    out = tmp_path / "on"
+    rest = "--batch 4 --warmup 0 --sample-every 0 --log-every 1 --distil 0.5".split()
+    line = [*words(world, f"--tokens tokens.npy --out {out} --teacher {shipped}"), *rest]
+    train.main([*line, "--steps", "2", "--init", str(shipped), "--head-size", "3"])
+    train.main([*line, "--steps", "3", "--resume"])
+    with open(out / "log.csv", newline="") as file:
+        assert [float(row["kl_bits"]) >= 0 for row in csv.DictReader(file)] == [True] * 3
+    shutil.copytree(shipped, tmp_path / "b")
+    export.main([str(out), str(tmp_path / "b"), "--before", str(shipped)])
+    old, new = (checkpoints.load(b).prior for b in (shipped, tmp_path / "b"))
+    assert (old.config.head_channels, new.config.head_channels) == (8, 3)
+    asked = [str(out), str(tmp_path / "b"), "--before", str(shipped), "--mix", "0.5"]
+    assert "differ in shape" in refused(capsys, export.main, asked)
+    line = words(world, f"--tokens tokens.npy --out {out} --resume --sample-every 0")
+    assert "needs --teacher" in refused(capsys, train.main, line)
 
 
 def test_what_a_run_began_with_is_counted_in(world, shipped, trained, tmp_path, capsys):

@@ -39,7 +39,7 @@ def halved(model):
 
 
 @pytest.mark.parametrize("rows", [1, 5, 20])
-@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}])
+@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}, {"head_size": 5}])
 def test_cached_logits_equal_uncached_ones(tiny, rows, shape):
     """42 positions: past the 32 of the cache's first block; 20 rows: past the float32 ones."""
     model = tiny(**shape)

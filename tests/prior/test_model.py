@@ -42,6 +42,7 @@ KINDS = [
         ({"height": 0}, "height is 0"),
         ({"height": 1, "width": 1}, "at least 2 cells"),
         ({"heads": 5}, "heads is 5"),
+        ({"head_size": -1}, "head_size is -1"),
         ({"layers": 0}, "layers is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": float("nan")}, "dropout is nan"),
@@ -181,6 +182,23 @@ def test_hugging_face_gives_the_same_logits(tiny, grids, kind, shape):
         back = from_hugging_face(theirs.state_dict(), model.config)
     for name, value in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], value), name
+
+
+def test_narrow_heads_are_filled_up_for_hugging_face(tiny, grids):
+    """It has dim / heads channels a head, 8; ours 5, with the same logits."""
+    model = tiny(head_size=5)
+    assert model.blocks[0].qkv.weight.shape == (3 * 2 * 5, 16)
+    with torch.no_grad():
+        ours = model(grids)
+        text = torch.cat([torch.full((5, 1), 48), grids[:, :-1]], 1)
+        theirs = hugging_face(model)(text).logits[..., :48]
+    assert ours.std() > 0.5
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
+    for odd in ({"head_size": 9}, {"heads": 5, "head_size": 3}):
+        with pytest.raises(ValueError, match="do not fit into GPT2LMHeadModel"):
+            to_hugging_face(tiny(**odd))
+    with pytest.raises(ValueError, match="does not fit the config"):
+        from_hugging_face(to_hugging_face(model)[1], model.config)
 
 
 def test_a_wrong_gpt2_is_refused(tiny):

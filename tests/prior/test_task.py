@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from prior.model import GPT, PriorConfig
-from prior.task import PriorTask, TrainConfig, corrupt
+from prior.narrow import narrowed
+from prior.task import PriorTask, TrainConfig, corrupt, divergence
 from prior.tokens import TokenSet
 from training.loop import LoopConfig
 
@@ -28,11 +29,12 @@ def data(pictures: int = 12, seed: int = 0) -> TokenSet:
     return TokenSet(codes, rows, "abc", 16, {"sha256": None})
 
 
-def task(tokens=None, model=None, loop=None, conditions=None, **train) -> PriorTask:
+def task(tokens=None, model=None, loop=None, conditions=None, teacher=None, **train) -> PriorTask:
     cfg = TrainConfig(**{"batch": 4, **train})
     loop = LoopConfig(**{"bf16": False, "warmup": 0, "lr": 1e-2, **(loop or {})})
     model = PriorConfig(**MODEL | (model or {}))
-    return PriorTask(model, cfg, loop, tokens or data(), conditions=conditions)
+    given = {"conditions": conditions, "teacher": teacher}
+    return PriorTask(model, cfg, loop, tokens or data(), **given)
 
 
 # --- the article's corruption ---------------------------------------------------------------------
@@ -223,6 +225,93 @@ def test_a_condition_is_learnt_and_so_is_its_absence():
         trained.train_step(step)
     figures = trained.evaluate(0, None)
     assert figures["val_bits"] < 0.1 < 0.2 < figures["val_free_bits"] < 1
+
+
+def test_training_can_begin_with_narrower_heads():
+    wide = task(model={"layers": 2})
+    cut = task(model={"layers": 2, "head_size": 5})
+    cut.init_from(wide.model)
+    expected = narrowed(wide.model, 5, cut.typical(256)).state_dict()
+    for name, value in cut.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert torch.equal(cut.ema.shadow["blocks.1.qkv.weight"], expected["blocks.1.qkv.weight"])
+    tokens = data()
+    whole = torch.from_numpy(tokens.codes[tokens.where("train"), 0].astype(np.int64)).flatten(1)
+    assert torch.equal(cut.typical(256), whole)
+    assert torch.equal(cut.typical(2), whole[[0, -1]])
+
+
+# --- a teacher ------------------------------------------------------------------------------------
+
+
+def prior(seed: int = 1, std: float = 0.3, **changed) -> GPT:
+    torch.manual_seed(seed)
+    model = GPT(PriorConfig(**MODEL | changed)).eval().requires_grad_(False)
+    for p in model.parameters():
+        p.normal_(std=std)
+    return model
+
+
+def test_the_divergence_is_kl_from_the_teacher():
+    taught, logits = torch.randn(2, 3, 5, 7, generator=seeded())
+    p, q = taught.softmax(-1), logits.softmax(-1)
+    expected = (p * (p / q).log()).sum(-1).mean()
+    torch.testing.assert_close(divergence(taught, logits), expected)
+    assert divergence(taught, taught + 3) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_is_followed_in_what_it_makes_of_the_same_inputs():
+    """One that the data knows nothing of, with its conditions; the share says how closely."""
+    kind = {"condition": "embedding", "embedding_size": 3}
+    how = {"conditions": embeddings(), "model": kind, "batch": 8, "loop": {"lr": 1e-2}}
+    apart = {}
+    for share in (0.0, 0.3, 1.0):
+        teacher = prior(**kind)
+        trained = task(distil=share, teacher=teacher if share else None, **how)
+        for step in range(100):
+            report = trained.train_step(step)
+        batch = trained.batch(100)
+        with torch.no_grad():
+            asked = (batch.inputs, batch.condition, batch.dropped)
+            apart[share] = float(divergence(teacher(*asked), trained.model(*asked)))
+        assert report.keys() == {"bits", "grad", "lr"} | ({"kl_bits"} if share else set())
+    assert apart[1.0] < 0.4 * apart[0.3] < 0.4 * apart[0.0]
+    state = prior(**kind).state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in teacher.state_dict().items())
+
+
+def test_the_loss_is_shared_between_codes_and_teacher():
+    """What is reported, from the batch of that step."""
+    teacher = prior()
+    trained = task(distil=0.25, teacher=teacher, loop={"clip": 1e9, "lr": 1e-9})
+    batch = trained.batch(0)
+    logits = trained.model(batch.inputs)
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+    apart = divergence(teacher(batch.inputs), logits)
+    (0.75 * nats + 0.25 * apart).backward()
+    grads = [p.grad for p in trained.model.parameters() if p.grad is not None]
+    norm = float(torch.stack([g.norm() for g in grads]).norm())
+    trained.model.zero_grad()
+    report = trained.train_step(0)
+    assert report["bits"] == pytest.approx(float(nats) / math.log(2), rel=1e-5)
+    assert report["kl_bits"] == pytest.approx(float(apart) / math.log(2), rel=1e-4)
+    assert report["grad"] == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ({"distil": 0.5}, "distil is 0.5: it needs --teacher"),
+        ({"teacher": prior()}, "--teacher needs --distil"),
+        ({"distil": -0.1}, "distil is -0.1"),
+        ({"distil": 1.5, "teacher": prior()}, "distil is 1.5"),
+        ({"distil": 1, "teacher": prior(codebook_size=8)}, "its prior has codebook_size 8, and"),
+        ({"distil": 1, "teacher": prior(condition="first")}, "has condition first, and this one"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(how, named):
+    with pytest.raises(ValueError, match=named):
+        task(**how)
 
 
 # --- learning, evaluating, resuming ---------------------------------------------------------------

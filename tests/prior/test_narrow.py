@@ -1,0 +1,75 @@
+"""Priors with narrower heads, cut from wider ones."""
+
+import pytest
+import torch
+
+from prior.model import GPT, PriorConfig, _widened
+from prior.narrow import narrowed
+
+CONFIG = {"codebook_size": 12, "height": 4, "width": 4, "layers": 3, "heads": 2, "dim": 16}
+
+
+def trained(**changed) -> GPT:
+    """A prior whose every layer does something."""
+    torch.manual_seed(0)
+    model = GPT(PriorConfig(**{**CONFIG, **changed})).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model.requires_grad_(False)
+
+
+def grids(count: int = 64, seed: int = 1) -> torch.Tensor:
+    return torch.randint(12, (count, 16), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", [{}, {"condition": "embedding", "embedding_size": 5}])
+def test_what_needs_no_more_channels_is_kept_whole(kind):
+    """Heads of 8 channels whose scores and values need 3 of them, turned and moved about."""
+    small = trained(head_size=3, **kind)
+    wide = GPT(PriorConfig(**CONFIG, **kind)).eval().requires_grad_(False)
+    wide.load_state_dict(_widened(small.state_dict(), small.config))
+    for block in wide.blocks:
+        weight = block.qkv.weight.view(3, 2, 8, 16)
+        bias, out = block.qkv.bias.view(3, 2, 8), block.proj.weight.view(16, 2, 8)
+        for h in range(2):
+            scores, values = (torch.linalg.qr(torch.randn(8, 8))[0] for _ in range(2))
+            for i, turn in enumerate((scores, scores, values)):
+                weight[i, h], bias[i, h] = turn @ weight[i, h], turn @ bias[i, h]
+            out[:, h] = out[:, h] @ values.T
+        bias[1:] += torch.randn(2, 2, 8)  # of keys and values: in none of the three directions
+    found = narrowed(wide, 3, grids()).eval()
+    assert found.config == small.config
+    condition = torch.randn(9, 5) if kind else None
+    expected = wide(grids(9, 2), condition)
+    assert expected.std() > 0.2
+    assert (small(grids(9, 2), condition) - expected).abs().max() > 0.1  # the biases say something
+    torch.testing.assert_close(found(grids(9, 2), condition), expected, atol=1e-3, rtol=0)
+
+
+def test_the_directions_that_count_most_are_kept():
+    """Nearer with every channel, on grids like those it read, and nearer than the first ones."""
+    model = trained()
+    for block in model.blocks:  # few codes, so that some directions count more
+        block.qkv.weight[:, 6:] *= 0.1
+    some, others = grids(256) // 4, grids(32, 2) // 4
+    logits = model(others)
+    away = [
+        (narrowed(model, n, some).eval()(others) - logits).square().mean() for n in (1, 3, 5, 7)
+    ]
+    assert away == sorted(away, reverse=True) and away[0] > 4 * away[3]
+    first = GPT(PriorConfig(**CONFIG, head_size=5)).eval()
+    state = model.state_dict()
+    for name, value in first.state_dict().items():
+        old = state[name]
+        if ".qkv." in name:
+            old = old.unflatten(0, (3, 2, 8))[:, :, :5].flatten(0, 2)
+        elif ".proj.weight" in name:
+            old = old.unflatten(1, (2, 8))[:, :, :5].flatten(1)
+        value.copy_(old)
+    assert (first(others) - logits).square().mean() > 2 * away[2]
+
+
+@pytest.mark.parametrize("size", [0, 8, 9])
+def test_heads_only_get_narrower(size):
+    with pytest.raises(ValueError, match=f"head_size is {size}: heads of 8 channels can only get"):
+        narrowed(trained(), size, grids())
