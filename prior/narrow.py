@@ -21,7 +21,7 @@ from prior.model import GPT, Block
 def narrowed(prior: GPT, size: int, grids: Tensor) -> GPT:
     """A prior with `size` channels a head; ValueError unless that is fewer than it has.
 
-    grids  (B, N) int64: what it reads, unconditionally, to see which directions count
+    grids  (B, N) int64, on its device: read, unconditionally, to see which directions count
     """
     cfg = prior.config
     if not 0 < size < cfg.head_channels:
@@ -84,5 +84,6 @@ def _nearest(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
     left (n, n), invertible; right (n, m)
     """
     u, s, _ = torch.linalg.svd(left @ right, full_matrices=False)
-    u, s = u[:, :size], s[:size].sqrt()
-    return torch.linalg.solve(left, u) * s, left @ u / s
+    u, root = u[:, :size], s[:size].sqrt()
+    inverse = torch.where(s[:size] > 1e-12 * s[0], 1 / root, 0)  # directions that bring nothing
+    return torch.linalg.solve(left, u) * root, left @ u * inverse

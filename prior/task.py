@@ -294,12 +294,11 @@ class PriorTask:
         """
         config = self.model.config
         if isinstance(config, PriorConfig):
+            # In this order: layers that grew add nothing yet, so no direction of theirs counts.
+            if config.head_channels < start.config.head_channels:
+                start = narrowed(start, config.head_channels, self.typical(NARROWING))
             if start.config.layers < config.layers:
                 start = grown(start, config.layers)
-            if config.head_channels < start.config.head_channels:
-                start = narrowed(
-                    start, config.head_channels, self.typical(NARROWING).to(self.device)
-                )
         # Kinds of views are told apart from here on: no bundle's prior knows them.
         own = self.model.state_dict().items()
         views = {k: v for k, v in own if k.startswith("view_emb.")}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from prior.grow import grown
 from prior.model import GPT, PriorConfig, _widened
 from prior.narrow import narrowed
 
@@ -67,6 +68,25 @@ def test_the_directions_that_count_most_are_kept():
             old = old.unflatten(1, (2, 8))[:, :, :5].flatten(1)
         value.copy_(old)
     assert (first(others) - logits).square().mean() > 2 * away[2]
+
+
+def test_what_all_keys_share_counts_for_nothing():
+    """It adds the same to all of a query's scores."""
+    model = trained()
+    logits, cut = model(grids(9, 2)), narrowed(model, 4, grids()).eval()(grids(9, 2))
+    for block in model.blocks:
+        block.qkv.bias.view(3, 16)[1] += 5 * torch.randn(16)
+    torch.testing.assert_close(model(grids(9, 2)), logits, atol=1e-3, rtol=0)
+    again = narrowed(model, 4, grids()).eval()(grids(9, 2))
+    torch.testing.assert_close(again, cut, atol=1e-3, rtol=0)
+
+
+def test_a_layer_that_adds_nothing_still_adds_nothing():
+    deeper = grown(trained(), 5).eval()
+    found = narrowed(deeper, 7, grids()).eval()
+    assert all(p.isfinite().all() for p in found.parameters())
+    for old, new in zip(deeper.blocks, found.blocks, strict=True):
+        assert new.proj.weight.any() == old.proj.weight.any()
 
 
 @pytest.mark.parametrize("size", [0, 8, 9])

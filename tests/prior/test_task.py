@@ -235,6 +235,11 @@ def test_training_can_begin_with_narrower_heads():
     for name, value in cut.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert torch.equal(cut.ema.shadow["blocks.1.qkv.weight"], expected["blocks.1.qkv.weight"])
+    deeper = task(model={"layers": 4, "head_size": 5})  # both at once
+    deeper.init_from(wide.model)
+    inputs = deeper.typical(9)
+    torch.testing.assert_close(deeper.model(inputs), cut.model(inputs))
+    assert all(block.qkv.weight.any(1).all() for block in deeper.model.blocks)
     tokens = data()
     whole = torch.from_numpy(tokens.codes[tokens.where("train"), 0].astype(np.int64)).flatten(1)
     assert torch.equal(cut.typical(256), whole)
