@@ -46,6 +46,23 @@ def test_a_conditioned_prior_is_measured_without_its_condition():
     torch.testing.assert_close(logits, plain(tokens), atol=1e-4, rtol=0)
 
 
+def test_narrow_heads_have_a_row_more_beside_the_same_function_as_narrow():
+    torch.manual_seed(0)
+    prior = GPT(replace(SMALL, head_size=3)).eval()
+    for p in prior.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    tokens = torch.randint(32, (2, 12))
+    text = torch.cat([torch.full((2, 1), 32), tokens[:, :-1]], 1)
+    theirs = prior_speed.cut_by_hand(prior_speed.transformers_model(prior), prior)
+    assert theirs.transformer.h[0].attn.c_attn.weight.shape == (16, 18)
+    with torch.no_grad():
+        logits = theirs(text).logits[..., :32]
+    torch.testing.assert_close(logits, prior(tokens), atol=1e-4, rtol=0)
+    rows = prior_speed.run(prior, batches=(2,), training_batch=2, repeats=1, compiled=())
+    assert [row.beside.endswith("cut by hand") for row in rows][-2:] == [False, True]
+    assert not any(map(prior_speed.narrow, (GPT(SMALL), GPT(replace(SMALL, head_size=8)))))
+
+
 def test_a_prior_of_the_default_shape_stands_in(monkeypatch):
     monkeypatch.setattr("checkpoints.names", lambda: [])
     assert prior_speed.bundled().config == PriorConfig()
