@@ -175,9 +175,10 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
             check_losses(losses)
             step += 1
             bar.update()
-            last = step == cfg.steps or bool(
-                cfg.minutes and time.monotonic() - began > cfg.minutes * 60
-            )
+            last = step == cfg.steps
+            if cfg.minutes:
+                over = time.monotonic() - began > cfg.minutes * 60
+                last = distributed.agreed(over) or last
             row: dict[str, float | int] = {}
             if step % cfg.log_every == 0 or last:
                 row = dict(losses)
