@@ -20,7 +20,7 @@ from prior.views import KINDS
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise
+from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
 from training.muon import MuonAdamW
 from training.precision import autocast
 
@@ -323,7 +323,7 @@ class PriorTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
 
 

@@ -120,6 +120,18 @@ def optimise(
     return float(norm)
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer | MuonAdamW, state: dict[str, Any]) -> None:
+    """Go on with the moments of a checkpoint, and with the settings that `optimizer` was built by.
+
+    torch's own loading brings the stored settings back (betas, decay, `lr_scale`), so that flags
+    given with --resume would be recorded and have no effect.
+    """
+    own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
 def random_state(device: str) -> dict[str, torch.Tensor]:
     """Where torch's random numbers are, on the CPU and on a GPU that trains (dropout is there)."""
     state = {"rng": torch.get_rng_state()}

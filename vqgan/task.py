@@ -16,7 +16,7 @@ from torch import Tensor
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, check_losses, learning_rate, optimise
+from training.loop import LoopConfig, check_losses, learning_rate, optimise, restore_optimizer
 from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
@@ -343,12 +343,12 @@ class VQGANTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
         self.usage.load_state_dict(state["usage"])
         if self.disc:
             self.disc.load_state_dict(state["disc"])
-            self.disc_opt.load_state_dict(state["disc_opt"])
+            restore_optimizer(self.disc_opt, state["disc_opt"])
 
     def init_from(self, weights: dict[str, Tensor]) -> None:
         """Start from a trained generator. The discriminator starts anew and warms up again.

@@ -1,5 +1,6 @@
 """One step of training: corruption, batches, conditions, resume, and that it learns."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -361,6 +362,26 @@ def test_ten_steps_equal_five_and_five_more(tmp_path, optimizer):
         assert torch.equal(resumed.model.state_dict()[name], value), name
     for name, value in whole.ema.shadow.items():
         assert torch.equal(resumed.ema.shadow[name], value), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resuming_takes_the_settings_that_are_given_now(optimizer):
+    """Not those of the checkpoint: its weights and moments are what goes on."""
+    before, now = {"weight_decay": 0.1, "beta1": 0.8}, {"weight_decay": 0.3, "beta1": 0.7}
+    old = task(optimizer=optimizer, **before)
+    old.train_step(0)
+    state = copy.deepcopy(old.state_dict())  # torch's loading shares what it can
+    resumed = task(optimizer=optimizer, **now)
+    resumed.load_state_dict(copy.deepcopy(state))
+    groups = resumed.opt.param_groups
+    assert {g["weight_decay"] for g in groups} == {0.3, 0.0}
+    assert {g["betas"][0] for g in groups if "betas" in g} == {0.7}
+    same = task(optimizer=optimizer, **before)
+    same.load_state_dict(state)
+    for trained in (old, resumed, same):
+        trained.train_step(1)
+    assert torch.equal(old.model.wte.weight, same.model.wte.weight)
+    assert not torch.equal(old.model.wte.weight, resumed.model.wte.weight)
 
 
 def test_matrices_alone_decay():
