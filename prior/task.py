@@ -294,6 +294,7 @@ class PriorTask:
         """
         config = self.model.config
         if isinstance(config, PriorConfig):
+            check_start(config, start.config)
             if start.config.layers < config.layers:
                 start = grown(start, config.layers)
             if config.head_channels < start.config.head_channels:
@@ -341,6 +342,17 @@ def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> 
         own, other = getattr(model, name), getattr(teacher.config, name)
         if own != other:
             raise ValueError(f"--teacher: its prior has {name} {other}, and this one has {own}")
+
+
+def check_start(model: PriorConfig, start: PriorConfig) -> None:
+    """ValueError where weights would load and mean something else: no shape tells these apart."""
+    for name in ("heads", "gelu", "height", "width"):
+        own, other = getattr(model, name), getattr(start, name)
+        if own != other:
+            raise ValueError(
+                f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
+                f"--{name}"
+            )
 
 
 def check_fit(

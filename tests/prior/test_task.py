@@ -480,3 +480,23 @@ def test_starting_from_another_shape_is_refused():
         task(model={"dim": 8}).init_from(task().model)
     with pytest.raises(ValueError, match=r"--init.*blocks\.1"):
         task().init_from(task(model={"layers": 2}).model)
+
+
+@pytest.mark.parametrize(
+    ("changed", "flag"),
+    [
+        ({"heads": 4}, "heads 2, and this one would have 4: leave out --heads"),
+        ({"heads": 1, "head_size": 6}, "heads 2, and this one would have 1: leave out --heads"),
+        ({"heads": 4, "head_size": 4, "layers": 2}, "leave out --heads"),
+        ({"gelu": "exact"}, "gelu tanh, and this one would have exact: leave out --gelu"),
+    ],
+)
+def test_what_would_load_and_mean_something_else_is_refused(changed, flag):
+    with pytest.raises(ValueError, match=f"--init: .*{flag}"):
+        task(model=changed).init_from(task().model)
+
+
+def test_a_start_for_grids_of_another_form_is_refused():
+    """As many cells, so all shapes fit; but a place in the text would be another in the grid."""
+    with pytest.raises(ValueError, match=r"height 2, .* 4: leave out --height"):
+        task().init_from(prior(height=2, width=8))
