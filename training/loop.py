@@ -76,7 +76,7 @@ class Task(Protocol):
 
 
 class DoesNotFit(ValueError):
-    """A checkpoint holds other tensors than the flags given with --resume ask for."""
+    """A checkpoint was made with other tensors or data than the flags given with --resume name."""
 
 
 class NotFinite(ArithmeticError):

@@ -250,6 +250,24 @@ def test_data_without_held_out_pictures_is_refused_before_training(first_run, tm
     main(line)
 
 
+def test_a_run_does_not_go_on_with_other_data(first_run, tmp_path, capsys):
+    """By the manifest's sha256; a plain folder has none, and may be the same one moved."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(first_run[0], data)
+    shutil.copytree(first_run[1], run)
+    rows = [{"path": f"{i}.png", "kind": "icon", "split": "train"} for i in range(8)]
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    line = ["--data", str(data), "--out", str(run), "--resume", "--steps"]
+    main([*line, "2"])
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows[1:])))
+    with pytest.raises(SystemExit) as stop:
+        main([*line, "3"])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2 and "run was trained on other data" in error
+    assert "resume with the same data, or start a new run" in error
+    assert checkpoint.load(run / "last.pt")["step"] == 2
+
+
 def test_damaged_pictures_do_not_end_a_run(first_run, tmp_path, caplog):
     data = tmp_path / "data"
     shutil.copytree(first_run[0], data)
