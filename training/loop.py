@@ -147,6 +147,18 @@ def restore_random(state: dict[str, Any], device: str) -> None:
         torch.cuda.set_rng_state(state["rng_cuda"], device)
 
 
+def evaluated(task: Task, step: int, out: Path) -> dict[str, float]:
+    """`task.evaluate`, which leaves training's random numbers where they are.
+
+    It builds models and so draws some; what dropout draws next must not depend on `sample_every`.
+    """
+    kept = random_state(task.device)
+    try:
+        return task.evaluate(step, out)
+    finally:
+        restore_random(kept, task.device)
+
+
 def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: bool) -> int:
     """Train `task` up to step `cfg.steps`; returns the step reached.
 
@@ -196,7 +208,7 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
                 row = dict(losses)
                 bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
             if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
-                row.update(task.evaluate(step, out / "samples"))
+                row.update(evaluated(task, step, out / "samples"))
             if row and table:
                 hours = (seconds + time.monotonic() - began) / 3600
                 table.write({"step": step - 1, "hours": hours, **row})

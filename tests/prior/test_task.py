@@ -12,7 +12,7 @@ from prior.model import GPT, PriorConfig
 from prior.narrow import narrowed
 from prior.task import PriorTask, TrainConfig, corrupt, divergence
 from prior.tokens import TokenSet
-from training.loop import LoopConfig
+from training.loop import LoopConfig, run
 
 MODEL = {"codebook_size": 16, "height": 4, "width": 4, "layers": 1, "heads": 2, "dim": 16}
 
@@ -362,6 +362,17 @@ def test_ten_steps_equal_five_and_five_more(tmp_path, optimizer):
         assert torch.equal(resumed.model.state_dict()[name], value), name
     for name, value in whole.ema.shadow.items():
         assert torch.equal(resumed.ema.shadow[name], value), name
+
+
+def test_how_often_is_evaluated_changes_no_weight(tmp_path):
+    """Dropout draws from the numbers that new models draw their weights from."""
+    found = []
+    for every in (0, 1):
+        loop = {"steps": 3, "sample_every": every}
+        trained = task(model={"dropout": 0.3}, loop=loop)
+        run(trained, trained.loop, tmp_path / str(every), {}, resume=False)
+        found.append(trained.model.wte.weight)
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
