@@ -53,6 +53,8 @@ class LoopConfig:
         for name in ("minutes", "sample_every", "warmup", "clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must be at least 0 and smaller than 2**63")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr is {self.lr}: it must be a positive number")
         if not 0 <= self.min_lr <= 1:

@@ -164,6 +164,8 @@ def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
         (["--num-groups", "3"], "num_groups is 3: it must divide"),
         (["--gan-loss", "wgan"], "gan_loss is 'wgan': choose hinge or log"),
         (["--lr", "nan"], "lr is nan: it must be a positive number"),
+        (["--seed", "-1"], "seed is -1: it must be at least 0 and smaller than 2**63"),
+        (["--seed", str(2**64)], f"seed is {2**64}: it must be at least 0"),
         (["--resume"], "no checkpoint at"),
         (["--quantizer", "vq"], "quantizer is 'vq': choose euclidean, cosine, gumbel"),
         (["--quantizer", "gumbel"], "cannot be trained here: choose euclidean or cosine"),
