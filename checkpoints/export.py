@@ -30,7 +30,7 @@ from checkpoints.bundle import (
 from training.checkpoint import commands, load
 from training.flags import Parser, fail
 from vqgan import dataset
-from vqgan.model import VQGAN, VQGANConfig
+from vqgan.model import UNSEEN, VQGAN, VQGANConfig
 
 
 def export(
@@ -75,6 +75,14 @@ def export(
 def _earlier(out: Path, vqgan: VQGAN, state: dict) -> dict:
     """The "training" of the bundle in `out` that a run goes on from."""
     card = read_card(out)
+    before = VQGANConfig(**card["vqgan"])
+    for field in UNSEEN:
+        there, here = (getattr(config, field) for config in (before, vqgan.config))
+        if there != here:
+            raise ValueError(
+                f"{field} is {there} in {out} and {here} in the run: train with --init {out.name} "
+                "and without flags that change the model"
+            )
     if not adopt_tokenizer(vqgan, out):
         raise ValueError(f"the run moved the tokenizer of {out}: train with --freeze-encoder")
     if "--init" not in commands(state["config"])[0]:
@@ -89,7 +97,7 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
     if not (out / CARD).is_file():
         return {}
     old = read_card(out)
-    if old.get("tokenizer_id") != tokenizer_id(vqgan):
+    if old.get("tokenizer_id") != tokenizer_id(vqgan, old):
         return {}
     weights = hashlib.sha256(pack(vqgan.state_dict())).hexdigest()
     same = old.get("sha256", {}).get(WEIGHTS) == weights

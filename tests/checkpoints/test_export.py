@@ -167,6 +167,12 @@ def test_a_run_goes_on_from_the_bundle_whose_own_runs_are_gone(runs, tmp_path):
     assert found == [(r, s) for r in "123" for s in "012"]
     with pytest.raises(ValueError, match="not started from"):
         export(runs / "first", export(runs / "first", tmp_path / "c"), onto=True)
+    strange = load(tmp_path / "third" / "last.pt")
+    strange["config"]["model"]["num_groups"] = 2
+    shutil.copytree(tmp_path / "third", tmp_path / "strange")
+    save(tmp_path / "strange" / "last.pt", strange)
+    with pytest.raises(ValueError, match=r"num_groups is 4 in .* and 2 in the run"):
+        export(tmp_path / "strange", out, onto=True)
     other = export(runs / "first", tmp_path / "d")
     with pytest.raises(ValueError, match="moved the tokenizer"):
         export(runs / "second", other, onto=True)
