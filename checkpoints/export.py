@@ -2,7 +2,7 @@
 
 Takes the averaged weights of RUN/last.pt and the log. Other files of OUT stay, and so does what
 config.json says of them, as long as it still holds: metrics belong to exactly these weights, prior
-and code statistics to the tokenizer.
+and code statistics to the tokenizer; a CLIP belongs to none.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from checkpoints.bundle import (
     tokenizer_id,
     write,
 )
+from clip_guidance import model as clip_model
 from training.checkpoint import commands, load
 from training.flags import Parser, fail
 from vqgan import dataset
@@ -98,10 +99,19 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
         return {}
     old = read_card(out)
     if old.get("tokenizer_id") != tokenizer_id(vqgan, old):
-        return {}
+        return _clip(old)
     weights = hashlib.sha256(pack(vqgan.state_dict())).hexdigest()
     same = old.get("sha256", {}).get(WEIGHTS) == weights
     return {k: v for k, v in old.items() if same or k != "metrics"}
+
+
+def _clip(card: dict) -> dict:
+    """What a card says of its CLIP, which sees pictures and depends on no tokenizer."""
+    if "clip" not in card:
+        return {}
+    files = (clip_model.CONFIG, clip_model.WEIGHTS)
+    hashes = {file: card["sha256"][file] for file in files if file in card.get("sha256", {})}
+    return {"clip": card["clip"], "sha256": hashes}
 
 
 def described(state: dict) -> dict:

@@ -108,6 +108,21 @@ def test_what_a_new_export_keeps(runs, tmp_path):
         assert (out / "README.md").read_text() == "the card"
 
 
+def test_a_clip_stays_when_the_tokenizer_changes(runs, tmp_path):
+    """It sees pictures. What the card said of the old tokenizer's prior goes, with its sha256."""
+    out = export(runs / "first", tmp_path / "b")
+    card = json.loads((out / "config.json").read_text())
+    for file in ("clip.json", "clip.safetensors"):
+        (out / file).write_bytes(file.encode())
+        card["sha256"][file] = hashlib.sha256(file.encode()).hexdigest()
+    hashes = card["sha256"] | {"prior.safetensors": "00"}
+    old = card | {"clip": {"metrics": {"recall": 1}}, "more": 1, "sha256": hashes}
+    (out / "config.json").write_text(json.dumps(old))
+    new = checkpoints.load(export(runs / "second", out)).card  # which checks the files
+    assert new["tokenizer_id"] != old["tokenizer_id"] and "more" not in new
+    assert new["clip"] == old["clip"] and new["sha256"].keys() == card["sha256"].keys()
+
+
 def test_commands_lose_their_folders():
     command = (
         "python -m vqgan.train --data /a/b/emoji --out=/r/x/ --init emoji-128 --lr 1e-4 --n 1/2"
