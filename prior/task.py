@@ -257,8 +257,9 @@ class PriorTask:
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:
-        """Bits per token of the averaged weights on clean held-out grids, in float32.
+        """Bits per token of the averaged weights on clean held-out grids, computed as training is.
 
+        In bfloat16 where training is (`LoopConfig.bf16`); the logarithms are float32's.
         `val_bits` with the condition, where there is one, and then `val_free_bits` without it.
         """
         model = self.averaged()
