@@ -24,7 +24,7 @@ from clip_guidance.model import Clip
 from clip_guidance.prompts import parse, targets
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
-from vqgan.model import VQGAN, VQGANConfig
+from vqgan.model import PRESETS, UNSEEN, VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
 
 FORMAT = 1
@@ -79,18 +79,30 @@ class Bundle:
 
     @cached_property
     def tokenizer_id(self) -> str:
-        return tokenizer_id(self.vqgan)
+        return tokenizer_id(self.vqgan, self.card)
 
 
-def tokenizer_id(vqgan: VQGAN) -> str:
+def tokenizer_id(vqgan: VQGAN, card: dict | None = None) -> str:
     """sha256 (hex) over all that decides a picture's codes; the decoder has no part in it.
 
-    The tensors of encoder, quant_conv and quantize as fp16 bytes, sorted by name. It is the same
-    for the trained model and for the bundle saved from it.
+    The tensors of encoder, quant_conv and quantize as fp16 bytes, sorted by name, then those of
+    the config's `UNSEEN` that differ from the bundled model's. It is the same for the trained model
+    and for the bundle saved from it.
+
+    Ids were once over tensors alone, and tokens and priors are known by them: where `card`, that of
+    the same tokenizer's bundle, holds such an id, it stays.
     """
     state, digest = vqgan.state_dict(), hashlib.sha256()
     for name in sorted(n for n in state if n.startswith(TOKENIZER)):
         digest.update(state[name].detach().cpu().half().contiguous().numpy().tobytes())
+    unseen = {name: getattr(vqgan.config, name) for name in UNSEEN}
+    if card and card.get("tokenizer_id") == digest.hexdigest():
+        known = card.get("vqgan", {})  # may be from before a field was added
+        if unseen == {name: known.get(name, getattr(VQGANConfig, name)) for name in UNSEEN}:
+            return digest.hexdigest()
+    for name, value in unseen.items():
+        if value != getattr(PRESETS["small"], name):
+            digest.update(f"{name}={value}".encode())
     return digest.hexdigest()
 
 
@@ -287,7 +299,7 @@ def save(
         "format": FORMAT,
         "name": name,
         "vqgan": vqgan.config.to_dict(),
-        "tokenizer_id": tokenizer_id(vqgan),
+        "tokenizer_id": tokenizer_id(vqgan, card),
     }
     if prior is not None:
         files[PRIOR] = pack(prior.state_dict())

@@ -49,7 +49,7 @@ def export(run: Path, bundle: Path, name: str) -> dict:
         train = state["config"]["train"]
         same = adopt_tokenizer(model, bundle)
         off = [loss for loss, weight in OFF.items() if train[weight] == 0]
-        entry = {"off": off, "tokenizer_id": tokenizer_id(model), **described(state)}
+        entry = {"off": off, "tokenizer_id": tokenizer_id(model, card), **described(state)}
     except (KeyError, TypeError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
         raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error

@@ -2,7 +2,7 @@
 
 Takes the averaged weights of RUN/last.pt and the log. Other files of OUT stay, and so does what
 config.json says of them, as long as it still holds: metrics belong to exactly these weights, prior
-and code statistics to the tokenizer.
+and code statistics to the tokenizer; a CLIP belongs to none.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from checkpoints.bundle import (
     tokenizer_id,
     write,
 )
+from clip_guidance import model as clip_model
 from training.checkpoint import commands, load
 from training.flags import Parser, fail
 from vqgan import dataset
-from vqgan.model import VQGAN, VQGANConfig
+from vqgan.model import UNSEEN, VQGAN, VQGANConfig
 
 
 def export(
@@ -75,6 +76,14 @@ def export(
 def _earlier(out: Path, vqgan: VQGAN, state: dict) -> dict:
     """The "training" of the bundle in `out` that a run goes on from."""
     card = read_card(out)
+    before = VQGANConfig(**card["vqgan"])
+    for field in UNSEEN:
+        there, here = (getattr(config, field) for config in (before, vqgan.config))
+        if there != here:
+            raise ValueError(
+                f"{field} is {there} in {out} and {here} in the run: train with --init {out.name} "
+                "and without flags that change the model"
+            )
     if not adopt_tokenizer(vqgan, out):
         raise ValueError(f"the run moved the tokenizer of {out}: train with --freeze-encoder")
     if "--init" not in commands(state["config"])[0]:
@@ -89,11 +98,20 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
     if not (out / CARD).is_file():
         return {}
     old = read_card(out)
-    if old.get("tokenizer_id") != tokenizer_id(vqgan):
-        return {}
+    if old.get("tokenizer_id") != tokenizer_id(vqgan, old):
+        return _clip(old)
     weights = hashlib.sha256(pack(vqgan.state_dict())).hexdigest()
     same = old.get("sha256", {}).get(WEIGHTS) == weights
     return {k: v for k, v in old.items() if same or k != "metrics"}
+
+
+def _clip(card: dict) -> dict:
+    """What a card says of its CLIP, which sees pictures and depends on no tokenizer."""
+    if "clip" not in card:
+        return {}
+    files = (clip_model.CONFIG, clip_model.WEIGHTS)
+    hashes = {file: card["sha256"][file] for file in files if file in card.get("sha256", {})}
+    return {"clip": card["clip"], "sha256": hashes}
 
 
 def described(state: dict) -> dict:

@@ -25,7 +25,7 @@ from clip_guidance.pictures import Pictures
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise
+from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class ImageTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["tower"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
 
 

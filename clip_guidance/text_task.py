@@ -17,7 +17,7 @@ from clip_guidance.model import Clip
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise
+from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
 from training.precision import autocast
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class TextTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tower.load_state_dict(state["tower"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
 
 

@@ -217,8 +217,10 @@ class GPT(nn.Module):
             return self.wte.weight.new_zeros(batch, 0, cfg.dim)
         prefix = start = self.start.expand(batch, cfg.dim)
         if condition is not None:
-            embed = self.class_emb if cfg.condition == "class" else self.condition_proj
-            prefix = embed(condition)
+            if cfg.condition == "class":
+                prefix = self.class_emb(condition.long())
+            else:  # NumPy's floats are float64
+                prefix = self.condition_proj(condition.to(self.condition_proj.weight.dtype))
             if dropped is not None:
                 prefix = torch.where(dropped[:, None], start.to(prefix.dtype), prefix)
         if kinds is not None:

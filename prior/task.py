@@ -20,7 +20,7 @@ from prior.views import KINDS
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise
+from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
 from training.muon import MuonAdamW
 from training.precision import autocast
 
@@ -257,8 +257,9 @@ class PriorTask:
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:
-        """Bits per token of the averaged weights on clean held-out grids, in float32.
+        """Bits per token of the averaged weights on clean held-out grids, computed as training is.
 
+        In bfloat16 where training is (`LoopConfig.bf16`); the logarithms are float32's.
         `val_bits` with the condition, where there is one, and then `val_free_bits` without it.
         """
         model = self.averaged()
@@ -294,6 +295,7 @@ class PriorTask:
         """
         config = self.model.config
         if isinstance(config, PriorConfig):
+            check_start(config, start.config)
             # In this order: layers that grew add nothing yet, so no direction of theirs counts.
             if config.head_channels < start.config.head_channels:
                 start = narrowed(start, config.head_channels, self.typical(NARROWING))
@@ -322,7 +324,7 @@ class PriorTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
 
 
@@ -340,6 +342,17 @@ def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> 
         own, other = getattr(model, name), getattr(teacher.config, name)
         if own != other:
             raise ValueError(f"--teacher: its prior has {name} {other}, and this one has {own}")
+
+
+def check_start(model: PriorConfig, start: PriorConfig) -> None:
+    """ValueError where weights would load and mean something else: no shape tells these apart."""
+    for name in ("heads", "gelu", "height", "width"):
+        own, other = getattr(model, name), getattr(start, name)
+        if own != other:
+            raise ValueError(
+                f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
+                f"--{name}"
+            )
 
 
 def check_fit(

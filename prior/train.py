@@ -14,7 +14,7 @@ from prior import tokens
 from prior.encode import encode_folder
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
-from prior.sheet import decode, sheet
+from prior.sheet import decode, sheet, weights_id
 from prior.task import Preview, PriorTask, TrainConfig
 from training import distributed, flags
 from training.checkpoint import load as load_checkpoint
@@ -88,8 +88,8 @@ def previewer(vqgan: VQGAN, count: int = 16) -> Preview:
     return preview
 
 
-def prior_of(source: str, tokenizer_id: str, flag: str) -> GPT:
-    """The prior of a bundle. ValueError if it has none, or one of another tokenizer."""
+def with_prior(source: str, tokenizer_id: str, flag: str) -> checkpoints.Bundle:
+    """A bundle by name. ValueError if it has no prior, or one of another tokenizer."""
     bundle = checkpoints.load(source)
     if bundle.prior is None:
         raise ValueError(f"{flag}: bundle {bundle.name} holds no prior: leave it out")
@@ -98,13 +98,19 @@ def prior_of(source: str, tokenizer_id: str, flag: str) -> GPT:
             f"{flag}: the prior of {bundle.name} reads codes of tokenizer "
             f"{bundle.tokenizer_id[:12]}, and the tokens are of {tokenizer_id[:12]}"
         )
-    return bundle.prior
+    return bundle
 
 
 def configure(
-    args: argparse.Namespace, found: tokens.TokenSet, start: GPT | None = None
+    args: argparse.Namespace,
+    found: tokens.TokenSet,
+    start: GPT | None = None,
+    teacher_id: str | None = None,
 ) -> tuple[PriorConfig, TrainConfig, LoopConfig]:
-    """The three configs from flags, tokens and the prior to start from or the run to resume."""
+    """The three configs from flags, tokens and the prior to start from or the run to resume.
+
+    `teacher_id`: sha256 of the teacher's weights, where there is one and it is known.
+    """
     chosen = {name: flags.given(args, cls) for name, cls in PARTS.items()}
     stored = {
         "model": {
@@ -127,6 +133,12 @@ def configure(
                 f"{args.out} was trained on codes of another tokenizer, "
                 f"{stored['tokenizer_id'][:12]}: resume with the same bundle and tokens"
             )
+        followed = stored.get("teacher_sha256")
+        if None not in (followed, teacher_id) and followed != teacher_id:
+            raise ValueError(
+                f"{args.out} followed another teacher, prior {followed[:12]}, and --teacher's is "
+                f"{teacher_id[:12]}: resume with the same one"
+            )
     model, train, loop = (
         flags.build(cls, stored[name], chosen[name]) for name, cls in PARTS.items()
     )
@@ -144,11 +156,13 @@ def main(argv: list[str] | None = None) -> None:
         device = distributed.start(args.device)
         bundle = checkpoints.load(args.bundle)
         found = get_tokens(args, bundle)
-        start, teacher = (
-            prior_of(source, found.tokenizer_id, flag) if source else None
+        begun, followed = (
+            with_prior(source, found.tokenizer_id, flag) if source else None
             for source, flag in ((args.init, "--init"), (args.teacher, "--teacher"))
         )
-        configs = configure(args, found, start)
+        start, teacher = (b.prior if b else None for b in (begun, followed))
+        teacher_id = weights_id(followed.card) if followed else None
+        configs = configure(args, found, start, teacher_id)
         task = PriorTask(
             *configs,
             found,
@@ -165,6 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         **{name: asdict(part) for name, part in zip(PARTS, configs, strict=True)},
         "tokenizer_id": found.tokenizer_id,
         "data": found.data,
+        "teacher_sha256": teacher_id,
     }
     launch(task, configs[2], args.out, config, module="prior.train", argv=argv, resume=args.resume)
 

@@ -19,6 +19,21 @@ def refuse_overwriting(out: Path, resume: bool) -> None:
         raise ValueError(f"{out} holds a run already: add --resume, or give another folder")
 
 
+def refuse_other_data(out: Path, stored: dict[str, Any], present: dict[str, Any]) -> None:
+    """DoesNotFit if a run would go on with another data set; plain folders are not known apart.
+
+    Both are configs of a run, whose "data" is as `vqgan.dataset.identity` gives it.
+    """
+    old, new = stored.get("data", {}), present.get("data", {})
+    hashes = old.get("sha256"), new.get("sha256")
+    if None not in hashes and hashes[0] != hashes[1]:
+        raise DoesNotFit(
+            f"{out} was trained on other data: the sha256 of its manifest.jsonl, {old['name']}, "
+            f"was {hashes[0][:12]}, and that of {new['name']} is {hashes[1][:12]}: resume with the "
+            "same data, or start a new run"
+        )
+
+
 def launch(
     task: Task,
     loop: LoopConfig,
@@ -35,14 +50,14 @@ def launch(
     1 and one line where a loss or gradient is no longer finite; 2 where `resume` does not fit.
     """
     words = " ".join(sys.argv[1:] if argv is None else argv)
+    stored = checkpoint.load(out / "last.pt")["config"] if resume else {}
     config = config | {
         "command": f"python -m {module} {words}",
-        "earlier_commands": (
-            checkpoint.commands(checkpoint.load(out / "last.pt")["config"]) if resume else []
-        ),
+        "earlier_commands": checkpoint.commands(stored) if resume else [],
     }
     warn_if_emulated(task.device, loop.bf16)
     try:
+        refuse_other_data(out, stored, config)
         run(task, loop, out, json.loads(json.dumps(config)), resume)
     except DoesNotFit as error:
         flags.fail(error)

@@ -83,6 +83,15 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def agreed(decision: bool) -> bool:
+    """Process 0's decision, for all: clocks differ, and who stops alone leaves others waiting."""
+    if not dist.is_initialized():
+        return decision
+    told = torch.tensor([decision], dtype=torch.uint8)  # on the CPU: gloo carries it everywhere
+    dist.broadcast(told, src=0)
+    return bool(told.item())
+
+
 def average_gradients(module: nn.Module) -> None:
     """Average the gradients of a module over processes."""
     mean_(p.grad for p in module.parameters() if p.grad is not None)

@@ -53,6 +53,8 @@ class LoopConfig:
         for name in ("minutes", "sample_every", "warmup", "clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}: it must be at least 0 and smaller than 2**63")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr is {self.lr}: it must be a positive number")
         if not 0 <= self.min_lr <= 1:
@@ -76,7 +78,7 @@ class Task(Protocol):
 
 
 class DoesNotFit(ValueError):
-    """A checkpoint holds other tensors than the flags given with --resume ask for."""
+    """A checkpoint was made with other tensors or data than the flags given with --resume name."""
 
 
 class NotFinite(ArithmeticError):
@@ -120,6 +122,18 @@ def optimise(
     return float(norm)
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer | MuonAdamW, state: dict[str, Any]) -> None:
+    """Go on with the moments of a checkpoint, and with the settings that `optimizer` was built by.
+
+    torch's own loading brings the stored settings back (betas, decay, `lr_scale`), so that flags
+    given with --resume would be recorded and have no effect.
+    """
+    own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
 def random_state(device: str) -> dict[str, torch.Tensor]:
     """Where torch's random numbers are, on the CPU and on a GPU that trains (dropout is there)."""
     state = {"rng": torch.get_rng_state()}
@@ -133,6 +147,18 @@ def restore_random(state: dict[str, Any], device: str) -> None:
     torch.set_rng_state(state["rng"])
     if torch.device(device).type == "cuda" and "rng_cuda" in state:
         torch.cuda.set_rng_state(state["rng_cuda"], device)
+
+
+def evaluated(task: Task, step: int, out: Path) -> dict[str, float]:
+    """`task.evaluate`, which leaves training's random numbers where they are.
+
+    It builds models and so draws some; what dropout draws next must not depend on `sample_every`.
+    """
+    kept = random_state(task.device)
+    try:
+        return task.evaluate(step, out)
+    finally:
+        restore_random(kept, task.device)
 
 
 def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: bool) -> int:
@@ -175,15 +201,16 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
             check_losses(losses)
             step += 1
             bar.update()
-            last = step == cfg.steps or bool(
-                cfg.minutes and time.monotonic() - began > cfg.minutes * 60
-            )
+            last = step == cfg.steps
+            if cfg.minutes:
+                over = time.monotonic() - began > cfg.minutes * 60
+                last = distributed.agreed(over) or last
             row: dict[str, float | int] = {}
             if step % cfg.log_every == 0 or last:
                 row = dict(losses)
                 bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
             if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
-                row.update(task.evaluate(step, out / "samples"))
+                row.update(evaluated(task, step, out / "samples"))
             if row and table:
                 hours = (seconds + time.monotonic() - began) / 3600
                 table.write({"step": step - 1, "hours": hours, **row})

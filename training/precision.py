@@ -20,7 +20,7 @@ def native_bf16(device: str | torch.device) -> bool:
     if kind == "cpu":
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, name, bool)() for name in names)
-    return kind == "cuda" and torch.cuda.is_bf16_supported()
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast(device: str | torch.device, bf16: bool | None = None) -> AbstractContextManager:

@@ -72,6 +72,10 @@ class VQGANConfig:
         return asdict(self)
 
 
+# What decides a picture's codes and shows in no tensor: weights load under another value of these
+# and mean something else. (Attention shows: it has weights of its own, named by their level.)
+UNSEEN = ("quantizer", "num_groups", "unit_range")
+
 PRESETS = {
     "paper": VQGANConfig(),
     # For two CPU cores: 128 px, f8, 4 M parameters. Few groups per norm, since 32 groups on 32

@@ -16,11 +16,11 @@ from torch import Tensor
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, check_losses, learning_rate, optimise
+from training.loop import LoopConfig, check_losses, learning_rate, optimise, restore_optimizer
 from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
-from vqgan.model import VQGAN, VQGANConfig, reconstruct
+from vqgan.model import UNSEEN, VQGAN, VQGANConfig, reconstruct
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
 log = logging.getLogger(__name__)
@@ -343,18 +343,27 @@ class VQGANTask:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.opt.load_state_dict(state["opt"])
+        restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
         self.usage.load_state_dict(state["usage"])
         if self.disc:
             self.disc.load_state_dict(state["disc"])
-            self.disc_opt.load_state_dict(state["disc_opt"])
+            restore_optimizer(self.disc_opt, state["disc_opt"])
 
-    def init_from(self, weights: dict[str, Tensor]) -> None:
+    def init_from(self, weights: dict[str, Tensor], config: VQGANConfig) -> None:
         """Start from a trained generator. The discriminator starts anew and warms up again.
 
-        ValueError, with the first difference, where it is of another shape.
+        ValueError, with the first difference, where it is of another shape, or where its `config`
+        gives the same shapes another meaning.
         """
+        for name in UNSEEN:
+            there, here = getattr(config, name), getattr(self.model.config, name)
+            # Codes that start anew may also be told apart in another way.
+            if there != here and not (name == "quantizer" and self.cfg.new_codebook):
+                raise ValueError(
+                    f"--init: {name} is {there} there and {here} here: leave out flags that "
+                    "change the model"
+                )
         own = self.model.state_dict()
         if self.cfg.new_codebook:
             # Size and dimension may differ; what belongs to them starts anew.

@@ -52,10 +52,12 @@ def initial_weights(source: str) -> tuple[dict, dict]:
     return vqgan.state_dict(), vqgan.config.to_dict()
 
 
-def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopConfig, dict | None]:
-    """The three configs and, with --init, the weights to start from."""
+def configure(
+    args: argparse.Namespace,
+) -> tuple[VQGANConfig, TrainConfig, LoopConfig, tuple[dict, VQGANConfig] | None]:
+    """The three configs and, with --init, the weights to start from and what they are of."""
     chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
-    weights, stored = None, {"model": PRESETS[args.preset].to_dict(), "train": {}, "loop": {}}
+    start, stored = None, {"model": PRESETS[args.preset].to_dict(), "train": {}, "loop": {}}
     if args.resume:
         stored = load_checkpoint(Path(args.out) / "last.pt")["config"]
         if chosen[0]:
@@ -64,6 +66,7 @@ def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopC
             raise ValueError("--resume goes on with the run's own weights: leave out --init")
     elif args.init:
         weights, stored["model"] = initial_weights(args.init)
+        start = weights, flags.build(VQGANConfig, stored["model"], {})
     elif chosen[1].get("freeze_encoder"):
         raise ValueError("--freeze-encoder needs a trained encoder: add --init, or --resume")
     configs = [
@@ -72,7 +75,7 @@ def configure(args: argparse.Namespace) -> tuple[VQGANConfig, TrainConfig, LoopC
             (VQGANConfig, TrainConfig, LoopConfig), ("model", "train", "loop"), chosen, strict=True
         )
     ]
-    return *configs, weights
+    return *configs, start
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -82,12 +85,12 @@ def main(argv: list[str] | None = None) -> None:
     out = Path(args.out)
     try:
         refuse_overwriting(out, args.resume)
-        model_cfg, train_cfg, loop_cfg, weights = configure(args)
+        model_cfg, train_cfg, loop_cfg, start = configure(args)
         device = distributed.start(args.device)
         pictures = dataset.scan(args.data)
         task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)
-        if weights is not None:
-            task.init_from(weights)
+        if start is not None:
+            task.init_from(*start)
     except (ValueError, FileNotFoundError) as error:
         flags.fail(error)
     config = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,41 @@ def test_tokenizer_id_belongs_to_the_tokens(saved, tiny_vqgan):
             after = checkpoints.tokenizer_id(tiny_vqgan)
             assert after != before
             before = after
+
+
+UNSEEN = [{"num_groups": 2}, {"quantizer": "euclidean"}, {"unit_range": True}]
+
+
+def same_weights(vqgan: VQGAN, **changes) -> VQGAN:
+    other = VQGAN(replace(vqgan.config, **changes)).eval()
+    other.load_state_dict(vqgan.state_dict())
+    return other
+
+
+def test_tokenizer_id_counts_what_no_tensor_shows(tiny_vqgan):
+    """The same weights give other codes; a field that decides none changes no id."""
+    found = [checkpoints.tokenizer_id(same_weights(tiny_vqgan, **c)) for c in ({}, *UNSEEN)]
+    assert len(set(found)) == 4
+    plain = same_weights(tiny_vqgan, gradient="rotation", dropout=0.1)
+    assert checkpoints.tokenizer_id(plain) == found[0]
+
+
+@pytest.mark.parametrize("change", UNSEEN)
+def test_an_id_over_tensors_alone_stays(tiny_vqgan, tmp_path, change):
+    """Tokens and priors of a bundle from before the config counted are known by it."""
+    plain, vqgan = checkpoints.tokenizer_id(tiny_vqgan), same_weights(tiny_vqgan, **change)
+    path = checkpoints.save(tmp_path / "b", name="b", vqgan=vqgan, card={})
+    edit_card(path, tokenizer_id=plain)
+    old = checkpoints.load(path)
+    assert old.tokenizer_id == plain != checkpoints.tokenizer_id(vqgan)
+    checkpoints.save(path, name="b", vqgan=vqgan, card=old.card)
+    assert checkpoints.load(path).card["tokenizer_id"] == plain
+    # It was of this tokenizer only, not of any with these weights.
+    assert checkpoints.tokenizer_id(tiny_vqgan, checkpoints.load(path).card) == plain
+    for other in UNSEEN:
+        if other != change:
+            found = same_weights(tiny_vqgan, **other)
+            assert checkpoints.tokenizer_id(found, old.card) == checkpoints.tokenizer_id(found)
 
 
 def test_names_and_unknown_bundles(saved, tmp_path, monkeypatch):

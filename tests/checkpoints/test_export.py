@@ -108,6 +108,21 @@ def test_what_a_new_export_keeps(runs, tmp_path):
         assert (out / "README.md").read_text() == "the card"
 
 
+def test_a_clip_stays_when_the_tokenizer_changes(runs, tmp_path):
+    """It sees pictures. What the card said of the old tokenizer's prior goes, with its sha256."""
+    out = export(runs / "first", tmp_path / "b")
+    card = json.loads((out / "config.json").read_text())
+    for file in ("clip.json", "clip.safetensors"):
+        (out / file).write_bytes(file.encode())
+        card["sha256"][file] = hashlib.sha256(file.encode()).hexdigest()
+    hashes = card["sha256"] | {"prior.safetensors": "00"}
+    old = card | {"clip": {"metrics": {"recall": 1}}, "more": 1, "sha256": hashes}
+    (out / "config.json").write_text(json.dumps(old))
+    new = checkpoints.load(export(runs / "second", out)).card  # which checks the files
+    assert new["tokenizer_id"] != old["tokenizer_id"] and "more" not in new
+    assert new["clip"] == old["clip"] and new["sha256"].keys() == card["sha256"].keys()
+
+
 def test_commands_lose_their_folders():
     command = (
         "python -m vqgan.train --data /a/b/emoji --out=/r/x/ --init emoji-128 --lr 1e-4 --n 1/2"
@@ -167,6 +182,12 @@ def test_a_run_goes_on_from_the_bundle_whose_own_runs_are_gone(runs, tmp_path):
     assert found == [(r, s) for r in "123" for s in "012"]
     with pytest.raises(ValueError, match="not started from"):
         export(runs / "first", export(runs / "first", tmp_path / "c"), onto=True)
+    strange = load(tmp_path / "third" / "last.pt")
+    strange["config"]["model"]["num_groups"] = 2
+    shutil.copytree(tmp_path / "third", tmp_path / "strange")
+    save(tmp_path / "strange" / "last.pt", strange)
+    with pytest.raises(ValueError, match=r"num_groups is 4 in .* and 2 in the run"):
+        export(tmp_path / "strange", out, onto=True)
     other = export(runs / "first", tmp_path / "d")
     with pytest.raises(ValueError, match="moved the tokenizer"):
         export(runs / "second", other, onto=True)

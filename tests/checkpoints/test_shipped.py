@@ -51,7 +51,8 @@ def test_the_model_card_names_every_file_with_its_size():
 def test_the_card_is_whole(bundle):
     card = bundle.card
     assert card["name"] == checkpoints.DEFAULT
-    assert card["tokenizer_id"] == bundle.tokenizer_id
+    assert card["tokenizer_id"] == bundle.tokenizer_id == checkpoints.tokenizer_id(bundle.vqgan)
+    assert bundle.tokenizer_id.startswith("67ba49a89ddb")  # tokens and priors elsewhere name it
     training = card["training"]
     assert training["steps"] > 0 and training["hours"] > 0 and training["command"]
     assert re.fullmatch("[0-9a-f]{64}", training["data_sha256"])

@@ -135,6 +135,13 @@ def test_resume_is_exact(data, tmp_path):
         assert torch.equal(value, rest.ema.shadow[name]), name
 
 
+def test_resuming_takes_the_optimiser_settings_that_are_given_now(data):
+    old, resumed = (task(data, trunk_lr=x, weight_decay=x / 8) for x in (0.5, 0.25))
+    resumed.load_state_dict(old.state_dict())
+    given = [(g["lr_scale"], g["weight_decay"]) for g in resumed.opt.param_groups]
+    assert set(given) == {(0.25, 0.25 / 8), (0.25, 0.0), (1.0, 0.25 / 8), (1.0, 0.0)}
+
+
 def test_painted_pictures_take_the_place_of_some(data, fixtures):
     found = dataset.scan(fixtures)
 

@@ -84,6 +84,13 @@ def test_resume_is_exact(small, tmp_path):
         assert torch.equal(value, rest.ema.shadow[name]), name
 
 
+def test_resuming_takes_the_optimiser_settings_that_are_given_now(small):
+    old, resumed = (task(small, table_lr=x, weight_decay=x / 8) for x in (0.5, 0.25))
+    resumed.load_state_dict(old.state_dict())
+    table, matrices, _ = resumed.opt.param_groups
+    assert (table["lr_scale"], matrices["weight_decay"]) == (0.25, 0.25 / 8)
+
+
 def test_the_table_starts_from_word_vectors(small):
     """Main directions kept: words that are close stay close; fragments keep their noise."""
     text = small().model.text

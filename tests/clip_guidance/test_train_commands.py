@@ -89,6 +89,17 @@ def test_resume_keeps_the_first_command_too(world, fixtures):
     assert len(config["earlier_commands"]) == 1 and "--resume" in config["command"]
 
 
+@pytest.mark.parametrize(("part", "command"), [("image", train_image), ("text", train_text)])
+def test_a_run_does_not_go_on_with_other_data(world, fixtures, capsys, monkeypatch, part, command):
+    other = {"name": "other", "sha256": "0" * 64}
+    monkeypatch.setattr(command.dataset, "identity", lambda folder: other)
+    more = ["--texts", "texts"] if part == "text" else ["--pixels", f"{world}/pixels.npz"]
+    with pytest.raises(SystemExit) as caught:
+        train.main(words(world, fixtures, part, "--resume", "--steps", "9", *more))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and f"{part} was trained on other data" in error
+
+
 def test_a_run_is_not_overwritten(world, fixtures, capsys):
     with pytest.raises(SystemExit) as caught:
         train.main(words(world, fixtures, "image"))

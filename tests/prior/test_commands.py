@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from prior.draw import main as draw
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import sheet
-from prior.tokens import load
+from prior.tokens import load, save
 from training.checkpoint import load as load_checkpoint
 from vqgan.model import VQGAN, VQGANConfig
 
@@ -267,6 +268,23 @@ def test_a_run_can_begin_with_narrower_heads_and_follow_a_teacher(world, shipped
     assert "differ in shape" in refused(capsys, export.main, asked)
     line = words(world, f"--tokens tokens.npy --out {out} --resume --sample-every 0")
     assert "needs --teacher" in refused(capsys, train.main, line)
+
+
+def test_a_run_goes_on_with_the_same_teacher_and_data_only(world, shipped, tmp_path, capsys):
+    out, other = tmp_path / "on", tmp_path / "other"
+    bundle = checkpoints.load(shipped)
+    prior = GPT(bundle.prior.config).eval()
+    checkpoints.save(other, name="other", vqgan=bundle.vqgan, card={}, prior=prior)
+    rest = f"--out {out} --distil 0.5 --batch 4 --sample-every 0 --steps"
+    line = words(world, f"--tokens tokens.npy {rest}")
+    train.main([*line, "1", "--teacher", str(shipped)])
+    resume = [*line, "2", "--resume", "--teacher"]
+    assert "followed another teacher" in refused(capsys, train.main, [*resume, str(other)])
+    tokens = load(world / "tokens.npy")
+    save(replace(tokens, data=tokens.data | {"sha256": "0" * 64}), tmp_path / "t.npy")
+    elsewhere = words(world, f"--tokens {tmp_path / 't.npy'} {rest}")
+    resume[: len(elsewhere)] = elsewhere
+    assert "trained on other data" in refused(capsys, train.main, [*resume, str(shipped)])
 
 
 def test_what_a_run_began_with_is_counted_in(world, shipped, trained, tmp_path, capsys):

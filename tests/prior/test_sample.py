@@ -255,6 +255,19 @@ def test_no_condition_is_the_free_prior(tiny):
     torch.testing.assert_close(free.log_likelihood, -nats, atol=2e-3, rtol=0)
 
 
+def test_conditions_may_be_of_any_whole_or_floating_type(tiny):
+    """As `check_condition` takes them: NumPy's floats are float64, a file's ids may be int16."""
+    embeddings, ids = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)), [1, 2]
+    for model, given, types in (
+        (tiny(condition="embedding", embedding_size=5), embeddings.half(), ("double", "float")),
+        (tiny(condition="class", classes=3), torch.tensor(ids), ("short", "int", "byte")),
+    ):
+        wanted = finish(sample(model, 2, seed=2, condition=given, **EXACT))
+        for name in types:
+            found = finish(sample(model, 2, seed=2, condition=getattr(given, name)(), **EXACT))
+            assert torch.equal(found.grid, wanted.grid), name
+
+
 # --- larger than trained --------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """One step of training: corruption, batches, conditions, resume, and that it learns."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from prior.model import GPT, PriorConfig
 from prior.narrow import narrowed
 from prior.task import PriorTask, TrainConfig, corrupt, divergence
 from prior.tokens import TokenSet
-from training.loop import LoopConfig
+from training.loop import LoopConfig, run
 
 MODEL = {"codebook_size": 16, "height": 4, "width": 4, "layers": 1, "heads": 2, "dim": 16}
 
@@ -368,6 +369,37 @@ def test_ten_steps_equal_five_and_five_more(tmp_path, optimizer):
         assert torch.equal(resumed.ema.shadow[name], value), name
 
 
+def test_how_often_is_evaluated_changes_no_weight(tmp_path):
+    """Dropout draws from the numbers that new models draw their weights from."""
+    found = []
+    for every in (0, 1):
+        loop = {"steps": 3, "sample_every": every}
+        trained = task(model={"dropout": 0.3}, loop=loop)
+        run(trained, trained.loop, tmp_path / str(every), {}, resume=False)
+        found.append(trained.model.wte.weight)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resuming_takes_the_settings_that_are_given_now(optimizer):
+    """Not those of the checkpoint: its weights and moments are what goes on."""
+    before, now = {"weight_decay": 0.1, "beta1": 0.8}, {"weight_decay": 0.3, "beta1": 0.7}
+    old = task(optimizer=optimizer, **before)
+    old.train_step(0)
+    state = copy.deepcopy(old.state_dict())  # torch's loading shares what it can
+    resumed = task(optimizer=optimizer, **now)
+    resumed.load_state_dict(copy.deepcopy(state))
+    groups = resumed.opt.param_groups
+    assert {g["weight_decay"] for g in groups} == {0.3, 0.0}
+    assert {g["betas"][0] for g in groups if "betas" in g} == {0.7}
+    same = task(optimizer=optimizer, **before)
+    same.load_state_dict(state)
+    for trained in (old, resumed, same):
+        trained.train_step(1)
+    assert torch.equal(old.model.wte.weight, same.model.wte.weight)
+    assert not torch.equal(old.model.wte.weight, resumed.model.wte.weight)
+
+
 def test_matrices_alone_decay():
     trained = task(model={"tie_head": False})
     decayed, others = trained.opt.param_groups
@@ -464,3 +496,23 @@ def test_starting_from_another_shape_is_refused():
         task(model={"dim": 8}).init_from(task().model)
     with pytest.raises(ValueError, match=r"--init.*blocks\.1"):
         task().init_from(task(model={"layers": 2}).model)
+
+
+@pytest.mark.parametrize(
+    ("changed", "flag"),
+    [
+        ({"heads": 4}, "heads 2, and this one would have 4: leave out --heads"),
+        ({"heads": 1, "head_size": 6}, "heads 2, and this one would have 1: leave out --heads"),
+        ({"heads": 4, "head_size": 4, "layers": 2}, "leave out --heads"),
+        ({"gelu": "exact"}, "gelu tanh, and this one would have exact: leave out --gelu"),
+    ],
+)
+def test_what_would_load_and_mean_something_else_is_refused(changed, flag):
+    with pytest.raises(ValueError, match=f"--init: .*{flag}"):
+        task(model=changed).init_from(task().model)
+
+
+def test_a_start_for_grids_of_another_form_is_refused():
+    """As many cells, so all shapes fit; but a place in the text would be another in the grid."""
+    with pytest.raises(ValueError, match=r"height 2, .* 4: leave out --height"):
+        task().init_from(prior(height=2, width=8))

@@ -164,6 +164,8 @@ def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
         (["--num-groups", "3"], "num_groups is 3: it must divide"),
         (["--gan-loss", "wgan"], "gan_loss is 'wgan': choose hinge or log"),
         (["--lr", "nan"], "lr is nan: it must be a positive number"),
+        (["--seed", "-1"], "seed is -1: it must be at least 0 and smaller than 2**63"),
+        (["--seed", str(2**64)], f"seed is {2**64}: it must be at least 0"),
         (["--resume"], "no checkpoint at"),
         (["--quantizer", "vq"], "quantizer is 'vq': choose euclidean, cosine, gumbel"),
         (["--quantizer", "gumbel"], "cannot be trained here: choose euclidean or cosine"),
@@ -209,6 +211,9 @@ def first_run(tmp_path_factory):
         (["--init", "RUN", "--ch", "16"], "encoder.conv_in.weight is (8, 3, 3, 3) there"),
         (["--init", "RUN", "--ch", "16", "--new-codebook"], "encoder.conv_in.weight is (8, 3, 3"),
         (["--init", "RUN", "--codebook-size", "9"], "quantize.embedding.weight is (32, 4) there"),
+        (["--init", "RUN", "--num-groups", "2"], "num_groups is 4 there and 2 here: leave out"),
+        (["--init", "RUN", "--quantizer", "euclidean"], "quantizer is cosine there and"),
+        (["--init", "RUN", "--unit-range", "--new-codebook"], "unit_range is False there and True"),
         (["--init", "RUN", "--resume"], "the run's own weights: leave out --init"),
         (["--resume", "--gan-weight", "0", "--freeze-encoder"], "autoencoder_steps replaces it"),
         (["--resume", "--disc-ch", "16", "--steps", "2"], "does not fit these flags"),
@@ -248,6 +253,24 @@ def test_data_without_held_out_pictures_is_refused_before_training(first_run, tm
         main([*line, "--sample-every", "1"])
     assert stop.value.code == 2 and "no held-out picture" in capsys.readouterr().err
     main(line)
+
+
+def test_a_run_does_not_go_on_with_other_data(first_run, tmp_path, capsys):
+    """By the manifest's sha256; a plain folder has none, and may be the same one moved."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(first_run[0], data)
+    shutil.copytree(first_run[1], run)
+    rows = [{"path": f"{i}.png", "kind": "icon", "split": "train"} for i in range(8)]
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    line = ["--data", str(data), "--out", str(run), "--resume", "--steps"]
+    main([*line, "2"])
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows[1:])))
+    with pytest.raises(SystemExit) as stop:
+        main([*line, "3"])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2 and "run was trained on other data" in error
+    assert "resume with the same data, or start a new run" in error
+    assert checkpoint.load(run / "last.pt")["step"] == 2
 
 
 def test_damaged_pictures_do_not_end_a_run(first_run, tmp_path, caplog):

@@ -28,6 +28,17 @@ def test_either_instruction_set_counts(monkeypatch, flags_set):
     assert native_bf16(torch.device("cpu")) == any(flags_set)
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_card_that_emulates_does_not_count(monkeypatch, native):
+    """Every card can compute in bfloat16 by emulation; the products of its own come with Ampere."""
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert native_bf16("cuda:0") == native
+
+
 def test_the_flag_has_three_states():
     parser = argparse.ArgumentParser()
     flags.add_flags(parser, LoopConfig, "schedule")

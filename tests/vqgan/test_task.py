@@ -147,6 +147,16 @@ def test_nan_names_the_tensor_and_changes_nothing(pictures, tiny_config):
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
 
 
+def test_resuming_takes_the_optimiser_settings_that_are_given_now(pictures, tiny_config):
+    old, resumed = (make(pictures, tiny_config, disc_lr=x, beta1=x) for x in (0.5, 0.25))
+    old.train_step(0)
+    resumed.load_state_dict(old.state_dict())
+    assert resumed.opt.param_groups[0]["betas"] == (0.25, 0.99)
+    assert resumed.disc_opt.param_groups[0]["lr_scale"] == 0.25
+    weight = resumed.model.last_layer
+    assert resumed.opt.state[weight]["step"] == 1  # the moments are the old ones
+
+
 def test_dead_codes_restart_at_latents_of_the_batch():
     usage = CodeUsage(4, decay=0.5)
     for _ in range(8):
