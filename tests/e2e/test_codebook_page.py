@@ -262,6 +262,24 @@ def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
     book.shows(other)
 
 
+def test_the_map_marks_the_code_that_is_open_even_if_it_was_told_of_it_last(visit, codes, example):
+    visited = visit()
+    row, column = 5, 9
+    code = int(example[row, column])
+    visited.click(row, column)
+    visited.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+    visited.page.click("#open-codebook")
+    book = Book(visited, codes, tab=False)
+    book.shows(code)
+    other = next(c for c in used(codes, 9) if c != code)
+    book.click(other, "similarity")  # marked by the map itself
+    assert book.marked() == other
+    visited.page.get_by_role("tab", name="Reconstruct").click()
+    visited.page.click("#open-codebook")
+    book.shows(code)
+    book.page.wait_for_selector(f"#codebook-map [data-code='{code}']")
+
+
 def test_on_a_telephone(visit, codes):
     visited = visit(width=390, height=844)
     book = Book(visited, codes)
