@@ -280,6 +280,51 @@ def test_the_map_marks_the_code_that_is_open_even_if_it_was_told_of_it_last(visi
     book.page.wait_for_selector(f"#codebook-map [data-code='{code}']")
 
 
+@pytest.fixture
+def failing():
+    """Lets the first few requests that a page's own scripts make fail, by function."""
+
+    def fail(page, name: str, times: int = 1) -> list[str]:
+        failed: list[str] = []
+
+        def answer(route) -> None:
+            if f'"fn_name":"{name}"' in (route.request.post_data or "") and len(failed) < times:
+                failed.append(name)
+                return route.fulfill(status=502)
+            return route.continue_()
+
+        page.route("**/component_server/", answer)
+        return failed
+
+    return fail
+
+
+def test_a_map_whose_request_failed_comes_with_the_next_one(visit, codes, failing):
+    visited = visit()
+    failed = failing(visited.page, "sheet", 2)
+    book = Book(visited, codes)
+    book.click(used(codes, 3)[1], "similarity")
+    assert failed == ["sheet"] * 2
+
+
+def test_a_sheet_of_codes_whose_request_failed_comes_with_the_next_one(visit, failing):
+    visited = visit()
+    failed = failing(visited.page, "palette")
+    visited.tool("paint")
+    visited.page.wait_for_selector("#code-grid .cg-palette canvas", state="visible")
+    assert failed == ["palette"]
+
+
+def test_a_moment_whose_request_failed_comes_with_the_next_one(book, codes, failing):
+    failed = failing(book.page, "frame")
+    book.page.locator("#timelapse").scroll_into_view_if_needed()
+    found = time_lapse(codes.studio.bundle.path).frames
+    book.page.wait_for_selector(f"#timelapse [data-shown='{len(found) - 1}']")
+    own = base64.b64encode(found[-1].path.read_bytes()).decode()
+    assert book.page.get_attribute("#timelapse img", "src") == "data:image/webp;base64," + own
+    assert failed == ["frame"]
+
+
 def test_on_a_telephone(visit, codes):
     visited = visit(width=390, height=844)
     book = Book(visited, codes)

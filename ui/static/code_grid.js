@@ -208,10 +208,15 @@ function finish() {
 
 // --- the sheet of all codes ----------------------------------------------------------------------
 
+// Gradio answers undefined where a request failed. Then it is asked for again, while it is wanted.
 async function loadSheet() {
-  if (state.sheet || state.loading) return;
+  if (panel.hidden || state.sheet || state.loading) return;
   state.loading = true;
-  const sheet = await server.palette();
+  const sheet = await Promise.resolve(server.palette()).catch(() => null);
+  if (!sheet) {
+    state.loading = false;
+    return void setTimeout(loadSheet, 1000);
+  }
   const picture = new Image();
   picture.onload = () => {
     const where = new Map();

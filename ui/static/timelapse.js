@@ -2,7 +2,7 @@
 const $ = (query) => element.querySelector(query);
 const slider = $('input'), output = $('output'), picture = $('img'), play = $('button');
 const moments = props.value || [], kept = new Map();
-let wanted = moments.length - 1, timer = null;
+let wanted = moments.length - 1, timer = null, again = null;
 
 const chinese = () => document.documentElement.lang.startsWith('zh');
 const LOSSES = { pixels: ['pixels', '像素'], vgg: ['VGG', 'VGG'], gan: ['GAN', 'GAN'] };
@@ -19,9 +19,12 @@ async function show(number) {
   wanted = number;
   slider.value = number;
   output.textContent = when(moments[number]);
-  if (!kept.has(number)) kept.set(number, server.frame(number));
+  if (!kept.has(number)) kept.set(number, Promise.resolve(server.frame(number)).catch(() => null));
   const url = await kept.get(number);
+  if (!url) kept.delete(number); // the request failed: it can be asked for again
   if (wanted !== number) return; // the visitor has moved on
+  clearTimeout(again);
+  if (!url) return void (again = setTimeout(() => wanted === number && show(number), 1000));
   picture.src = url;
   element.dataset.shown = number;
 }
