@@ -371,6 +371,11 @@ def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
         told = lapse.locator("output").inner_text()
         assert f"step {found[number].step:,}" in told
         assert all(name.lower() in told.lower() for name in found[number].losses)
+    said = {"en": f"step {found[-1].step:,}", "zh": f"第 {found[-1].step:,} 步"}
+    for language in ("zh", "en"):
+        book.page.click("[data-switch=language]")
+        book.page.wait_for_selector(f"html[lang={language}]")
+        assert said[language] in lapse.locator("output").inner_text()
     lapse.locator("button").click()  # plays from the start, and stops at the end
     shown(0)
     shown(len(found) - 1)

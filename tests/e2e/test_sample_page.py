@@ -317,6 +317,18 @@ class Sketcher:
         self.page.click(f"#sample-sketch [data-act={name}]")
 
 
+def test_small_sketches_and_the_hint_follow_the_language(desk):
+    Sketcher(desk)
+    house = desk.page.locator("#sample-sketch [data-example=house]")
+    words = desk.page.locator("#sample-sketch .sk-words input")
+    for language, name, hint in (("en", "house", "a red apple"), ("zh", "房子", "红苹果")) * 2:
+        if desk.page.evaluate("document.documentElement.lang") != language:
+            desk.page.click("[data-switch=language]")
+            desk.page.wait_for_selector(f"html[lang={language}]")
+        assert house.get_attribute("title") == house.get_attribute("aria-label") == name
+        assert words.get_attribute("placeholder") == hint
+
+
 def test_lines_are_drawn_undone_and_filled_in(desk, studio):
     sketch = Sketcher(desk)
     first = sketch.lines()

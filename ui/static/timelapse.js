@@ -15,10 +15,12 @@ function when({ minutes, step, psnr, losses }) {
   return said.join(' · ');
 }
 
+const tell = () => (output.textContent = when(moments[wanted]));
+
 async function show(number) {
   wanted = number;
   slider.value = number;
-  output.textContent = when(moments[number]);
+  tell();
   if (!kept.has(number)) kept.set(number, Promise.resolve(server.frame(number)).catch(() => null));
   const url = await kept.get(number);
   if (!url) kept.delete(number); // the request failed: it can be asked for again
@@ -45,6 +47,9 @@ play.addEventListener('click', () => {
   play.setAttribute('aria-pressed', true);
   let next = wanted === moments.length - 1 ? 0 : wanted + 1;
   timer = setInterval(() => (next < moments.length ? show(next++) : stop()), 500);
+});
+new MutationObserver(() => output.textContent && tell()).observe(document.documentElement, {
+  attributes: true, attributeFilter: ['lang'],
 });
 new IntersectionObserver((seen, observer) => {
   if (!seen.some((s) => s.isIntersecting)) return;
