@@ -222,6 +222,15 @@ def test_of_two_quick_clicks_the_second_is_shown(desk):
     assert desk.page.get_attribute("#sample-about .sp", "data-picture") == "2"
 
 
+def test_a_tile_is_named_by_its_number_and_what_stands_under_it(desk):
+    tiles = desk.page.locator("#sample-gallery [data-index]")
+    assert tiles.count() > 1
+    for tile in tiles.all():
+        number, text = int(tile.get_attribute("data-index")) + 1, tile.inner_text().strip()
+        assert float(text) > 0  # bits
+        assert tile.aria_snapshot().startswith(f'- button "{number} {text}"')
+
+
 def test_stop_keeps_what_is_there(desk):
     desk.set("count", 48)
     desk.page.click("#sample-write")
