@@ -129,8 +129,13 @@ def load(folder_or_name: str | os.PathLike, device: str | torch.device = "cpu") 
     elif folder.is_dir() and str(folder_or_name):
         raise ValueError(f"{folder} holds no {CONFIG}: give a folder with {CONFIG} and {WEIGHTS}")
     else:
-        clip = published(str(folder_or_name))
+        return by_name(str(folder_or_name), device)
     return clip.requires_grad_(False).to(device)
+
+
+def by_name(name: str, device: str | torch.device = "cpu") -> Clip:
+    """The published CLIP of this name; unlike `load` it looks into no folder."""
+    return published(name).requires_grad_(False).to(device)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -169,8 +174,7 @@ def published(name: str) -> Clip:
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not tags:
         raise ValueError(
-            f"there is no CLIP {name!r}: give a folder with {CONFIG} and {WEIGHTS}, or one of "
-            "open_clip's names, such as ViT-B-32"
+            f"there is no CLIP {name!r}: choose one of open_clip's names, such as ViT-B-32"
         )
     if tag and tag not in tags:
         raise ValueError(f"{model} has no weights {tag!r}: choose from {', '.join(tags)}")

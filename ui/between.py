@@ -60,8 +60,11 @@ class Pair:
 
 
 def identity(session: Session) -> tuple:
-    """What tells one picture of a visitor from the next."""
-    return session.source, session.name, session.size
+    """What tells one picture of a visitor from the next.
+
+    The codes too: those of another tab have no file, and their names come again.
+    """
+    return session.source, session.name, session.size, session.encoded.tobytes()
 
 
 def pair(studio: Studio, session: Session, second: str) -> Pair:

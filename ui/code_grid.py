@@ -6,6 +6,7 @@ did; see `EVENTS`. Codes change on the server, which answers with a new `value`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import cache
@@ -66,8 +67,15 @@ add(
 )
 
 
+_numbers = itertools.count()
+
+
 def value(studio: Studio, session: Session, picked: int | None = None) -> dict[str, Any]:
-    """What the canvas draws. `picked` is the code lit up before the first click."""
+    """What the canvas draws. `picked` is the code lit up before the first click.
+
+    Never twice the same, as the page would not hear of the second: a stroke that changes no code
+    has its answer as well, which takes its preview away.
+    """
     changed = np.argwhere(session.indices != session.encoded)
     width, height = session.size
     return {
@@ -81,6 +89,7 @@ def value(studio: Studio, session: Session, picked: int | None = None) -> dict[s
         "undo": len(session.history),
         "blank": studio.blank_code,
         "picked": picked,
+        "number": next(_numbers),
     }
 
 

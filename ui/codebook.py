@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,9 +176,17 @@ def _script(name: str) -> str:
     return (STATIC / name).read_text("utf-8")
 
 
+_numbers = itertools.count()
+
+
 def _shown(code: int, session: Session) -> dict[str, Any]:
-    """What the map marks: the open code, and those of the visitor's picture."""
-    return {"code": code, "here": np.unique(session.indices).tolist()}
+    """What the map marks: the open code, and those of the visitor's picture.
+
+    Never twice the same: after clicks, which the map marks by itself, it would not hear of a code
+    that was the last one to be sent.
+    """
+    here = np.unique(session.indices).tolist()
+    return {"code": code, "here": here, "number": next(_numbers)}
 
 
 def _map(codes: Codes, value: dict[str, Any]) -> gr.HTML:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from torch import Tensor
 from clip_guidance import record
 from clip_guidance.examples import read as read_examples
 from clip_guidance.guide import State, Step, decode
-from clip_guidance.model import Clip, load
+from clip_guidance.model import Clip, by_name
 from clip_guidance.modes import Models, Request, prompts, run
 from clip_guidance.modes import go_on as run_on
 from clip_guidance.prompts import parse, targets
@@ -40,7 +41,9 @@ SHOWN = 0.12  # seconds between two previews of guided steps
 PAINTED = 0.35  # seconds between two previews of a grid that is being written
 PREVIEWS = 0.3  # share of the time that may go into these
 FRAMES = 80  # of the way that are kept; beyond, every second one goes
-PUBLISHED = ("ViT-B-32", "ViT-B-16", "RN50")  # offered by name; any of open_clip's can be typed
+# Offered by name. Any of open_clip's can be typed, except where everybody may type: on a Space one
+# of the large ones would take the memory of all.
+PUBLISHED = ("ViT-B-32", "ViT-B-16", "RN50")
 OWN = "own"
 
 add(
@@ -83,6 +86,10 @@ add(
             "({reason}). The shipped one works without a network.",
             "无法使用 CLIP“{name}”:它需要在首次使用时下载,但下载失败({reason})。"
             "自带的 CLIP 无需网络。",
+        ),
+        "draw.clip.others": (
+            "Among the published CLIPs this public page draws with {names} only.",
+            "在公开发布的 CLIP 中,此公共页面仅支持 {names}。",
         ),
         "draw.clip.none": (
             "This model bundle ({name}) holds no CLIP: choose a published one in the settings.",
@@ -128,10 +135,12 @@ class Clips:
         return self._load(name) if known is None else known
 
     def _load(self, name: str) -> Clip:
+        if "SPACE_ID" in os.environ and name not in PUBLISHED:
+            raise Sentence("draw.clip.others", names=(", ".join(PUBLISHED), "、".join(PUBLISHED)))
         with self._loading:
             if name not in self._published:
                 try:
-                    found = load(name, self._studio.device)
+                    found = by_name(name, self._studio.device)
                 except ValueError as error:
                     reason = str(error).removesuffix(".")
                     raise Sentence("draw.clip.failed", name=name, reason=reason) from error

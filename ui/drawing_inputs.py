@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from clip_guidance.examples import PROMPTS as EXAMPLES
-from clip_guidance.guide import MAX_STEPS, METHODS, OPTIMIZERS, GuidanceConfig
-from clip_guidance.modes import MAX_CANDIDATES, MODES, DrawConfig, Request
+from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
+from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
 from ui.common import Sentence
 from ui.drawing import OWN, PUBLISHED, Clips
@@ -18,8 +18,6 @@ from ui.studio import Studio
 from ui.text import add, both, t, words
 from ui.writing import SEEDS
 from vqgan.images import open_image
-
-MAX_CUTOUTS = 256  # as `clip_guidance.cutouts` has it
 
 # A click on a button of our own HTML -> an event `pick` with that button's data.
 PICK = """
@@ -30,11 +28,12 @@ element.addEventListener('click', (event) => {
 """
 
 # Whole numbers, by their field: as the page calls them, and the least and most that is drawn with.
+# The library takes more, but a run holds up everybody's: no request asks for more than the page.
 WHOLE = {
-    "steps": (("Guided steps", "引导步数"), 1, MAX_STEPS),
-    "cutouts": (("Cutouts", "裁剪数"), 1, MAX_CUTOUTS),
+    "steps": (("Guided steps", "引导步数"), 1, 300),
+    "cutouts": (("Cutouts", "裁剪数"), 1, 64),
     "seed": (("Seed", "种子"), 0, SEEDS),
-    "candidates": (("Candidates", "候选数"), 1, MAX_CANDIDATES),
+    "candidates": (("Candidates", "候选数"), 1, 16),
 }
 
 add(
@@ -109,12 +108,14 @@ add(
             )
             for name, ((english, chinese), low, most) in WHOLE.items()
         },
+        "draw.bad.number": ("{name} must be a number.", "{name}必须是数字。"),
         **{f"draw.optimizer.{name}": (name, name) for name in OPTIMIZERS},
         **{f"draw.clip.name.{name}": (name, name) for name in PUBLISHED},
     }
 )
 
 
+CHOICES = ("optimizer", "method")
 # A setting's name -> the key of what the page calls it, where the two differ.
 LABELS = {"steps": "steps.label", "candidates": "count"}
 
@@ -160,8 +161,8 @@ def shown(values: dict[str, Any]) -> tuple[Request, str]:
     drawing_values = {f.name: values[f.name] for f in dataclasses.fields(DrawConfig)}
     guidance = {f.name: values[f.name] for f in dataclasses.fields(GuidanceConfig)}
     for group in (drawing_values, guidance):
-        for name in group.keys() & WHOLE.keys():
-            group[name] = _whole(name, group[name])
+        for name, value in group.items():
+            group[name] = _read(name, value)
     request = Request(
         str(values["prompt"] or ""),
         values["mode"],
@@ -173,9 +174,20 @@ def shown(values: dict[str, Any]) -> tuple[Request, str]:
     return request, str(values["clip"] or OWN)
 
 
-def _whole(name: str, value: object) -> int:
-    """A number from a browser: 7.0 is 7, a gap or NaN is a sentence."""
+def _read(name: str, value: object) -> int | float | str:
+    """A setting from a browser; what cannot be one is a sentence. The configs check ranges."""
+    if name in CHOICES:
+        return str(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if name in WHOLE:
+        return _whole(name, value, number)
+    if not number:
+        raise Sentence("draw.bad.number", name=named([name]))
+    return value
+
+
+def _whole(name: str, value: Any, number: bool) -> int:
+    """7.0 is 7; a gap or NaN is a sentence."""
     _, low, most = WHOLE[name]
     if not number or not low <= value <= most or value != int(value):
         raise Sentence(f"draw.bad.{name}")
@@ -237,8 +249,8 @@ def settings(
         label=t("draw.mode"),
         elem_id="draw-mode",
     )
-    slider("steps", 1, 300, 1)
-    slider("cutouts", 1, 64, 1, info=True)
+    slider("steps", *WHOLE["steps"][1:], 1)
+    slider("cutouts", *WHOLE["cutouts"][1:], 1, info=True)
     made["seed"] = gr.Number(
         0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"
     )
@@ -247,7 +259,7 @@ def settings(
         slider("strength", 0, 1, 0.05, info=True)
     with gr.Accordion(t("draw.fine"), open=False, elem_id="draw-fine"):
         if studio.bundle.prior is not None:
-            slider("candidates", 1, 16, 1)
+            slider("candidates", *WHOLE["candidates"][1:], 1)
             slider("cfg_scale", 0, 10, 0.1, info=True)
             slider("temperature", 0.1, 2, 0.05)
             slider("top_p", 0.05, 1, 0.05)

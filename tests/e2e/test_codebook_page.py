@@ -262,6 +262,69 @@ def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
     book.shows(other)
 
 
+def test_the_map_marks_the_code_that_is_open_even_if_it_was_told_of_it_last(visit, codes, example):
+    visited = visit()
+    row, column = 5, 9
+    code = int(example[row, column])
+    visited.click(row, column)
+    visited.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+    visited.page.click("#open-codebook")
+    book = Book(visited, codes, tab=False)
+    book.shows(code)
+    other = next(c for c in used(codes, 9) if c != code)
+    book.click(other, "similarity")  # marked by the map itself
+    assert book.marked() == other
+    visited.page.get_by_role("tab", name="Reconstruct").click()
+    visited.page.click("#open-codebook")
+    book.shows(code)
+    book.page.wait_for_selector(f"#codebook-map [data-code='{code}']")
+
+
+@pytest.fixture
+def failing():
+    """Lets the first few requests that a page's own scripts make fail, by function."""
+
+    def fail(page, name: str, times: int = 1) -> list[str]:
+        failed: list[str] = []
+
+        def answer(route) -> None:
+            if f'"fn_name":"{name}"' in (route.request.post_data or "") and len(failed) < times:
+                failed.append(name)
+                return route.fulfill(status=502)
+            return route.continue_()
+
+        page.route("**/component_server/", answer)
+        return failed
+
+    return fail
+
+
+def test_a_map_whose_request_failed_comes_with_the_next_one(visit, codes, failing):
+    visited = visit()
+    failed = failing(visited.page, "sheet", 2)
+    book = Book(visited, codes)
+    book.click(used(codes, 3)[1], "similarity")
+    assert failed == ["sheet"] * 2
+
+
+def test_a_sheet_of_codes_whose_request_failed_comes_with_the_next_one(visit, failing):
+    visited = visit()
+    failed = failing(visited.page, "palette")
+    visited.tool("paint")
+    visited.page.wait_for_selector("#code-grid .cg-palette canvas", state="visible")
+    assert failed == ["palette"]
+
+
+def test_a_moment_whose_request_failed_comes_with_the_next_one(book, codes, failing):
+    failed = failing(book.page, "frame")
+    book.page.locator("#timelapse").scroll_into_view_if_needed()
+    found = time_lapse(codes.studio.bundle.path).frames
+    book.page.wait_for_selector(f"#timelapse [data-shown='{len(found) - 1}']")
+    own = base64.b64encode(found[-1].path.read_bytes()).decode()
+    assert book.page.get_attribute("#timelapse img", "src") == "data:image/webp;base64," + own
+    assert failed == ["frame"]
+
+
 def test_on_a_telephone(visit, codes):
     visited = visit(width=390, height=844)
     book = Book(visited, codes)
@@ -308,6 +371,11 @@ def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
         told = lapse.locator("output").inner_text()
         assert f"step {found[number].step:,}" in told
         assert all(name.lower() in told.lower() for name in found[number].losses)
+    said = {"en": f"step {found[-1].step:,}", "zh": f"第 {found[-1].step:,} 步"}
+    for language in ("zh", "en"):
+        book.page.click("[data-switch=language]")
+        book.page.wait_for_selector(f"html[lang={language}]")
+        assert said[language] in lapse.locator("output").inner_text()
     lapse.locator("button").click()  # plays from the start, and stops at the end
     shown(0)
     shown(len(found) - 1)

@@ -127,6 +127,45 @@ def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, exampl
     assert change[:f, : 2 * f].mean() > 10 * change[8 * f :].mean()
 
 
+def test_a_stroke_held_while_the_last_one_is_answered_counts_too(visit, example):
+    page = visit()
+    code = page.code_at(8, 8)
+    page.click(8, 8)
+    page.tool("paint")
+
+    def both() -> None:
+        page.click(0, 0)
+        page.page.mouse.move(*page.spot(0, 4))
+        page.page.mouse.down()
+
+    page.after(both)  # the first one's answer is there, the second's pen still down
+    page.page.mouse.move(*page.spot(0, 5))
+    page.after(page.page.mouse.up)
+    assert [page.code_at(0, column) for column in (0, 4, 5)] == [code] * 3
+    assert page.code_at(0, 2) == example.indices[0, 2]
+
+
+def test_painting_a_cell_with_its_own_code_leaves_no_preview_behind(visit):
+    page = visit()
+    page.click(8, 8)
+    page.tool("paint")
+    page.after(lambda: page.click(0, 0))
+
+    def still() -> str:
+        """The canvas with neither pointer nor keyboard on it."""
+        page.tool("paint")
+        page.page.wait_for_selector("#code-grid .cg-tip", state="hidden")
+        return page.page.evaluate("document.querySelector('#code-grid .cg-picture').toDataURL()")
+
+    version, before = page.version, still()
+    page.click(0, 0)
+    page.page.wait_for_function(
+        "old => document.querySelector('#code-grid [data-version]').dataset.version > old",
+        arg=version,
+    )
+    assert still() == before
+
+
 def test_swap_and_undo_restore_the_bytes(visit):
     page = visit()
     _, before = page.images()

@@ -222,6 +222,15 @@ def test_of_two_quick_clicks_the_second_is_shown(desk):
     assert desk.page.get_attribute("#sample-about .sp", "data-picture") == "2"
 
 
+def test_a_tile_is_named_by_its_number_and_what_stands_under_it(desk):
+    tiles = desk.page.locator("#sample-gallery [data-index]")
+    assert tiles.count() > 1
+    for tile in tiles.all():
+        number, text = int(tile.get_attribute("data-index")) + 1, tile.inner_text().strip()
+        assert float(text) > 0  # bits
+        assert tile.aria_snapshot().startswith(f'- button "{number} {text}"')
+
+
 def test_stop_keeps_what_is_there(desk):
     desk.set("count", 48)
     desk.page.click("#sample-write")
@@ -315,6 +324,18 @@ class Sketcher:
 
     def act(self, name: str) -> None:
         self.page.click(f"#sample-sketch [data-act={name}]")
+
+
+def test_small_sketches_and_the_hint_follow_the_language(desk):
+    Sketcher(desk)
+    house = desk.page.locator("#sample-sketch [data-example=house]")
+    words = desk.page.locator("#sample-sketch .sk-words input")
+    for language, name, hint in (("en", "house", "a red apple"), ("zh", "房子", "红苹果")) * 2:
+        if desk.page.evaluate("document.documentElement.lang") != language:
+            desk.page.click("[data-switch=language]")
+            desk.page.wait_for_selector(f"html[lang={language}]")
+        assert house.get_attribute("title") == house.get_attribute("aria-label") == name
+        assert words.get_attribute("placeholder") == hint
 
 
 def test_lines_are_drawn_undone_and_filled_in(desk, studio):

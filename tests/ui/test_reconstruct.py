@@ -159,6 +159,17 @@ def test_byte_counts_are_short():
     ]
 
 
+def test_codes_of_one_name_are_two_pictures_for_the_way_between(studio, opened):
+    """Samples are all sent under one name, and from no file."""
+    first, second = (
+        sessions.open_codes(studio, IndexFile(np.full((4, 4), code), (32, 32)), "sample")
+        for code in (3, 9)
+    )
+    assert between.identity(first) != between.identity(second)
+    painted = sessions.redraw(studio, first, second.indices)
+    assert between.identity(painted) == between.identity(first), "as the encoder saw it"
+
+
 def test_the_way_between_two_pictures_starts_and_ends_at_them(studio, opened):
     two = between.pair(studio, opened, str(EXAMPLES[1].path))
     same = int(

@@ -350,6 +350,22 @@ def test_a_clip_that_cannot_be_had_is_a_sentence(able, studio):
         Clips(studio).get(OWN)
 
 
+def test_a_folder_of_this_computer_is_no_clip_for_a_visitor(able, tmp_path):
+    for name in (str(tmp_path), "."):
+        with pytest.raises(Sentence, match="there is no CLIP"):
+            Clips(able).get(name)
+
+
+def test_on_a_space_only_the_offered_clips_are_loaded(able, monkeypatch):
+    monkeypatch.setattr(drawing, "by_name", lambda name, device: f"CLIP {name}")
+    assert Clips(able).get("ViT-H-14") == "CLIP ViT-H-14"
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
+    assert Clips(able).get("RN50") == "CLIP RN50" and Clips(able).get(OWN) is able.bundle.clip
+    for name in ("ViT-H-14", "ViT-B-32/openai", "checkpoints"):
+        with pytest.raises(Sentence, match=r"RN50 only.+ViT-B-32、ViT-B-16"):
+            Clips(able).get(name)
+
+
 def test_the_panel_shows_scores_curves_and_candidates(able, models):
     views, result = drawn(able, models, ask())
     live = panel.live(views[-1])
@@ -404,11 +420,21 @@ def test_untouched_settings_are_the_defaults(able):
         ("seed", -1, "whole number"),
         ("seed", 1e30, "“种子”必须是 0 到 9007199254740992 之间的整数"),
         ("seed", float("inf"), "whole number"),
-        ("steps", 0, "“引导步数”必须是 1 到 10000"),
-        ("steps", 2.5, "“Guided steps” must be a whole number from 1 to 10000"),
+        ("steps", 0, "“引导步数”必须是 1 到 300"),
+        ("steps", 2.5, "“Guided steps” must be a whole number from 1 to 300"),
+        ("steps", 301, "whole number from 1 to 300"),  # no more than the page offers
+        ("cutouts", 65, "“裁剪数”必须是 1 到 64"),
+        ("candidates", 17, "“Candidates” must be a whole number from 1 to 16"),
+        ("lr", None, "“Learning rate” must be a number"),
+        ("tv", None, r"“平滑\(全变差\)”必须是数字"),
+        ("strength", "half", "“Strength” must be a number"),
+        ("temperature", [], "“Temperature” must be a number"),
+        ("ema", True, "must be a number"),
         ("cutouts", float("nan"), "whole number"),
         ("mode", "magic", "choose both"),
         ("optimizer", "magic", "choose adam"),
+        ("optimizer", {}, "choose adam"),
+        ("method", None, "choose latents"),
         ("prompt", None, "empty"),
     ],
 )
@@ -503,7 +529,7 @@ def fetching(able, monkeypatch):
         return f"CLIP {name}"
 
     clips: list[Clips] = []
-    monkeypatch.setattr(drawing, "load", slow)
+    monkeypatch.setattr(drawing, "by_name", slow)
     monkeypatch.setattr(
         text_to_image, "Clips", lambda studio: clips.append(Clips(studio)) or clips[0]
     )

@@ -12,13 +12,16 @@ const chinese = () => document.documentElement.lang.startsWith('zh');
 const say = (en, zh) => (chinese() ? zh : en);
 const codeAt = ([row, column]) => state.data.grid[row][column];
 const same = (a, b) => a && b && a[0] === b[0] && a[1] === b[1];
+const sameShape = (a, b) => a.grid.length === b.grid.length && a.grid[0].length === b.grid[0].length;
 
 function receive() {
   const data = props.value;
   if (!data || !data.grid) return;
   const picture = new Image();
   picture.onload = () => {
-    Object.assign(state, { data, picture, stroke: null, light: lightness(picture, data) });
+    // A stroke that is still being drawn stays: this is the answer to an earlier one.
+    const drawing = state.stroke && !state.stroke.sent && sameShape(data, state.data);
+    Object.assign(state, { data, picture, stroke: drawing ? state.stroke : null, light: lightness(picture, data) });
     if (state.brush === null) {
       state.picked = data.picked;
       setBrush(data.picked);
@@ -205,10 +208,15 @@ function finish() {
 
 // --- the sheet of all codes ----------------------------------------------------------------------
 
+// Gradio answers undefined where a request failed. Then it is asked for again, while it is wanted.
 async function loadSheet() {
-  if (state.sheet || state.loading) return;
+  if (panel.hidden || state.sheet || state.loading) return;
   state.loading = true;
-  const sheet = await server.palette();
+  const sheet = await Promise.resolve(server.palette()).catch(() => null);
+  if (!sheet) {
+    state.loading = false;
+    return void setTimeout(loadSheet, 1000);
+  }
   const picture = new Image();
   picture.onload = () => {
     const where = new Map();

@@ -15,7 +15,11 @@ const grid = () => state.sheet.orders[state.order];
 async function load() {
   if (state.sheet || state.loading || stage.clientWidth < 1) return;
   state.loading = true;
-  const sheet = await server.sheet();
+  const sheet = await Promise.resolve(server.sheet()).catch(() => null);
+  if (!sheet) { // Gradio answers undefined where a request failed
+    state.loading = false;
+    return void setTimeout(load, 1000);
+  }
   $('.cm-wait').hidden = !sheet.pending;
   if (sheet.pending) {
     state.loading = false;

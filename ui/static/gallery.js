@@ -52,7 +52,7 @@ function lay() {
   while (tiles.children.length < data.count) {
     const tile = document.createElement('button');
     tile.type = 'button';
-    tile.innerHTML = '<canvas></canvas><span></span>';
+    tile.innerHTML = '<canvas role="img"></canvas><span></span>';
     tiles.append(tile);
   }
   sorted.forEach((index, place) => {
@@ -60,7 +60,7 @@ function lay() {
     tile.dataset.index = index;
     tile.disabled = !data.bits;
     tile.setAttribute('aria-pressed', index === picked && Boolean(data.bits));
-    tile.setAttribute('aria-label', String(index + 1));
+    tile.firstChild.setAttribute('aria-label', index + 1); // of the tile itself it would hide the text
     const title = data.titles ? `<b>${data.titles[index]}</b> ` : '';
     tile.lastChild.innerHTML = title + (bits === null || bits === undefined ? '' : bits.toFixed(2)) + (data.original && index === 0 ? ' ' + original : '');
   });

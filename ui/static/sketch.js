@@ -157,11 +157,20 @@ function draw(path) {
   ctx.restore();
 }
 
-for (const [key, [english, zh, path]] of Object.entries(EXAMPLES)) {
-  const name = chinese() ? zh : english;
-  if (key === 'apple') words.placeholder = chinese() ? '红苹果' : 'a red apple';
-  $('.sk-examples').insertAdjacentHTML('beforeend', `<button type="button" data-example="${key}" title="${name}" aria-label="${name}"><svg viewBox="0 0 128 128"><path d="${path}"/></svg></button>`);
+for (const [key, [, , path]] of Object.entries(EXAMPLES)) {
+  $('.sk-examples').insertAdjacentHTML('beforeend', `<button type="button" data-example="${key}"><svg viewBox="0 0 128 128"><path d="${path}"/></svg></button>`);
 }
+
+// What no stylesheet can hide: attributes have one language at a time.
+function name() {
+  words.placeholder = chinese() ? '红苹果' : 'a red apple';
+  for (const button of element.querySelectorAll('[data-example]')) {
+    button.title = EXAMPLES[button.dataset.example][chinese() ? 1 : 0];
+    button.setAttribute('aria-label', button.title);
+  }
+}
+name();
+new MutationObserver(name).observe(document.documentElement, { attributes: true, attributeFilter: ['lang'] });
 if (props.value) size = { width: props.value.width, height: props.value.height };
 reset();
 draw(EXAMPLES.apple[2]); // something to fill in at once

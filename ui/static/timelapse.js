@@ -2,7 +2,7 @@
 const $ = (query) => element.querySelector(query);
 const slider = $('input'), output = $('output'), picture = $('img'), play = $('button');
 const moments = props.value || [], kept = new Map();
-let wanted = moments.length - 1, timer = null;
+let wanted = moments.length - 1, timer = null, again = null;
 
 const chinese = () => document.documentElement.lang.startsWith('zh');
 const LOSSES = { pixels: ['pixels', '像素'], vgg: ['VGG', 'VGG'], gan: ['GAN', 'GAN'] };
@@ -15,13 +15,18 @@ function when({ minutes, step, psnr, losses }) {
   return said.join(' · ');
 }
 
+const tell = () => (output.textContent = when(moments[wanted]));
+
 async function show(number) {
   wanted = number;
   slider.value = number;
-  output.textContent = when(moments[number]);
-  if (!kept.has(number)) kept.set(number, server.frame(number));
+  tell();
+  if (!kept.has(number)) kept.set(number, Promise.resolve(server.frame(number)).catch(() => null));
   const url = await kept.get(number);
+  if (!url) kept.delete(number); // the request failed: it can be asked for again
   if (wanted !== number) return; // the visitor has moved on
+  clearTimeout(again);
+  if (!url) return void (again = setTimeout(() => wanted === number && show(number), 1000));
   picture.src = url;
   element.dataset.shown = number;
 }
@@ -42,6 +47,9 @@ play.addEventListener('click', () => {
   play.setAttribute('aria-pressed', true);
   let next = wanted === moments.length - 1 ? 0 : wanted + 1;
   timer = setInterval(() => (next < moments.length ? show(next++) : stop()), 500);
+});
+new MutationObserver(() => output.textContent && tell()).observe(document.documentElement, {
+  attributes: true, attributeFilter: ['lang'],
 });
 new IntersectionObserver((seen, observer) => {
   if (!seen.some((s) => s.isIntersecting)) return;
