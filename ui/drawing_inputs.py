@@ -28,9 +28,10 @@ element.addEventListener('click', (event) => {
 """
 
 # Whole numbers, by their field: as the page calls them, and the least and most that is drawn with.
-# The library takes more, but a run holds up everybody's: no request asks for more than the page.
+# The library takes more, but a run holds up everybody's. More steps than the slider has belong to
+# pictures that were continued and whose file was dropped in again.
 WHOLE = {
-    "steps": (("Guided steps", "引导步数"), 1, 300),
+    "steps": (("Guided steps", "引导步数"), 1, 1000),
     "cutouts": (("Cutouts", "裁剪数"), 1, 64),
     "seed": (("Seed", "种子"), 0, SEEDS),
     "candidates": (("Candidates", "候选数"), 1, 16),
@@ -249,7 +250,7 @@ def settings(
         label=t("draw.mode"),
         elem_id="draw-mode",
     )
-    slider("steps", *WHOLE["steps"][1:], 1)
+    slider("steps", 1, 300, 1)
     slider("cutouts", *WHOLE["cutouts"][1:], 1, info=True)
     made["seed"] = gr.Number(
         0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"

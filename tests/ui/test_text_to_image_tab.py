@@ -420,9 +420,9 @@ def test_untouched_settings_are_the_defaults(able):
         ("seed", -1, "whole number"),
         ("seed", 1e30, "“种子”必须是 0 到 9007199254740992 之间的整数"),
         ("seed", float("inf"), "whole number"),
-        ("steps", 0, "“引导步数”必须是 1 到 300"),
-        ("steps", 2.5, "“Guided steps” must be a whole number from 1 to 300"),
-        ("steps", 301, "whole number from 1 to 300"),  # no more than the page offers
+        ("steps", 0, "“引导步数”必须是 1 到 1000"),
+        ("steps", 2.5, "“Guided steps” must be a whole number from 1 to 1000"),
+        ("steps", 1001, "whole number from 1 to 1000"),
         ("cutouts", 65, "“裁剪数”必须是 1 到 64"),
         ("candidates", 17, "“Candidates” must be a whole number from 1 to 16"),
         ("lr", None, "“Learning rate” must be a number"),
