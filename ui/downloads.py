@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -15,9 +16,13 @@ class Folders:
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="vqgan-studio-")
         self._kept: deque[tempfile.TemporaryDirectory] = deque()
+        self._lock = threading.Lock()  # answers come from many threads
 
     def new(self) -> Path:
-        if len(self._kept) == KEPT:
-            self._kept.popleft().cleanup()
-        self._kept.append(tempfile.TemporaryDirectory(dir=self._root.name))
-        return Path(self._kept[-1].name)
+        made = tempfile.TemporaryDirectory(dir=self._root.name)
+        with self._lock:
+            dropped = [self._kept.popleft() for _ in range(len(self._kept) + 1 - KEPT)]
+            self._kept.append(made)
+        for old in dropped:
+            old.cleanup()
+        return Path(made.name)

@@ -209,7 +209,7 @@ def checked(request: Request) -> Request:
 def draw(
     studio: Studio, models: Models, request: Request, clip: str, stop: threading.Event
 ) -> Iterator[View | Drawn]:
-    """Some Views, then what was drawn."""
+    """Some Views, then what was drawn: nothing where it was stopped before it began."""
     with understood():
         steps = run(models, checked(request))
     yield from _follow(_Way(studio, models, request, clip, stop), steps)
@@ -384,6 +384,8 @@ class _Way:
 
 def _follow(way: _Way, steps: Iterator[Progress | Ranking | Step]) -> Iterator[View | Drawn]:
     progress, first = None, None
+    if way.stop.is_set():  # or a picture of one code would be the result
+        return
     for step in steps:
         if isinstance(step, Progress):
             progress, view = step, way.written(step)

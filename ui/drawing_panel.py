@@ -18,7 +18,9 @@ add(
             "Write what you want to see, or take one of the examples.",
             "写下想看到的内容,或选一个例子。",
         ),
-        "draw.waiting": ("Getting ready…", "准备中……"),
+        "draw.waiting": ("Waiting for its turn…", "排队中……"),
+        "draw.ready": ("Getting ready…", "准备中……"),
+        "draw.unbegun": ("Stopped before anything was drawn", "在开始画之前已停止"),
         "draw.fetching": (
             "Fetching the published CLIP. The first time takes minutes…",
             "正在获取公开的 CLIP,首次需要几分钟……",
@@ -99,9 +101,14 @@ def _img(picture: object, says: str = "") -> str:
     return f'<img alt="{escape(says)}" decoding="sync" src="{data_url(picture)}">'
 
 
+def _phase(key: str) -> str:
+    """What goes on while a sentence stands there."""
+    return "empty" if key in ("draw.start", "draw.unbegun") else "waiting"
+
+
 def empty(key: str = "draw.start") -> str:
-    """Before the first picture, or while the models get ready."""
-    phase = "empty" if key == "draw.start" else "waiting"
+    """Before the first picture, or while a run waits and gets ready."""
+    phase = _phase(key)
     return _stage(f"<p>{both(key)}</p>", "", 0, "", phase, 0)
 
 
@@ -115,6 +122,15 @@ def live(view: View) -> str:
         status += f" · {both('draw.score')} {view.score:.3f}"
     share = view.done / max(view.total, 1)
     return _stage(_img(view.image), status, share, curves(view.curve), view.phase, view.done)
+
+
+def kept(drawn: Drawn | None, key: str) -> str:
+    """The picture that was there, while nothing has come of a newer wish; `key` says why."""
+    if drawn is None:
+        return empty(key)
+    waits = _phase(key) == "waiting"
+    image, phase = _img(drawn.image, drawn.request.prompt), "waiting" if waits else "kept"
+    return _stage(image, both(key), float(not waits), curves(drawn.curve), phase, drawn.taken)
 
 
 def finished(drawn: Drawn) -> str:

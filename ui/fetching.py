@@ -25,12 +25,12 @@ POLL = 0.2  # seconds between two looks at a download
 NAMES = [f.name for f in dataclasses.fields(Inputs)]
 
 
-def to_draw(_: list[Drawn], *values: Any) -> tuple[Request, str]:
+def to_draw(_: Drawn | None, *values: Any) -> tuple[Request, str]:
     """What Draw wishes for. ValueError, saying what is wrong with it."""
     return asked(dict(zip(NAMES, values, strict=True)))
 
 
-def to_go_on(_: list[Drawn], drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
+def to_go_on(drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
     """What Continue wishes for."""
     if drawn is None:
         raise Sentence("draw.nothing")
@@ -42,17 +42,23 @@ def fetcher(
 ) -> Callable[..., Iterator[list[Any]]]:
     """The handler; `change` gives what an event shows. Stop ends the waiting, not the download."""
 
-    def fetch(request: gr.Request, *given: Any) -> Iterator[list[Any]]:
-        _, clip = wish(*given)
-        if clips.ready(clip):
-            yield change()
-            return
-        yield change(stage=panel.empty("draw.fetching"), found="")
-        coming, stop = compute.apart(clips.get, clip), runs.stop_of(request.session_hash)
-        while not coming.done():
-            if stop.wait(POLL):
-                raise Sentence("draw.fetching.stopped")
-        coming.result()
-        yield change(stage=panel.empty("draw.waiting"))
+    def fetch(
+        request: gr.Request, number: int, _: list[Drawn], drawn: Drawn | None, *given: Any
+    ) -> Iterator[list[Any]]:
+        with runs.turn(request.session_hash, number, last=False) as run:
+            if run is None:  # it has ended in line
+                yield change()
+                return
+            _, clip = wish(drawn, *given)
+            if clips.ready(clip):
+                yield change()
+                return
+            yield change(stage=panel.kept(drawn, "draw.fetching"))
+            coming = compute.apart(clips.get, clip)
+            while not coming.done():
+                if run.stop.wait(POLL):
+                    raise Sentence("draw.fetching.stopped")
+            coming.result()
+            yield change(stage=panel.kept(drawn, "draw.waiting"))
 
     return fetch

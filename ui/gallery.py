@@ -89,6 +89,11 @@ def empty(count: int, size: tuple[int, int], status: str = "gallery.empty") -> d
     return _value(count, size, status=both(status))
 
 
+def says(key: str) -> dict[str, Any]:
+    """Another sentence beside what is shown, which stays."""
+    return {"status": both(key)}
+
+
 def _row(done: int, columns: int, total: int) -> int:
     return min(done // columns + 1, total // columns)
 
@@ -103,8 +108,6 @@ def live(
     """A run on its way; `image` is the sheet of `step.pictures` as a URL."""
     rows, columns = ask.size
     key = "gallery.stopping" if step.stopped else "gallery.live"
-    if step.stopped and not step.done:
-        key = "gallery.nothing"
     where = {"row": _row(step.done, columns, step.total), "rows": rows}
     rate = {} if step.stopped else {"rate": f"{step.rate:,.0f}"}
     return _value(
@@ -115,7 +118,7 @@ def live(
         kept=None if kept is None else kept.ravel().tolist(),
         live=not step.stopped,
         titles=_titles(given, ask.count),
-        status=both(key, **where, **rate) if step.done else both(key),
+        status=both(key, **where, **rate),
     )
 
 

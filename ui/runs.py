@@ -1,34 +1,125 @@
-"""Which visitor's run is to stop."""
+"""Which run a visitor waits for, and which is to stop.
+
+A run is armed by the click, waits in line, works, and is over. The newest request of a visitor
+wins: it ends the one before, which then leaves buttons and status to the newer one.
+"""
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import gradio as gr
+
+_numbers = itertools.count(1)
+
+
+def ticket() -> gr.HTML:
+    """Goes with a click through the browser, so that a run in line knows which click it is of.
+
+    No gr.State: that is read when the run begins, and then holds what the last click said.
+    """
+    return gr.HTML(visible=False)
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a visitor, from the click on."""
+
+    number: int | None  # None: asked for without a click, through the API
+    stop: threading.Event = field(default_factory=threading.Event)
+    working: bool = False  # it has its turn
+    over: bool = False
+    newer: Run | None = None  # that the visitor has asked for since
+
+    @property
+    def replaced(self) -> bool:
+        """Whether a newer one waits or works: buttons and status are no longer this one's."""
+        newest = self
+        while newest.newer is not None:
+            newest = newest.newer
+        return newest is not self and not newest.over
 
 
 class Runs:
-    """Which visitor's run to stop. A run is armed by the click, before it waits for its turn."""
+    """The newest run of each visitor."""
 
     def __init__(self) -> None:
-        self._stops: dict[str, threading.Event] = {}
+        self._newest: dict[str, Run] = {}
         self._lock = threading.Lock()
 
-    def arm(self, visitor: str) -> None:
-        """A new run of this visitor is on its way."""
+    def arm(self, visitor: str) -> int:
+        """A new run of this visitor is on its way -> its number. The one before ends."""
+        run = Run(next(_numbers))
         with self._lock:
-            self._stops[visitor] = threading.Event()
+            before = self._newest.get(visitor)
+            self._newest[visitor] = run
+            if before is not None:
+                before.newer = run
+                before.stop.set()
+        return run.number
 
-    def stop_of(self, visitor: str) -> threading.Event:
-        """The event that ends this visitor's run."""
+    @contextmanager
+    def turn(self, visitor: str, number: int | None, *, last: bool = True) -> Iterator[Run | None]:
+        """While the run works; None where it has ended in line and must not begin.
+
+        Without `last` it waits for another turn afterwards. What goes wrong in a run that nobody
+        waits for any more is nobody's concern.
+        """
+        run, ended = self._begin(visitor, number), True
+        try:
+            yield run
+            ended = last
+        except (ValueError, RuntimeError, MemoryError):
+            if run is None or run.newer is None:
+                raise
+        finally:
+            if run is not None:
+                with self._lock:
+                    run.working, run.over = False, run.over or ended
+
+    def _begin(self, visitor: str, number: int | None) -> Run | None:
         with self._lock:
-            return self._stops.setdefault(visitor, threading.Event())
+            if number is None:
+                self._newest[visitor] = Run(None)
+            run = self._newest.get(visitor)
+            if run is None or run.number != number or run.over:
+                return None
+            run.working = True
+            return run
 
-    def stop(self, visitor: str) -> None:
-        """End this visitor's run, whether it has begun or not."""
-        self.stop_of(visitor).set()
+    def alive(self, visitor: str) -> bool:
+        """Whether a run of this visitor waits or works."""
+        with self._lock:
+            return not getattr(self._newest.get(visitor), "over", True)
+
+    def stop(self, visitor: str) -> bool:
+        """End this visitor's run -> whether it had not begun, and so is over with this."""
+        with self._lock:
+            run = self._newest.get(visitor)
+            if run is None:
+                return True
+            run.stop.set()
+            run.over = not run.working
+            return run.over
+
+    def failed(self, visitor: str) -> bool:
+        """An event of this visitor has failed -> whether none of their runs is left.
+
+        A run that does not work by then was refused a place in line.
+        """
+        with self._lock:
+            run = self._newest.get(visitor)
+            if run is not None:
+                run.over = not run.working
+            return run is None or run.over
 
     def forget(self, visitor: str) -> None:
         """The visitor has left: end the run and keep nothing."""
         with self._lock:
-            stop = self._stops.pop(visitor, None)
-        if stop is not None:
-            stop.set()
+            run = self._newest.pop(visitor, None)
+        if run is not None:
+            run.stop.set()

@@ -9,7 +9,8 @@ import gradio as gr
 
 from ui import complete, gallery, masking, sketching, steps, writing
 from ui.common import LATEX, TabHandles
-from ui.sample_runs import Board, Completing, Sampler, Settings, connect, connect_board
+from ui.sample_board import Board
+from ui.sample_runs import Completing, Sampler, Settings, connect, connect_board
 from ui.sketching import Sketching
 from ui.studio import Studio
 from ui.text import add, both, explanation, t

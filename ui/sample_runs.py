@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +15,12 @@ from PIL import Image
 
 from ui import classes, complete, gallery, ideas, sketching, writing
 from ui import sample_panel as panel
-from ui.common import ANSWER, EACH, RUN, Sent, Sentence, TabHandles, friendly, heavy
+from ui.common import ANSWER, EACH, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.opening import Example
-from ui.runs import Runs
+from ui.runs import Run, Runs
+from ui.sample_board import QUICK, Board, Starter, Turn, ready, switch
 from ui.session import Session
 from ui.sketching import Sketching
 from ui.studio import Studio
@@ -29,18 +29,10 @@ from ui.writing import Batch, Given, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
-QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 LIGHT: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
     "concurrency_limit": 4,
-}
-# Values reach `writing.request` as the browser sent them, so that each has its own sentence.
-STREAM: dict[str, Any] = {
-    "show_progress": "hidden",
-    "api_visibility": "private",
-    "preprocess": False,
-    **RUN,
 }
 
 add(
@@ -104,37 +96,19 @@ class Settings:
         return [component for component in found if component is not None]
 
 
-@dataclass(frozen=True)
-class Board:
-    """What a run fills."""
-
-    batch: gr.State
-    picked: gr.State
-    pictures: gr.HTML
-    about: gr.HTML
-    save: gr.DownloadButton
-    open: gr.Button
-    go: gr.Button
-    halt: gr.Button
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in dataclasses.fields(self)]
-
-    def change(self, **values: Any) -> list[Any]:
-        """New values for some of `shown`; the others stay."""
-        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
-
-
 Outcome = Callable[[Batch], Batch]
 
 
-def show(sampler: Sampler, board: Board, batch: Batch, picked: int) -> Iterator[list[Any]]:
-    """A batch, then what there is to say about one of its pictures."""
-    yield board.change(
-        batch=batch, picked=picked, pictures=gallery.finished(batch, picked), go=_ready(True),
-        halt=_ready(False),
-    )  # fmt: skip
+def show(
+    sampler: Sampler, board: Board, batch: Batch, picked: int, run: Run | None = None
+) -> Iterator[list[Any]]:
+    """A batch, what `run` wrote or the example, then what there is to say about one picture."""
+    pictures, more = gallery.finished(batch, picked), {}
+    if run is not None and run.replaced:
+        pictures |= gallery.says("gallery.waiting")
+    elif run is not None:
+        more = switch(False)
+    yield board.change(batch=batch, picked=picked, pictures=pictures, **more)
     yield board.change(**tell(sampler, batch, picked))
 
 
@@ -143,19 +117,15 @@ def tell(sampler: Sampler, batch: Batch, picked: int) -> dict[str, Any]:
     return {
         "about": sampler.page(batch, picked),
         "save": gr.DownloadButton(value=sampler.file(batch, picked), interactive=True),
-        "open": _ready(bool((batch.grids[picked] >= 0).all())),
+        "open": ready(bool((batch.grids[picked] >= 0).all())),
     }
-
-
-def _ready(interactive: bool) -> gr.Button:
-    return gr.Button(interactive=interactive)
 
 
 def follow(
     sampler: Sampler,
     board: Board,
     ask: Request,
-    stop: threading.Event,
+    turn: Turn,
     *,
     known: np.ndarray | None = None,
     given: Given | None = None,
@@ -165,17 +135,21 @@ def follow(
     """Write what was asked for, showing it on the board all the while."""
     kept = None if known is None else known >= 0
     painted, image = None, None
-    for step in writing.write(sampler.studio, ask, stop, known=known, given=given, origin=origin):
+    how = {"known": known, "given": given, "origin": origin}
+    for step in writing.write(sampler.studio, ask, turn.run.stop, **how):
         if isinstance(step, Step):
+            if step.stopped and (turn.run.newer is not None or not step.done):
+                yield board.change(**turn.nothing(ask))
+                return
             if step.pictures is not painted:
                 painted, image = step.pictures, gallery.lossy(step.pictures)
-            off = {"go": _ready(True), "halt": _ready(False)} if step.stopped else {}
+            off = switch(False) if step.stopped else {}
             yield board.change(pictures=gallery.live(ask, step, image, kept, given), **off)
         else:
             batch = outcome(step)
             written = [i for i in batch.order.tolist() if batch.seeds[i] is not None]
             first = written[0] if origin == "completed" else min(written)
-            yield from show(sampler, board, batch, first)
+            yield from show(sampler, board, batch, first, turn.run)
 
 
 @dataclass(frozen=True)
@@ -199,16 +173,11 @@ def connect(
     reading: TabHandles,
 ) -> None:
     """Clicks that start or stop a run, and where pictures to begin with come from."""
-    start = Starter(sampler, board)
+    start = Starter(sampler.runs, board)
     write = partial(_write, sampler, board)
-    public = {"api_name": "sample", "api_visibility": "public"}
-    start.by(board.go.click, None, write, [*settings.all, thinking], **public)
-    start.by(
-        board.about.rewrite,
-        "row",
-        partial(_rewrite, sampler, board),
-        [board.batch, board.picked, *settings.all],
-    )
+    start.by(board.go.click, None, write, [*settings.all, thinking])
+    start.asked("sample", write, [*settings.all, thinking])
+    start.by(board.about.rewrite, "row", partial(_rewrite, sampler, board), settings.all)
     start.by(
         completing.mask.complete,
         "free",
@@ -221,55 +190,21 @@ def connect(
         start.by(sketch.canvas.sketch, "asked", draw, settings.all)
         sketching.connect(sampler.studio, sketch, reading.session)
 
-    def stop(request: gr.Request) -> None:
-        sampler.runs.stop(request.session_hash)
+    def stop(request: gr.Request) -> list[Any]:
+        if not sampler.runs.stop(request.session_hash):
+            return board.change()  # the run itself will show where it has stopped
+        return board.change(pictures=gallery.says("gallery.nothing"), **switch(False))
 
     def leave(request: gr.Request) -> None:
         sampler.runs.forget(request.session_hash)
 
-    board.halt.click(stop, None, None, **QUICK)
+    board.halt.click(stop, None, board.shown, **QUICK)
     Context.root_block.unload(leave)  # a run for no one would only make others wait
     _connect_sources(sampler.studio, completing, reading)
 
 
-@dataclass(frozen=True)
-class Starter:
-    """Makes an event start a run: Stop works from the click on, even while the run waits."""
-
-    sampler: Sampler
-    board: Board
-
-    def by(
-        self,
-        event: Callable,
-        name: str | None,
-        handler: Callable,
-        inputs: list[Any],
-        **options: Any,
-    ) -> None:
-        """`handler(stop, what the event says under `name`, *inputs)` is a generator of changes."""
-        runs, switches = self.sampler.runs, [self.board.go, self.board.halt]
-        said = gr.State(None)
-
-        def armed(event: gr.EventData, request: gr.Request) -> list[Any]:
-            runs.arm(request.session_hash)
-            data = event._data if isinstance(event._data, dict) else {}
-            return [data.get(name), _ready(False), _ready(True)]
-
-        def run(request: gr.Request, said: Any, *values: Any) -> Iterator[list[Any]]:
-            # Again, since an earlier run that has just been stopped may have switched them back.
-            yield self.board.change(go=_ready(False), halt=_ready(True))
-            yield from handler(runs.stop_of(request.session_hash), said, *values)
-
-        armed_ = event(armed, None, [said, *switches], **QUICK)
-        # "multiple", as else Gradio drops a run asked for while the last one's figures still come.
-        how = {**STREAM, "trigger_mode": "multiple", **options}
-        ran = armed_.then(heavy(run), [said, *inputs], self.board.shown, **how)
-        ran.failure(lambda: [_ready(True), _ready(False)], None, switches, **QUICK)
-
-
 def _write(
-    sampler: Sampler, board: Board, stop: threading.Event, said: Any, *values: Any
+    sampler: Sampler, board: Board, turn: Turn, said: Any, *values: Any
 ) -> Iterator[list[Any]]:
     *values, thinking = values
     ask = writing.request(sampler.studio, *values)
@@ -278,19 +213,18 @@ def _write(
         given = sampler.ideas.told(ask.count, ask.seed)
         if given is None:
             raise Sentence("ideas.missing")
-    yield from follow(sampler, board, ask, stop, given=given)
+    yield from follow(sampler, board, ask, turn, given=given)
 
 
 def _rewrite(
     sampler: Sampler,
     board: Board,
-    stop: threading.Event,
+    turn: Turn,
     row: Any,
-    batch: Batch | None,
-    picked: int,
     *values: Any,
 ) -> Iterator[list[Any]]:
     """Other endings of a picture, beside the one that it has."""
+    batch, picked = turn.batch, turn.picked
     grid = _grid(batch, picked)
     ask = writing.request(sampler.studio, *values)
     fresh = 1 + max(seed for seed in (-1, *batch.seeds) if seed is not None)
@@ -304,13 +238,13 @@ def _rewrite(
 
     given = None if batch.given is None else batch.given.of(picked)
     how = {"known": known, "given": given, "origin": "rewritten", "outcome": outcome}
-    yield from follow(sampler, board, ask, stop, **how)
+    yield from follow(sampler, board, ask, turn, **how)
 
 
 def _complete(
     sampler: Sampler,
     board: Board,
-    stop: threading.Event,
+    turn: Turn,
     free: Any,
     source: Source | None,
     *values: Any,
@@ -327,13 +261,13 @@ def _complete(
         return writing.with_original(new, source.grid, source.picture, nats)
 
     how = {"known": known, "given": given, "origin": "completed", "outcome": outcome}
-    yield from follow(sampler, board, ask, stop, **how)
+    yield from follow(sampler, board, ask, turn, **how)
 
 
 def _sketch(
     sampler: Sampler,
     board: Board,
-    stop: threading.Event,
+    turn: Turn,
     asked: Any,
     *values: Any,
 ) -> Iterator[list[Any]]:
@@ -345,7 +279,7 @@ def _sketch(
     if ask.size != size:
         gr.Info(both("sketch.size", rows=size[0], columns=size[1]))
     ask = dataclasses.replace(ask, size=size)
-    yield from follow(sampler, board, ask, stop, given=given, origin="sketched")
+    yield from follow(sampler, board, ask, turn, given=given, origin="sketched")
 
 
 def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles) -> None:
@@ -391,9 +325,9 @@ def connect_board(
             raise Sentence("sample.gone")
         return board.change(picked=index, **tell(sampler, batch, index))
 
-    def opened(batch: Batch | None) -> Any:
-        example = sampler.example.batch
-        if batch is not None or example is None:
+    def opened(request: gr.Request, batch: Batch | None) -> Any:
+        example = sampler.example.batch  # takes seconds: by then a run may have been asked for
+        if batch is not None or example is None or sampler.runs.alive(request.session_hash):
             yield gr.skip()
             return
         yield from show(sampler, board, example, 0)

@@ -16,7 +16,8 @@ from prior.reader import Reader
 from prior.sample import logits_to_probs, sample
 from ui import classes, writing
 from ui.common import ANSWER, data_url, heavy
-from ui.sample_runs import LIGHT, STREAM, Settings
+from ui.sample_board import STREAM
+from ui.sample_runs import LIGHT, Settings
 from ui.studio import Studio
 from ui.text import add, both, t
 from ui.writing import Request

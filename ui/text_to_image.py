@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.context import Context
 
 from clip_guidance import record
@@ -17,17 +14,14 @@ from clip_guidance.modes import MODES
 from ui import compute, drawing
 from ui import drawing_panel as panel
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly
-from ui.downloads import Folders
-from ui.drawing import OWN, Clips, Drawn, View
+from ui.drawing import OWN, Clips, Drawn
+from ui.drawing_board import Board, Desk, follow, in_turn, opened, shown, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
-from ui.runs import Runs
+from ui.runs import Run, ticket
 from ui.session import file_stem
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
-
-KEPT = 12  # pictures in the history
-NEAREST = 2  # training pictures shown beside a result
 
 # On a phone the picture lies below the button: a run that begins brings it into sight.
 SHOW = """
@@ -96,65 +90,6 @@ add(
 )
 
 
-@dataclass(frozen=True)
-class Desk:
-    """What this tab knows; shared by all visitors."""
-
-    studio: Studio
-    clips: Clips
-    runs: Runs = field(default_factory=Runs)
-    downloads: Folders = field(default_factory=Folders)
-
-    def files(self, drawn: Drawn) -> tuple[str, str | None]:
-        """The picture as a PNG that knows how it was made, and the way as a GIF."""
-        folder = self.downloads.new()
-        stem = file_stem(re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]) + ".png")
-        also: dict[str, Any] = {} if drawn.stopped is None else {"stopped": drawn.stopped}
-        if drawn.earlier:
-            also["earlier"] = drawn.earlier
-        if drawn.ranking is not None and drawn.picked is not None:
-            place = drawn.ranking.order.index(drawn.picked)
-            also |= {"candidate": place + 1} if place else {}  # the visitor's choice, not CLIP's
-        made = record.settings(
-            drawn.request,
-            bundle=self.studio.bundle.name,
-            clip=drawn.clip,
-            score=round(drawn.score, 4),
-            **also,
-        )
-        record.write(folder / f"{stem}.png", drawn.image, made, drawn.codes)
-        way = drawing.animation(drawn.frames, drawn.image)
-        if way is None:
-            return str(folder / f"{stem}.png"), None
-        (folder / f"{stem}.gif").write_bytes(way)
-        return str(folder / f"{stem}.png"), str(folder / f"{stem}.gif")
-
-
-@dataclass(frozen=True)
-class Board:
-    """What a run fills."""
-
-    drawn: gr.State
-    results: gr.State
-    stage: gr.HTML
-    found: gr.HTML
-    history: gr.HTML
-    png: gr.DownloadButton
-    gif: gr.DownloadButton
-    go: gr.Button
-    halt: gr.Button
-    more: gr.Button
-    open: gr.Button
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in dataclasses.fields(self)]
-
-    def change(self, **values: Any) -> list[Any]:
-        """New values for some of `shown`; the others stay."""
-        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
-
-
 def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
     """The tab. Without a CLIP of its own, or a prior, it says so and offers what works.
 
@@ -187,13 +122,17 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
                 png, gif, restore = _files()
         with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
             gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)
-    board = Board(drawn, results, stage, found, history, png, gif, *buttons, send)
-    _connect_runs(desk, board, inputs, examples)
-    _connect_board(desk, board, inputs, restore)
+        board = Board(drawn, results, stage, found, history, png, gif, *buttons, send)
+        _connect_runs(desk, board, inputs, examples)
+        _connect_board(desk, board, inputs, restore)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     board.open.click(friendly(sent), board.drawn, [tabs, reading.inbox], **quiet)
     tab.select(desk.clips.warm, None, None, **quiet)
-    tab.select(lambda results: opened(desk, board, results), results, board.shown, **quiet)
+
+    def opening(request: gr.Request, results: list[Drawn]) -> list[Any]:
+        return opened(desk, board, results, request.session_hash)
+
+    tab.select(opening, results, board.shown, **quiet)
     return TabHandles(tab)
 
 
@@ -203,26 +142,6 @@ def sent(drawn: Drawn | None) -> tuple[gr.Tabs, Sent]:
         raise Sentence("draw.nothing")
     grid = drawn.codes[0].numpy()
     return gr.Tabs(selected="reconstruct"), Sent(grid, file_stem(drawn.request.prompt[:40]))
-
-
-def opened(desk: Desk, board: Board, results: list[Drawn]) -> list[Any]:
-    """The examples, when the tab is opened for the first time."""
-    kept = [] if results else drawing.examples(desk.studio)
-    if not kept:
-        return board.change()
-    return _shown(desk, board, kept[-1], kept)
-
-
-def _shown(desk: Desk, board: Board, drawn: Drawn, results: list[Drawn]) -> list[Any]:
-    """One of the results on the stage, with all there is to say about it."""
-    return board.change(
-        drawn=drawn,
-        results=results,
-        stage=panel.finished(drawn),
-        history=panel.history(results, drawn.number),
-        **_switch(False, True),
-        **_told(desk, drawn),
-    )
 
 
 def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:
@@ -243,87 +162,53 @@ def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def _switch(running: bool, more: bool) -> dict[str, gr.Button]:
-    """Which buttons can be pressed."""
-    return {
-        "go": gr.Button(interactive=not running),
-        "halt": gr.Button(interactive=running),
-        "more": gr.Button(interactive=not running and more),
-        "open": gr.Button(interactive=not running and more),
-    }
-
-
-def follow(
-    desk: Desk, board: Board, results: list[Drawn], steps: Iterator[View | Drawn]
-) -> Iterator[list[Any]]:
-    """Show a run all the while, then keep what came out of it."""
-    for step in steps:
-        if isinstance(step, View):
-            yield board.change(stage=panel.live(step))
-    results = [*results, step][-KEPT:]
-    yield board.change(
-        drawn=step,
-        results=results,
-        stage=panel.finished(step),
-        history=panel.history(results, step.number),
-        **_switch(False, True),
-    )
-    yield board.change(**_told(desk, step))
-
-
-def _told(desk: Desk, drawn: Drawn) -> dict[str, Any]:
-    """What there is to say about a picture, and its files."""
-    png, gif = desk.files(drawn)
-    training = desk.studio.training
-    nearest = None if training is None else training.nearest(np.asarray(drawn.image), NEAREST)
-    return {
-        "found": panel.found(drawn, nearest, training and training.scale),
-        "png": gr.DownloadButton(value=png, interactive=True),
-        "gif": gr.DownloadButton(value=gif, interactive=gif is not None),
-    }
-
-
 def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -> None:
     """Draw, Continue, Stop."""
 
-    def draw(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
-        wanted, clip = to_draw(results, *values)
-        yield board.change(stage=panel.empty("draw.waiting"), found="")
-        stop = desk.runs.stop_of(request.session_hash)
+    def draw(
+        run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
+    ) -> Iterator[list[Any]]:
+        wanted, clip = to_draw(drawn, *values)
+        yield board.change(stage=panel.empty("draw.ready"), found="", **switch(True, False))
         models = compute.aside(desk.clips.models, clip)  # loads it, where only the API was asked
-        steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, stop))
-        yield from follow(desk, board, results, steps)
+        steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, run.stop))
+        yield from follow(desk, board, run, results, drawn, steps)
 
     def more(
-        request: gr.Request, results: list[Drawn], drawn: Drawn | None, *values: Any
+        run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
     ) -> Iterator[list[Any]]:
-        wanted, clip = to_go_on(results, drawn, *values)
-        stop = desk.runs.stop_of(request.session_hash)
+        wanted, clip = to_go_on(drawn, *values)
+        yield board.change(**switch(True, False))
         models = compute.aside(desk.clips.models, clip)
-        steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, stop))
+        steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, run.stop))
         if stays := drawing.kept(drawn, wanted):
             gr.Info(both("draw.kept", names=named(stays)))
-        yield from follow(desk, board, results, steps)
+        yield from follow(desk, board, run, results, drawn, steps)
 
-    def arm(request: gr.Request) -> list[Any]:
-        desk.runs.arm(request.session_hash)
-        return list(_switch(True, False).values())
+    def armed(request: gr.Request, drawn: Drawn | None) -> list[Any]:
+        change = board.change(stage=panel.kept(drawn, "draw.waiting"), **switch(True, False))
+        return [desk.runs.arm(request.session_hash), *change]
 
-    def stop(request: gr.Request) -> None:
-        desk.runs.stop(request.session_hash)
+    def stop(request: gr.Request, drawn: Drawn | None) -> list[Any]:
+        if not desk.runs.stop(request.session_hash):
+            return board.change()  # the run itself will show where it has stopped
+        switches = switch(False, drawn is not None)
+        return board.change(stage=panel.kept(drawn, "draw.unbegun"), **switches)
 
-    def example(event: gr.EventData, request: gr.Request) -> list[Any]:
+    def example(event: gr.EventData, request: gr.Request, drawn: Drawn | None) -> list[Any]:
         text = str((event._data or {}).get("prompt", ""))
-        return [text if text in EXAMPLES else EXAMPLES[0], *arm(request)]
+        return [text if text in EXAMPLES else EXAMPLES[0], *armed(request, drawn)]
 
     def leave(request: gr.Request) -> None:
         desk.runs.forget(request.session_hash)
 
-    def failed(drawn: Drawn | None) -> list[Any]:
+    def failed(request: gr.Request, drawn: Drawn | None) -> list[Any]:
+        if not desk.runs.failed(request.session_hash):
+            return board.change()  # another one of the visitor's goes on
         if drawn is None:
-            return board.change(stage=panel.empty(), **_switch(False, False))
+            return board.change(stage=panel.empty(), **switch(False, False))
         return board.change(
-            stage=panel.finished(drawn), **_switch(False, True), **_told(desk, drawn)
+            stage=panel.finished(drawn), **switch(False, True), **told_of(desk, drawn)
         )
 
     quick: dict[str, Any] = {
@@ -337,24 +222,24 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple",
         "api_visibility": "private", **FETCH,
     }  # fmt: skip
-    switches = [board.go, board.halt, board.more, board.open]
-    asking = [board.results, *inputs.all]
-    going = [board.results, board.drawn, *inputs.all]
-    api = {"api_name": "text_to_image"}
-    picked = examples.pick(example, None, [inputs.prompt, *switches], **quick)
-    for armed, wish, handler, given, public in (
-        (board.go.click(arm, None, switches, **quick), to_draw, draw, asking, api),
-        (inputs.prompt.submit(arm, None, switches, **quick), to_draw, draw, asking, None),
-        (picked, to_draw, draw, asking, None),
-        (board.more.click(arm, None, switches, **quick), to_go_on, more, going, None),
+    for event, arm, first, wish, handler in (
+        (board.go.click, armed, [], to_draw, draw),
+        (inputs.prompt.submit, armed, [], to_draw, draw),
+        (examples.pick, example, [inputs.prompt], to_draw, draw),
+        (board.more.click, armed, [], to_go_on, more),
     ):
-        options = public or {"api_visibility": "private"}
+        number = ticket()
+        given = [number, board.results, board.drawn, *inputs.all]
+        begun = event(arm, board.drawn, [*first, number, *board.shown], **quick)
         fetch = fetcher(wish, desk.clips, desk.runs, board.change)
-        fetched = armed.then(friendly(fetch), given, board.shown, **before)
-        ran = fetched.success(friendly(handler), given, board.shown, **long, **options)
+        fetched = begun.then(friendly(fetch), given, board.shown, **before)
+        run = friendly(in_turn(desk, board, handler))
+        ran = fetched.success(run, given, board.shown, api_visibility="private", **long)
         for end in (fetched, ran):
             end.failure(failed, board.drawn, board.shown, **quick)
-    board.halt.click(stop, None, None, **quick)
+    asked = friendly(in_turn(desk, board, draw, clicked=False))
+    gr.on([], asked, [board.results, *inputs.all], board.shown, api_name="text_to_image", **long)
+    board.halt.click(stop, board.drawn, board.shown, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait
 
 
@@ -371,16 +256,21 @@ def _restored(made: dict[str, Any]) -> str:
 def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:
     """The history, the candidates, and a PNG that is dropped back in."""
 
-    def again(event: gr.EventData, results: list[Drawn]) -> list[Any]:
+    def again(event: gr.EventData, request: gr.Request, results: list[Drawn]) -> list[Any]:
         number = str((event._data or {}).get("number"))
         drawn = next((d for d in results if str(d.number) == number), None)
-        return gr.skip() if drawn is None else _shown(desk, board, drawn, results)
+        if drawn is None:
+            return gr.skip()
+        return board.change(**shown(desk, drawn, results, request.session_hash))
 
-    def candidate(event: gr.EventData, results: list[Drawn], drawn: Drawn | None) -> list[Any]:
+    def candidate(
+        event: gr.EventData, request: gr.Request, results: list[Drawn], drawn: Drawn | None
+    ) -> list[Any]:
         index = int((event._data or {}).get("candidate", -1))
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
-        return _shown(desk, board, drawing.chosen(desk.studio.vqgan, drawn, index), results)
+        other = drawing.chosen(desk.studio.vqgan, drawn, index)
+        return board.change(**shown(desk, other, results, request.session_hash))
 
     fields = [f for f in dataclasses.fields(Inputs) if f.name not in ("picture", "image_prompt")]
 

@@ -250,6 +250,27 @@ def test_stop_keeps_what_is_there(desk):
     assert desk.page.locator("#sample-about svg.codes text").count() == shown
 
 
+def test_the_newest_wish_wins_and_stop_stops_it(desk):
+    sketch = Sketcher(desk)
+    desk.page.get_by_role("tab", name="From nothing", exact=True).click()
+    desk.set("count", 64)
+    live = f"{ROOT}.dataset.state == 'live' && {ROOT}.dataset.shown >= 16"
+    desk.page.click("#sample-write")
+    desk.page.wait_for_function(live)
+    desk.page.get_by_role("tab", name="Sketch", exact=True).click()
+    desk.page.evaluate(WATCH)
+    sketch.act("go")
+    desk.page.wait_for_function(  # the samples that were there, for a moment, then the new run
+        "window.seen.some((s) => s.state === 'done' && s.status.includes('Waiting'))"
+    )
+    desk.page.wait_for_function(live)
+    assert desk.page.is_enabled("#sample-stop") and not desk.page.is_enabled("#sample-write")
+    assert desk.page.evaluate(STOP) <= 1000
+    desk.page.wait_for_selector("#sample-about .sp .tiles >> text=of 64 here")
+    assert "Stopped at row" in desk.page.inner_text("#sample-gallery .sg-status")
+    assert desk.page.is_enabled("#sample-write") and not desk.page.is_enabled("#sample-stop")
+
+
 def test_rewriting_from_a_row_keeps_the_rows_above(desk):
     before = desk.codes()
     picture = desk.page.locator("#sample-about svg.codes")

@@ -279,6 +279,71 @@ def test_another_visitor_is_answered_while_a_picture_is_being_drawn(visit):
     tab.stop(3)
 
 
+class LongRun:
+    """A run of a visitor that lasts until it is stopped."""
+
+    def __init__(self, tab: Drawing):
+        tab.steps(300)
+        tab.set("cutouts", 64)
+        tab.page.click("#draw-mode label:has-text('Guided only')")
+        tab.page.fill("#draw-prompt textarea", "a cat")
+        tab.page.click("#draw-go")
+        tab.wait("steps", 1)
+
+
+def test_the_newest_wish_wins_and_stop_stops_it(visit):
+    tab = Drawing(visit())
+    LongRun(tab)
+    tab.page.click("#draw-examples button >> nth=1")
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 2")
+    tab.wait("steps", 1)  # the new run, and the buttons are its own
+    assert tab.page.is_enabled("#draw-stop") and not tab.page.is_enabled("#draw-go")
+    tab.page.click("#draw-history button >> nth=1")  # the example, meanwhile
+    tab.page.wait_for_timeout(1000)
+    assert tab.page.is_enabled("#draw-stop") and not tab.page.is_enabled("#draw-go")
+    prompts = tab.page.eval_on_selector_all("#draw-history button", "all => all.map(b => b.title)")
+    assert prompts == ["a cat", "a green leaf"]
+    tab.stop(2)
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
+    tab.page.wait_for_function("document.querySelectorAll('#draw-history button').length === 3")
+    assert not tab.page.is_enabled("#draw-stop")
+
+
+def test_who_waits_for_another_visitors_run_is_told_and_can_stop(visit):
+    other = Drawing(visit())
+    LongRun(other)
+    tab = Drawing(visit())
+    tab.page.wait_for_selector("#draw-stage img")
+    tab.page.fill("#draw-prompt textarea", "a red leaf")
+    tab.page.click("#draw-go")
+    tab.visit.says("#draw-stage", "Waiting for its turn")
+    tab.page.click("#draw-examples button >> nth=1")  # one more wish: that counts
+    tab.page.wait_for_timeout(1000)
+    assert tab.page.is_enabled("#draw-stop") and not tab.page.is_enabled("#draw-go")
+    tab.page.click("#draw-stop")
+    tab.visit.says("#draw-stage", "Stopped before anything was drawn")
+    assert np.array_equal(tab.picture(), np.asarray(LEAF))
+    tab.page.wait_for_selector("#draw-go:not([disabled])")
+    assert not tab.page.is_enabled("#draw-stop")
+
+    page, status = tab.page, "#sample-gallery .sg-status"
+    page.get_by_role("tab", name="Sample").click()
+    for wait in range(2):
+        page.click("#sample-write")
+        tab.visit.says(status, "Waiting for its turn")
+        assert page.is_enabled("#sample-stop") and not page.is_enabled("#sample-write")
+        if not wait:
+            page.click("#sample-stop")
+            tab.visit.says(status, "Stopped before the first code")
+            page.wait_for_selector("#sample-write:not([disabled])")
+            assert not page.is_enabled("#sample-stop")
+    other.stop(1)
+    tab.visit.says(status, "codes a second")
+    page.wait_for_selector("#sample-write:not([disabled])")
+    page.get_by_role("tab", name="Text to image").click()
+    assert page.locator("#draw-history button").count() == 1, "what was stopped in line stayed so"
+
+
 def test_on_a_phone_the_picture_comes_into_sight_beside_stop(visit):
     tab = Drawing(visit(width=390, height=700, has_touch=True))
     tab.steps(300)

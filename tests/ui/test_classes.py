@@ -1,6 +1,5 @@
 """Pictures of a class each, in the Sample tab of a bundle whose prior is told one."""
 
-import threading
 from functools import partial
 
 import numpy as np
@@ -16,7 +15,8 @@ from prior.sheet import Record
 from ui import classes, complete, gallery, page, sketching, steps, writing
 from ui.classes import Classes
 from ui.common import Sentence
-from ui.sample_runs import Board, Sampler, _complete, _rewrite, _write
+from ui.sample_board import Board, Turn
+from ui.sample_runs import Sampler, _complete, _rewrite, _write
 from ui.studio import Studio
 from ui.writing import Batch
 from vqgan.perceptual import PerceptualLoss
@@ -43,9 +43,9 @@ def board() -> Board:
     return Board(*[None] * len(Board.__dataclass_fields__))
 
 
-def run(handler, studio, board, *values) -> tuple[Batch, list[dict]]:
+def run(handler, studio, board, *values, turn=None) -> tuple[Batch, list[dict]]:
     """What a run leaves, and the galleries that it shows on the way."""
-    made = handler(Sampler.of(studio), board, threading.Event(), *values)
+    made = handler(Sampler.of(studio), board, turn or Turn(), *values)
     states = [value for state in made for value in state]
     (batch,) = (value for value in states if isinstance(value, Batch))
     return batch, [v for v in states if isinstance(v, dict) and "titles" in v]
@@ -73,7 +73,7 @@ def test_another_class_is_one_sentence(labelled, board, label):
 
 def test_other_endings_are_of_the_same_class(labelled, board):
     batch, _ = run(_write, labelled, board, None, *GOOD, None, False)
-    new, _ = run(_rewrite, labelled, board, 2, batch, 1, *GOOD, None)
+    new, _ = run(_rewrite, labelled, board, 2, *GOOD, None, turn=Turn(batch=batch, picked=1))
     assert new.given == batch.given.of(1)
     assert gallery.finished(new, 0)["titles"] == [batch.given.caption(1)] * 8
     known = torch.from_numpy(batch.grids[1:2].copy())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,8 @@ from prior.sheet import Record
 from ui import gallery, page
 from ui.common import Sentence
 from ui.ideas import Told
-from ui.sample_runs import Board, Sampler, _rewrite, _write
+from ui.sample_board import Board, Turn
+from ui.sample_runs import Sampler, _rewrite, _write
 from ui.studio import Studio
 from ui.writing import Batch
 
@@ -46,7 +45,7 @@ def run(handler, *values) -> tuple[Batch, list[dict]]:
 
 def test_each_picture_is_drawn_after_an_idea_of_its_own(thinker, board):
     sampler = Sampler.of(thinker)
-    batch, shown = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
+    batch, shown = run(_write, sampler, board, Turn(), None, *GOOD, True)
     picks = Ideas.load(thinker.bundle.path).think(3, 5)
     assert len(set(picks.tolist())) > 1
     condition = torch.from_numpy(3 * np.eye(3, 4, dtype=np.float32)[picks])
@@ -63,7 +62,7 @@ def test_each_picture_is_drawn_after_an_idea_of_its_own(thinker, board):
 
 def test_without_ideas_it_is_the_prior_alone(thinker, board):
     sampler = Sampler.of(thinker)
-    batch, shown = run(_write, sampler, board, threading.Event(), None, *GOOD, False)
+    batch, shown = run(_write, sampler, board, Turn(), None, *GOOD, False)
     last = finish(sample(thinker.bundle.prior, 3, seed=5))
     assert np.array_equal(batch.grids, last.grid.numpy()) and batch.given is None
     assert all(s["titles"] is None for s in shown)
@@ -72,8 +71,8 @@ def test_without_ideas_it_is_the_prior_alone(thinker, board):
 
 def test_a_picture_written_alone_has_the_same_idea_and_codes(thinker, board):
     sampler = Sampler.of(thinker)
-    three, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
-    one, _ = run(_write, sampler, board, threading.Event(), None, 1, 1.0, 0, 1.0, 7, "6×7", True)
+    three, _ = run(_write, sampler, board, Turn(), None, *GOOD, True)
+    one, _ = run(_write, sampler, board, Turn(), None, 1, 1.0, 0, 1.0, 7, "6×7", True)
     assert one.given.caption(0) == three.given.caption(2)
     assert np.array_equal(one.grids[0], three.grids[2])
 
@@ -86,7 +85,7 @@ def test_captions_are_escaped_and_fall_back_to_english():
 
 def test_files_keep_the_idea_of_their_own_picture(thinker, board):
     sampler = Sampler.of(thinker)
-    batch, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
+    batch, _ = run(_write, sampler, board, Turn(), None, *GOOD, True)
     for index in range(3):
         kept = Record.read(sampler.file(batch, index)).settings
         assert kept["ideas"] == [batch.given.idea(index).text] and kept["seed"] == 5 + index
@@ -95,9 +94,9 @@ def test_files_keep_the_idea_of_their_own_picture(thinker, board):
 
 def test_other_endings_keep_the_idea_of_their_picture(thinker, board):
     sampler = Sampler.of(thinker)
-    batch, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
+    batch, _ = run(_write, sampler, board, Turn(), None, *GOOD, True)
     index = next(i for i in range(3) if batch.given.idea(i) != batch.given.idea(0))
-    new, _ = run(_rewrite, sampler, board, threading.Event(), 2, batch, index, *GOOD)
+    new, _ = run(_rewrite, sampler, board, Turn(batch=batch, picked=index), 2, *GOOD)
     known = torch.from_numpy(batch.grids[index]).clone()
     known[2:] = -1
     condition = batch.given.conditions[index : index + 1].expand(7, -1)
@@ -109,7 +108,7 @@ def test_other_endings_keep_the_idea_of_their_picture(thinker, board):
 
 def test_shipped_samples_show_their_ideas(thinker, board, caplog):
     sampler = Sampler.of(thinker)
-    batch, _ = run(_write, sampler, board, threading.Event(), None, *GOOD, True)
+    batch, _ = run(_write, sampler, board, Turn(), None, *GOOD, True)
     titles = [batch.given.idea(i).text for i in range(3)]
     known = {"ideas": titles, "ideas_id": Ideas.load(thinker.bundle.path).id, "cfg_scale": PULL}
     settings = batch.settings | known
@@ -131,7 +130,7 @@ def test_shipped_samples_show_their_ideas(thinker, board, caplog):
 
 def test_a_bundle_without_ideas_offers_none(writer, board, caplog):
     with pytest.raises(Sentence, match="holds no ideas"):
-        list(_write(Sampler.of(writer), board, threading.Event(), None, *GOOD, True))
+        list(_write(Sampler.of(writer), board, Turn(), None, *GOOD, True))
     box = checkbox(writer)
     assert not box["visible"] and not box["value"]
     file = writer.bundle.path / FILE

@@ -7,7 +7,9 @@ import math
 import re
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -24,8 +26,10 @@ from ui import sample_panel as panel
 from ui import session as sessions
 from ui.common import Sentence
 from ui.examples import EXAMPLES
+from ui.opening import Example
 from ui.runs import Runs
-from ui.sample_runs import Sampler
+from ui.sample_board import Board, Turn
+from ui.sample_runs import Sampler, follow
 from ui.studio import Studio
 from ui.writing import Batch, Request, Step
 
@@ -134,17 +138,61 @@ def test_stop_keeps_what_is_there(writer):
     assert np.isfinite(result.bits).all()
 
 
-def test_stop_before_the_turn_writes_nothing(writer):
-    runs = Runs()
-    runs.arm("visitor")
-    runs.stop("visitor")
-    (only,) = writing.write(writer, ask(writer), runs.stop_of("visitor"))
+def test_stop_before_the_first_code_writes_nothing(writer):
+    stop = threading.Event()
+    stop.set()
+    (only,) = writing.write(writer, ask(writer), stop)
     assert only.stopped and only.done == 0
-    runs.arm("visitor")  # the next click starts afresh
-    stop = runs.stop_of("visitor")
-    assert not stop.is_set()
-    runs.forget("visitor")  # gone: what still runs ends
-    assert stop.is_set() and not runs.stop_of("visitor").is_set()
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(*[None] * len(Board.__dataclass_fields__))
+
+
+def changed(change: list) -> dict:
+    """What one change of the board sets, by name."""
+    named = dict(zip(Board.__dataclass_fields__, change, strict=True))
+    return {name: value for name, value in named.items() if value != gr.skip()}
+
+
+def test_stop_before_the_first_code_shows_again_what_was_there(writer, board, written):
+    turn = Turn(batch=written, picked=1)
+    turn.run.stop.set()
+    (only,) = map(changed, follow(Sampler.of(writer), board, ask(writer), turn))
+    shown = only.pop("pictures")
+    assert shown["number"] == written.number and shown["picked"] == 1 and shown["bits"]
+    assert "Stopped before the first code" in shown["status"] and not shown["live"]
+    assert only.keys() == {"go", "halt"} and only["go"].interactive
+    first = Turn(run=turn.run)  # nothing was there yet
+    (only,) = map(changed, follow(Sampler.of(writer), board, ask(writer), first))
+    assert only["pictures"]["count"] == 3 and "Stopped" in only["pictures"]["status"]
+
+
+def test_a_run_leaves_buttons_and_status_to_a_newer_one(writer, board, written):
+    runs, changes = Runs(), []
+    with runs.turn("me", runs.arm("me")) as run:
+        for change in follow(Sampler.of(writer), board, ask(writer), Turn(run, written, 0)):
+            changes.append(changed(change))
+            if len(changes) == 1:
+                runs.arm("me")
+    last = changes[-1]
+    assert changes[0]["pictures"]["live"] and last.keys() == {"pictures"}
+    assert last["pictures"]["number"] == written.number
+    assert "Waiting for its turn" in last["pictures"]["status"]
+
+
+def test_a_run_asked_for_before_the_example_is_there_keeps_its_buttons(
+    writer, written, monkeypatch
+):
+    monkeypatch.setattr(Example, "batch", replace(written, origin="example"))
+    events = [fn for fn in page.build(writer).fns.values() if fn.name == "opened"]
+    (opened,) = (fn.fn for fn in events if len(fn.outputs) == len(Board.__dataclass_fields__))
+    me = SimpleNamespace(session_hash="me")
+    first, told = map(changed, opened(me, None))
+    assert first["batch"].number == written.number and not {"go", "halt"} & {*first, *told}
+    monkeypatch.setattr(Runs, "alive", lambda self, visitor: visitor == "me")
+    assert list(opened(me, None)) == [gr.skip()]
 
 
 def test_a_decode_on_its_way_gives_in_to_stop(writer, written):

@@ -17,7 +17,8 @@ from prior.sheet import Record
 from prior.sketch import from_text, shifts_of, to_text
 from ui import page, sketching, writing
 from ui.common import Sentence
-from ui.sample_runs import Board, Sampler, _rewrite, _sketch
+from ui.sample_board import Board, Turn
+from ui.sample_runs import Sampler, _rewrite, _sketch
 from ui.sketching import Given
 from ui.studio import Studio
 from ui.writing import Batch
@@ -77,7 +78,7 @@ def test_what_is_no_sketch_is_a_sentence(writer, lines, asked, said):
 def test_pictures_follow_the_lines_and_their_files_keep_them(writer, board, lines):
     sampler = Sampler.of(writer)
     asked = {"lines": to_text(lines), "words": " ", "pull": 2.5}
-    (batch,) = batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
+    (batch,) = batches(_sketch(sampler, board, Turn(), asked, *GOOD))
     shifts = shifts_of(writer.bundle.sketch, lines)
     last = finish(sample(writer.bundle.prior, 3, seed=5, shifts=shifts, cfg_scale=2.5))
     assert np.array_equal(batch.grids, last.grid.numpy()) and batch.origin == "sketched"
@@ -95,17 +96,17 @@ def test_a_large_size_is_left_aside_and_the_page_says_so(writer, board, lines, m
     said: list[str] = []
     monkeypatch.setattr("gradio.Info", said.append)
     asked, sampler = {"lines": to_text(lines), "words": ""}, Sampler.of(writer)
-    run = _sketch(sampler, board, threading.Event(), asked, *GOOD[:5], "9×10")
+    run = _sketch(sampler, board, Turn(), asked, *GOOD[:5], "9×10")
     assert batches(run)[0].grids.shape == (3, 6, 7)
     assert len(said) == 1 and "6 × 7 codes" in said[0]
-    batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
+    batches(_sketch(sampler, board, Turn(), asked, *GOOD))
     assert len(said) == 1
 
 
 def test_other_endings_of_a_sketched_picture_follow_it_too(writer, board, lines):
     sampler, asked = Sampler.of(writer), {"lines": to_text(lines), "words": ""}
-    (batch,) = batches(_sketch(sampler, board, threading.Event(), asked, *GOOD))
-    (new,) = batches(_rewrite(sampler, board, threading.Event(), 2, batch, 1, *GOOD))
+    (batch,) = batches(_sketch(sampler, board, Turn(), asked, *GOOD))
+    (new,) = batches(_rewrite(sampler, board, Turn(batch=batch, picked=1), 2, *GOOD))
     known = torch.from_numpy(batch.grids[1]).clone()
     known[2:] = -1
     shifts = shifts_of(writer.bundle.sketch, lines)

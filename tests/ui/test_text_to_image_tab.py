@@ -25,8 +25,9 @@ from ui import compute, drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
 from ui.common import Sentence, TabHandles
 from ui.drawing import OWN, Clips, Drawn, View
+from ui.drawing_board import Board, Desk, follow, shown
 from ui.drawing_inputs import Inputs
-from ui.runs import Runs
+from ui.runs import Run, Runs
 from ui.studio import Studio
 from vqgan.grids import decode_grid
 from vqgan.images import to_image
@@ -125,11 +126,76 @@ def test_stop_ends_within_a_step_and_keeps_the_picture(able, models):
 
 def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
     stop = threading.Event()
-    stop.set()
-    *_, result = drawing.draw(able, models, ask(), OWN, stop)
+    for step in drawing.draw(able, models, ask(), OWN, stop):
+        stop.set()  # while the first code is looked at
+        result = step
     assert result.state is None and result.stopped == 0
     codes = result.codes.flatten().tolist()
     assert codes[1:] == [able.blank_code] * 15  # one code was written
+
+
+@pytest.mark.parametrize("mode", ["both", "guided"])
+def test_stop_before_the_beginning_draws_nothing(able, models, mode):
+    stop = threading.Event()
+    stop.set()
+    assert list(drawing.draw(able, models, ask(mode), OWN, stop)) == []
+    _, result = drawn(able, models, ask(mode))
+    assert list(drawing.go_on(able, models, result, ask(mode, steps=9), OWN, stop)) == []
+
+
+class Stage:
+    """A board that tells what a run makes of it."""
+
+    def __init__(self, able):
+        self.desk = Desk(able, Clips(able))
+        self.board = Board(*[None] * len(fields(Board)))
+
+    def follow(self, run: Run, before: Drawn | None, steps) -> list[dict]:
+        names = [f.name for f in fields(Board)]
+        found = []
+        for change in follow(self.desk, self.board, run, [], before, steps):
+            values = dict(zip(names, change, strict=True))
+            found.append({n: value for n, value in values.items() if value != gr.skip()})
+        return found
+
+
+def test_what_was_there_is_shown_again_where_nothing_was_drawn(able, models):
+    stage, (_, before) = Stage(able), drawn(able, models, ask())
+    (only,) = stage.follow(Run(1), before, iter(()))
+    assert "Stopped before anything was drawn" in only["stage"]
+    assert panel.data_url(before.image) in only["stage"] and "data-candidate" in only["found"]
+    assert not {"results", "drawn", "history"} & only.keys()
+    assert only["go"].interactive and only["more"].interactive and not only["halt"].interactive
+    (only,) = stage.follow(Run(1), None, iter(()))
+    assert not only["more"].interactive, "there is nothing to go on from"
+
+
+def test_a_run_leaves_buttons_and_stage_to_a_newer_one(able, models):
+    stage, (_, before) = Stage(able), drawn(able, models, ask())
+    _, hardly = drawn(able, models, ask(), stop_at=0)
+    _, some = drawn(able, models, ask(steps=50), stop_at=3)
+    runs = Runs()
+    with runs.turn("me", runs.arm("me")) as run:
+        runs.arm("me")
+        (only,) = stage.follow(run, before, iter([hardly]))
+        assert "Waiting for its turn" in only["stage"] and "results" not in only
+        kept, told = stage.follow(run, before, iter([some]))
+        assert "Waiting for its turn" in kept["stage"] and kept["results"] == [some]
+        assert not {"go", "halt", "more", "open"} & {*only, *kept, *told}
+        runs.stop("me")
+        assert stage.follow(run, before, iter([some]))[0]["go"].interactive
+
+
+def test_a_picture_that_is_looked_at_during_a_run_leaves_the_buttons_to_it(able, models):
+    desk, (_, result) = Stage(able).desk, drawn(able, models, ask())
+    for opening in (False, True):
+        desk.runs.arm("me")
+        during = shown(desk, result, [result], "me", opening)
+        assert not {"go", "halt", "more", "open"} & during.keys()
+        assert ("stage" in during) is not opening and during["drawn"] is result
+        desk.runs.stop("me")
+        after = shown(desk, result, [result], "me", opening)
+        assert after["go"].interactive and "stage" in after
 
 
 def test_continue_after_stop_equals_not_having_stopped(able, models):
@@ -513,8 +579,8 @@ def test_drawing_computes_in_the_models_thread_and_waits_for_a_download_elsewher
 
 
 def given(studio, **changes) -> list:
-    """What Draw sends: what was drawn before, and all settings."""
-    return [[], *({**values(studio), **changes}[f.name] for f in fields(Inputs))]
+    """What Draw sends: no click's number, nothing drawn before, and all settings."""
+    return [None, [], None, *({**values(studio), **changes}[f.name] for f in fields(Inputs))]
 
 
 @pytest.fixture
@@ -571,7 +637,7 @@ def test_a_download_stands_in_nobodys_way(able, fetching):
         assert len(list(draw(ME, *asking))) == 1, "and have nothing to wait for"
     fetching.over.set()
     first.join(20)
-    assert "Getting ready" in str(rest[0]) and clips.get("RN50") == "CLIP RN50"
+    assert "Waiting for its turn" in str(rest[0]) and clips.get("RN50") == "CLIP RN50"
     fetching.over.clear(), fetching.begun.clear()
     other = threading.Thread(target=lambda: clips.get("ViT-B-16"))
     other.start()
@@ -587,9 +653,8 @@ def test_a_download_stands_in_nobodys_way(able, fetching):
 def test_nothing_is_fetched_for_a_wish_that_cannot_be_drawn(able, fetching):
     with pytest.raises(gr.Error, match="empty"):
         list(fetching.events[0].fn(ME, *given(able, clip="RN50", prompt="")))
-    results, *settings = given(able, clip="RN50")
-    with pytest.raises(gr.Error, match="Draw"):
-        list(fetching.events[3].fn(ME, results, None, *settings))  # Continue, without a picture
+    with pytest.raises(gr.Error, match="Draw"):  # Continue, without a picture
+        list(fetching.events[3].fn(ME, *given(able, clip="RN50")))
     assert fetching.names == []
 
 
@@ -598,7 +663,7 @@ def test_stop_ends_the_waiting_for_a_download(able, fetching):
     next(steps)
     stop = next(fn for fn in fetching.blocks.fns.values() if fn.fn and fn.fn.__name__ == "stop")
     began = time.monotonic()
-    stop.fn(ME)
+    stop.fn(ME, None)
     with pytest.raises(gr.Error, match="Stopped before the CLIP was there"):
         list(steps)
     assert time.monotonic() - began < 5

@@ -1,11 +1,16 @@
 // The pictures being written. One canvas a picture; what is not written yet is hatched.
 const $ = (query) => element.querySelector(query);
 const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
-let data = null, sheet = null, order = 'written', picked = null, turn = 0;
+let data = null, sheet = null, order = 'written', picked = null, turn = 0, said = 0;
 
 function receive() {
   const next = props.value;
-  if (!next || !next.count) return;
+  if (!next) return;
+  if (!next.count) { // another sentence beside the pictures, also beside those still on their way
+    said = turn;
+    status.innerHTML = next.status;
+    return;
+  }
   const mine = ++turn;
   const arrived = () => {
     const fresh = !data || next.number !== data.number;
@@ -15,7 +20,7 @@ function receive() {
       picked = data.picked;
       if (data.ranked) order = 'likely';
     }
-    status.innerHTML = data.status;
+    if (said < mine) status.innerHTML = data.status;
     lay();
     draw();
     element.dataset.state = data.live ? 'live' : data.image ? 'done' : 'empty';

@@ -1,0 +1,177 @@
+"""The Text-to-image tab's board: what a run fills, and how it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from clip_guidance import record
+from ui import drawing
+from ui import drawing_panel as panel
+from ui.downloads import Folders
+from ui.drawing import Clips, Drawn, View
+from ui.runs import Run, Runs
+from ui.session import file_stem
+from ui.studio import Studio
+
+KEPT = 12  # pictures in the history
+NEAREST = 2  # training pictures shown beside a result
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What this tab knows; shared by all visitors."""
+
+    studio: Studio
+    clips: Clips
+    runs: Runs = field(default_factory=Runs)
+    downloads: Folders = field(default_factory=Folders)
+
+    def files(self, drawn: Drawn) -> tuple[str, str | None]:
+        """The picture as a PNG that knows how it was made, and the way as a GIF."""
+        folder = self.downloads.new()
+        stem = file_stem(re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]) + ".png")
+        also: dict[str, Any] = {} if drawn.stopped is None else {"stopped": drawn.stopped}
+        if drawn.earlier:
+            also["earlier"] = drawn.earlier
+        if drawn.ranking is not None and drawn.picked is not None:
+            place = drawn.ranking.order.index(drawn.picked)
+            also |= {"candidate": place + 1} if place else {}  # the visitor's choice, not CLIP's
+        made = record.settings(
+            drawn.request,
+            bundle=self.studio.bundle.name,
+            clip=drawn.clip,
+            score=round(drawn.score, 4),
+            **also,
+        )
+        record.write(folder / f"{stem}.png", drawn.image, made, drawn.codes)
+        way = drawing.animation(drawn.frames, drawn.image)
+        if way is None:
+            return str(folder / f"{stem}.png"), None
+        (folder / f"{stem}.gif").write_bytes(way)
+        return str(folder / f"{stem}.png"), str(folder / f"{stem}.gif")
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a run fills."""
+
+    drawn: gr.State
+    results: gr.State
+    stage: gr.HTML
+    found: gr.HTML
+    history: gr.HTML
+    png: gr.DownloadButton
+    gif: gr.DownloadButton
+    go: gr.Button
+    halt: gr.Button
+    more: gr.Button
+    open: gr.Button
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+    def change(self, **values: Any) -> list[Any]:
+        """New values for some of `shown`; the others stay."""
+        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
+
+
+def switch(running: bool, more: bool) -> dict[str, gr.Button]:
+    """Which buttons can be pressed."""
+    return {
+        "go": gr.Button(interactive=not running),
+        "halt": gr.Button(interactive=running),
+        "more": gr.Button(interactive=not running and more),
+        "open": gr.Button(interactive=not running and more),
+    }
+
+
+def follow(
+    desk: Desk,
+    board: Board,
+    run: Run,
+    results: list[Drawn],
+    before: Drawn | None,
+    steps: Iterator[View | Drawn],
+) -> Iterator[list[Any]]:
+    """Show a run all the while, then keep what came out of it; `before` was on the stage."""
+    step = None
+    for step in steps:
+        if isinstance(step, View):
+            yield board.change(stage=panel.live(step))
+    # What was hardly begun when the visitor wished for something else is no picture to keep.
+    nothing = step is None or (run.newer is not None and not step.taken)
+    switches = {} if run.replaced else switch(False, not nothing or before is not None)
+    if nothing:
+        key = "draw.waiting" if run.replaced else "draw.unbegun"
+        told = {} if before is None else told_of(desk, before)
+        yield board.change(stage=panel.kept(before, key), **switches, **told)
+        return
+    results = [*results, step][-KEPT:]
+    yield board.change(
+        drawn=step,
+        results=results,
+        stage=panel.kept(step, "draw.waiting") if run.replaced else panel.finished(step),
+        history=panel.history(results, step.number),
+        **switches,
+    )
+    yield board.change(**told_of(desk, step))
+
+
+def told_of(desk: Desk, drawn: Drawn) -> dict[str, Any]:
+    """What there is to say about a picture, and its files."""
+    png, gif = desk.files(drawn)
+    training = desk.studio.training
+    nearest = None if training is None else training.nearest(np.asarray(drawn.image), NEAREST)
+    return {
+        "found": panel.found(drawn, nearest, training and training.scale),
+        "png": gr.DownloadButton(value=png, interactive=True),
+        "gif": gr.DownloadButton(value=gif, interactive=gif is not None),
+    }
+
+
+def opened(desk: Desk, board: Board, results: list[Drawn], visitor: str) -> list[Any]:
+    """The examples, when the tab is opened for the first time."""
+    kept = [] if results else drawing.examples(desk.studio)
+    if not kept:
+        return board.change()
+    return board.change(**shown(desk, kept[-1], kept, visitor, opening=True))
+
+
+def shown(
+    desk: Desk, drawn: Drawn, results: list[Drawn], visitor: str, opening: bool = False
+) -> dict[str, Any]:
+    """One of the results on the stage, with all there is to say about it.
+
+    While a run of the visitor waits or works, the buttons are left to it, and on opening the stage.
+    """
+    values = {"drawn": drawn, "results": results, **told_of(desk, drawn)}
+    values |= {"history": panel.history(results, drawn.number), "stage": panel.finished(drawn)}
+    if not desk.runs.alive(visitor):  # asked last: meanwhile a run may have been wished for
+        return values | switch(False, True)
+    if opening:
+        del values["stage"]
+    return values
+
+
+def in_turn(
+    desk: Desk, board: Board, handler: Callable[..., Iterator[list[Any]]], clicked: bool = True
+) -> Callable[..., Iterator[list[Any]]]:
+    """The handler with the run that it is; quiet where that has ended in line."""
+
+    def clicks(request: gr.Request, number: int | None, *given: Any) -> Iterator[list[Any]]:
+        with desk.runs.turn(request.session_hash, number) as run:
+            # Something must be said: of nothing at all Gradio makes empty components.
+            yield from [board.change()] if run is None else handler(run, *given)
+
+    def asked(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
+        yield from clicks(request, None, results, None, *values)
+
+    return clicks if clicked else asked
