@@ -1,7 +1,7 @@
 """The pictures being written: a gr.HTML of tiles, drawn by static/gallery.js.
 
-Its one event is `pick` {index}. While a run goes on it gets the pictures so far as one sheet, and
-hatches what is not written yet.
+Its one event is `pick` {picture, batch}. While a run goes on it gets the pictures so far as one
+sheet, and hatches what is not written yet.
 """
 
 from __future__ import annotations

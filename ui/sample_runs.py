@@ -177,7 +177,7 @@ def connect(
     write = partial(_write, sampler, board)
     start.by(board.go.click, None, write, [*settings.all, thinking])
     start.asked("sample", write, [*settings.all, thinking])
-    start.by(board.about.rewrite, "row", partial(_rewrite, sampler, board), settings.all)
+    start.by(board.about.rewrite, "asked", partial(_rewrite, sampler, board), settings.all)
     start.by(
         completing.mask.complete,
         "free",
@@ -220,12 +220,13 @@ def _rewrite(
     sampler: Sampler,
     board: Board,
     turn: Turn,
-    row: Any,
+    asked: Any,
     *values: Any,
 ) -> Iterator[list[Any]]:
-    """Other endings of a picture, beside the one that it has."""
-    batch, picked = turn.batch, turn.picked
-    grid = _grid(batch, picked)
+    """Other endings of the picture that was shown at the click, beside the one that it has."""
+    asked, batch = asked if isinstance(asked, dict) else {}, turn.batch
+    picked, row = _shown(batch, asked), asked.get("row")
+    grid = batch.grids[picked]
     ask = writing.request(sampler.studio, *values)
     fresh = 1 + max(seed for seed in (-1, *batch.seeds) if seed is not None)
     ask = dataclasses.replace(ask, count=ENDINGS, seed=fresh, size=grid.shape)
@@ -312,17 +313,24 @@ def _grid(batch: Batch | None, picked: int) -> np.ndarray:
     return batch.grids[picked]
 
 
+def _shown(batch: Batch | None, said: dict[str, Any]) -> int:
+    """Which picture a page named: {batch's number, picture}. It must still be there."""
+    picture = said.get("picture")
+    index = picture if isinstance(picture, int) else -1
+    _grid(batch, index)
+    if said.get("batch") != batch.number:
+        raise Sentence("sample.gone")
+    return index
+
+
 def connect_board(
     sampler: Sampler, board: Board, tab: gr.Tab, reading: TabHandles, tabs: gr.Tabs
 ) -> None:
     """Clicks on pictures, and the example that the tab opens with."""
 
     def pick(event: gr.EventData, batch: Batch | None) -> list[Any]:
-        data = event._data or {}
-        index = int(data.get("index", -1))
-        _grid(batch, index)
-        if data.get("batch") != batch.number:
-            raise Sentence("sample.gone")
+        data = event._data if isinstance(event._data, dict) else {}
+        index = _shown(batch, data)
         return board.change(picked=index, **tell(sampler, batch, index))
 
     def opened(request: gr.Request, batch: Batch | None) -> Any:

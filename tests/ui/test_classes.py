@@ -73,7 +73,8 @@ def test_another_class_is_one_sentence(labelled, board, label):
 
 def test_other_endings_are_of_the_same_class(labelled, board):
     batch, _ = run(_write, labelled, board, None, *GOOD, None, False)
-    new, _ = run(_rewrite, labelled, board, 2, *GOOD, None, turn=Turn(batch=batch, picked=1))
+    asked = {"row": 2, "picture": 1, "batch": batch.number}
+    new, _ = run(_rewrite, labelled, board, asked, *GOOD, None, turn=Turn(batch=batch))
     assert new.given == batch.given.of(1)
     assert gallery.finished(new, 0)["titles"] == [batch.given.caption(1)] * 8
     known = torch.from_numpy(batch.grids[1:2].copy())

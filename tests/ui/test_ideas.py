@@ -96,7 +96,8 @@ def test_other_endings_keep_the_idea_of_their_picture(thinker, board):
     sampler = Sampler.of(thinker)
     batch, _ = run(_write, sampler, board, Turn(), None, *GOOD, True)
     index = next(i for i in range(3) if batch.given.idea(i) != batch.given.idea(0))
-    new, _ = run(_rewrite, sampler, board, Turn(batch=batch, picked=index), 2, *GOOD)
+    asked = {"row": 2, "picture": index, "batch": batch.number}
+    new, _ = run(_rewrite, sampler, board, Turn(batch=batch), asked, *GOOD)
     known = torch.from_numpy(batch.grids[index]).clone()
     known[2:] = -1
     condition = batch.given.conditions[index : index + 1].expand(7, -1)

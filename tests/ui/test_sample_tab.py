@@ -29,7 +29,7 @@ from ui.examples import EXAMPLES
 from ui.opening import Example
 from ui.runs import Runs
 from ui.sample_board import Board, Turn
-from ui.sample_runs import Sampler, follow
+from ui.sample_runs import Sampler, _rewrite, follow
 from ui.studio import Studio
 from ui.writing import Batch, Request, Step
 
@@ -226,6 +226,20 @@ def test_a_rewritten_picture_keeps_its_upper_rows(writer, written):
     halved = replace(last, tokens_per_second=100.0)
     assert writing._drawn(halved, known) == 50 and writing._drawn(halved, None) == 100
     assert "What it started from" in panel.page(beside, 0, "")
+
+
+def test_the_picture_that_was_shown_at_the_click_is_rewritten_or_none(writer, board, written):
+    """By the run's turn another one may be picked, or another batch there."""
+    asked = {"row": 2, "picture": 2, "batch": written.number}
+    how = (Sampler.of(writer), board, Turn(batch=written, picked=0))
+    changes = list(map(changed, _rewrite(*how, asked, *GOOD.values())))
+    (new,) = (change["batch"] for change in changes if "batch" in change)
+    assert (new.grids[:, :2] == written.grids[2, :2]).all()
+    for other in ({"batch": written.number - 1}, {"picture": 3}, {"picture": None}):
+        with pytest.raises(Sentence, match="no longer there"):
+            list(_rewrite(*how, asked | other, *GOOD.values()))
+    with pytest.raises(Sentence, match="no longer there"):
+        list(_rewrite(Sampler.of(writer), board, Turn(), None, *GOOD.values()))
 
 
 def test_a_downloaded_picture_carries_its_codes_and_settings(writer, written):

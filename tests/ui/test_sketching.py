@@ -106,7 +106,8 @@ def test_a_large_size_is_left_aside_and_the_page_says_so(writer, board, lines, m
 def test_other_endings_of_a_sketched_picture_follow_it_too(writer, board, lines):
     sampler, asked = Sampler.of(writer), {"lines": to_text(lines), "words": ""}
     (batch,) = batches(_sketch(sampler, board, Turn(), asked, *GOOD))
-    (new,) = batches(_rewrite(sampler, board, Turn(batch=batch, picked=1), 2, *GOOD))
+    shown = {"row": 2, "picture": 1, "batch": batch.number}
+    (new,) = batches(_rewrite(sampler, board, Turn(batch=batch), shown, *GOOD))
     known = torch.from_numpy(batch.grids[1]).clone()
     known[2:] = -1
     shifts = shifts_of(writer.bundle.sketch, lines)

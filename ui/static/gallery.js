@@ -126,7 +126,7 @@ element.addEventListener('click', (event) => {
   } else if (tile && data.bits) {
     picked = Number(tile.dataset.index);
     lay();
-    trigger('pick', { index: picked, batch: data.number });
+    trigger('pick', { picture: picked, batch: data.number });
   }
 });
 watch('value', receive);

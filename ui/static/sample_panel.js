@@ -12,7 +12,10 @@ function show() {
 }
 
 element.addEventListener('click', (event) => {
-  if (event.target.closest('[data-act=rewrite]')) return trigger('rewrite', { row });
+  if (event.target.closest('[data-act=rewrite]')) {
+    const { picture, batch } = element.querySelector('.sp').dataset; // by its turn others may be shown
+    return trigger('rewrite', { asked: { row, picture: Number(picture), batch: Number(batch) } });
+  }
   const stage = event.target.closest('.sp-stage');
   if (!stage) return;
   const box = stage.querySelector('svg').getBoundingClientRect();
