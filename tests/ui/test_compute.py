@@ -19,7 +19,7 @@ from ui import studio as studios
 from ui.common import heavy
 
 LINES = {"run", "answer", "after"}  # to wait in; see ui/common.py
-ELSEWHERE = ("ui.reconstruct", "ui.surprise", "ui.text_to_image")
+ELSEWHERE = ("ui.reconstruct", "ui.surprise", "ui.drawing_board")
 WHO = contextvars.ContextVar("who", default=None)
 
 
