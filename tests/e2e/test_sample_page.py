@@ -69,8 +69,13 @@ class Desk:
 
     def set(self, name: str, value: object) -> None:
         field = self.page.locator(f"#sample-{name} input[type=number]")
-        field.fill(str(value))
-        field.press("Enter")
+        for _ in range(3):  # an accordion that has just opened may draw its fields once more
+            field.fill(str(value))
+            field.press("Enter")
+            self.page.wait_for_timeout(100)
+            if field.input_value() == str(value):
+                return
+        raise AssertionError(f"{name} does not keep {value}")
 
     def after(self, act, name: str) -> None:
         """Do something, and wait until another batch is there and told about."""
