@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from ui import drawing
 from ui import drawing_panel as panel
 from ui.downloads import Folders
 from ui.drawing import Clips, Drawn, View
-from ui.runs import Run, Runs
+from ui.runs import Filled, Run, Runs
 from ui.session import file_stem
 from ui.studio import Studio
 
@@ -59,7 +58,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Board:
+class Board(Filled):
     """What a run fills."""
 
     drawn: gr.State
@@ -73,14 +72,6 @@ class Board:
     halt: gr.Button
     more: gr.Button
     open: gr.Button
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in dataclasses.fields(self)]
-
-    def change(self, **values: Any) -> list[Any]:
-        """New values for some of `shown`; the others stay."""
-        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
 
 
 def switch(running: bool, more: bool) -> dict[str, gr.Button]:
@@ -169,7 +160,7 @@ def in_turn(
     def clicks(request: gr.Request, number: int | None, *given: Any) -> Iterator[list[Any]]:
         with desk.runs.turn(request.session_hash, number) as run:
             # Something must be said: of nothing at all Gradio makes empty components.
-            yield from [board.change()] if run is None else handler(run, *given)
+            yield from [board.change()] if run is None else handler(desk, board, run, *given)
 
     def asked(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
         yield from clicks(request, None, results, None, *values)

@@ -6,11 +6,13 @@ wins: it ends the one before, which then leaves buttons and status to the newer 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
@@ -23,6 +25,19 @@ def ticket() -> gr.HTML:
     No gr.State: that is read when the run begins, and then holds what the last click said.
     """
     return gr.HTML(visible=False)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The components that a run fills: each field of a tab's own board is one."""
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+    def change(self, **values: Any) -> list[Any]:
+        """New values for some of `shown`; the others stay."""
+        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
 
 
 @dataclass(eq=False)

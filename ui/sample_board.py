@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import gradio as gr
 
 from ui import gallery
 from ui.common import RUN, heavy
-from ui.runs import Run, Runs, ticket
+from ui.runs import Filled, Run, Runs, ticket
 from ui.writing import Batch, Request
 
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
@@ -25,7 +24,7 @@ STREAM: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Board:
+class Board(Filled):
     """What a run fills."""
 
     batch: gr.State
@@ -36,14 +35,6 @@ class Board:
     open: gr.Button
     go: gr.Button
     halt: gr.Button
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in dataclasses.fields(self)]
-
-    def change(self, **values: Any) -> list[Any]:
-        """New values for some of `shown`; the others stay."""
-        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
 
 
 def ready(interactive: bool) -> gr.Button:

@@ -162,28 +162,30 @@ def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:
 # --- runs -----------------------------------------------------------------------------------------
 
 
+def _draw(
+    desk: Desk, board: Board, run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
+) -> Iterator[list[Any]]:
+    wanted, clip = to_draw(drawn, *values)
+    yield board.change(stage=panel.empty("draw.ready"), found="", **switch(True, False))
+    models = compute.aside(desk.clips.models, clip)  # loads it, where only the API was asked
+    steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, run.stop))
+    yield from follow(desk, board, run, results, drawn, steps)
+
+
+def _more(
+    desk: Desk, board: Board, run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
+) -> Iterator[list[Any]]:
+    wanted, clip = to_go_on(drawn, *values)
+    yield board.change(**switch(True, False))
+    models = compute.aside(desk.clips.models, clip)
+    steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, run.stop))
+    if stays := drawing.kept(drawn, wanted):
+        gr.Info(both("draw.kept", names=named(stays)))
+    yield from follow(desk, board, run, results, drawn, steps)
+
+
 def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -> None:
     """Draw, Continue, Stop."""
-
-    def draw(
-        run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
-    ) -> Iterator[list[Any]]:
-        wanted, clip = to_draw(drawn, *values)
-        yield board.change(stage=panel.empty("draw.ready"), found="", **switch(True, False))
-        models = compute.aside(desk.clips.models, clip)  # loads it, where only the API was asked
-        steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, run.stop))
-        yield from follow(desk, board, run, results, drawn, steps)
-
-    def more(
-        run: Run, results: list[Drawn], drawn: Drawn | None, *values: Any
-    ) -> Iterator[list[Any]]:
-        wanted, clip = to_go_on(drawn, *values)
-        yield board.change(**switch(True, False))
-        models = compute.aside(desk.clips.models, clip)
-        steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, run.stop))
-        if stays := drawing.kept(drawn, wanted):
-            gr.Info(both("draw.kept", names=named(stays)))
-        yield from follow(desk, board, run, results, drawn, steps)
 
     def armed(request: gr.Request, drawn: Drawn | None) -> list[Any]:
         change = board.change(stage=panel.kept(drawn, "draw.waiting"), **switch(True, False))
@@ -218,15 +220,12 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     long: dict[str, Any] = {
         "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple", **RUN,
     }  # fmt: skip
-    before: dict[str, Any] = {
-        "show_progress": "hidden", "preprocess": False, "trigger_mode": "multiple",
-        "api_visibility": "private", **FETCH,
-    }  # fmt: skip
+    before = {**long, "api_visibility": "private", **FETCH}
     for event, arm, first, wish, handler in (
-        (board.go.click, armed, [], to_draw, draw),
-        (inputs.prompt.submit, armed, [], to_draw, draw),
-        (examples.pick, example, [inputs.prompt], to_draw, draw),
-        (board.more.click, armed, [], to_go_on, more),
+        (board.go.click, armed, [], to_draw, _draw),
+        (inputs.prompt.submit, armed, [], to_draw, _draw),
+        (examples.pick, example, [inputs.prompt], to_draw, _draw),
+        (board.more.click, armed, [], to_go_on, _more),
     ):
         number = ticket()
         given = [number, board.results, board.drawn, *inputs.all]
@@ -237,7 +236,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         ran = fetched.success(run, given, board.shown, api_visibility="private", **long)
         for end in (fetched, ran):
             end.failure(failed, board.drawn, board.shown, **quick)
-    asked = friendly(in_turn(desk, board, draw, clicked=False))
+    asked = friendly(in_turn(desk, board, _draw, clicked=False))
     gr.on([], asked, [board.results, *inputs.all], board.shown, api_name="text_to_image", **long)
     board.halt.click(stop, board.drawn, board.shown, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait
