@@ -133,7 +133,7 @@ def opened(desk: Desk, board: Board, results: list[Drawn], visitor: str) -> list
     kept = [] if results else drawing.examples(desk.studio)
     if not kept:
         return board.change()
-    return board.change(**shown(desk, kept[-1], kept, visitor, opening=True))
+    return board.change(results=kept, **shown(desk, kept[-1], kept, visitor, opening=True))
 
 
 def shown(
@@ -143,8 +143,8 @@ def shown(
 
     While a run of the visitor waits or works, the buttons are left to it, and on opening the stage.
     """
-    values = {"drawn": drawn, "results": results, **told_of(desk, drawn)}
-    values |= {"history": panel.history(results, drawn.number), "stage": panel.finished(drawn)}
+    values = {"drawn": drawn, "stage": panel.finished(drawn), **told_of(desk, drawn)}
+    values["history"] = panel.history(results, drawn.number)
     if not desk.runs.alive(visitor):  # asked last: meanwhile a run may have been wished for
         return values | switch(False, True)
     if opening:

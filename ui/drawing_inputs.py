@@ -36,6 +36,18 @@ WHOLE = {
     "seed": (("Seed", "种子"), 0, SEEDS),
     "candidates": (("Candidates", "候选数"), 1, 16),
 }
+# The least and most of the others, where the library draws a line or nothing sensible lies beyond.
+RANGES = {
+    "strength": (0, 1),
+    "cfg_scale": (0, 100),
+    "temperature": (0, 100),
+    "top_p": (0.001, 1),
+    "lr": (0, 100),
+    "ema": (0, 0.999),
+    "z_l2": (0, 1000),
+    "tv": (0, 1000),
+    "surprise": (0, 1000),
+}
 
 add(
     {
@@ -109,7 +121,10 @@ add(
             )
             for name, ((english, chinese), low, most) in WHOLE.items()
         },
-        "draw.bad.number": ("{name} must be a number.", "{name}必须是数字。"),
+        "draw.bad.range": (
+            "{name} must be a number from {low} to {most}.",
+            "{name}必须是 {low} 到 {most} 之间的数字。",
+        ),
         **{f"draw.optimizer.{name}": (name, name) for name in OPTIMIZERS},
         **{f"draw.clip.name.{name}": (name, name) for name in PUBLISHED},
     }
@@ -176,14 +191,15 @@ def shown(values: dict[str, Any]) -> tuple[Request, str]:
 
 
 def _read(name: str, value: object) -> int | float | str:
-    """A setting from a browser; what cannot be one is a sentence. The configs check ranges."""
+    """A setting from a browser; what cannot be one, or is out of range, is a sentence."""
     if name in CHOICES:
         return str(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name in WHOLE:
         return _whole(name, value, number)
-    if not number:
-        raise Sentence("draw.bad.number", name=named([name]))
+    low, most = RANGES[name]
+    if not number or not low <= value <= most:  # NaN is nowhere in between
+        raise Sentence("draw.bad.range", name=named([name]), low=low, most=most)
     return value
 
 

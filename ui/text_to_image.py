@@ -282,9 +282,17 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         gr.Info(_restored(made))
         return [values.get(f.name, gr.skip()) for f in fields]
 
+    def listed(results: list[Drawn], drawn: Drawn | None) -> str:
+        """The history once more: meanwhile a run may have ended and added to it."""
+        return panel.history(results, None if drawn is None else drawn.number)
+
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    board.history.pick(friendly(again), board.results, board.shown, **quiet)
-    board.found.pick(friendly(candidate), [board.results, board.drawn], board.shown, **quiet)
+    given = [board.results, board.drawn]
+    for looked in (
+        board.history.pick(friendly(again), board.results, board.shown, **quiet),
+        board.found.pick(friendly(candidate), given, board.shown, **quiet),
+    ):
+        looked.then(listed, given, board.history, **quiet)
     restore.upload(
         friendly(restored),
         restore,

@@ -192,6 +192,7 @@ def test_a_picture_that_is_looked_at_during_a_run_leaves_the_buttons_to_it(able,
         desk.runs.arm("me")
         during = shown(desk, result, [result], "me", opening)
         assert not {"go", "halt", "more", "open"} & during.keys()
+        assert "results" not in during, "or a picture that the run adds meanwhile would be lost"
         assert ("stage" in during) is not opening and during["drawn"] is result
         desk.runs.stop("me")
         after = shown(desk, result, [result], "me", opening)
@@ -491,11 +492,15 @@ def test_untouched_settings_are_the_defaults(able):
         ("steps", 1001, "whole number from 1 to 1000"),
         ("cutouts", 65, "“裁剪数”必须是 1 到 64"),
         ("candidates", 17, "“Candidates” must be a whole number from 1 to 16"),
-        ("lr", None, "“Learning rate” must be a number"),
-        ("tv", None, r"“平滑\(全变差\)”必须是数字"),
-        ("strength", "half", "“Strength” must be a number"),
+        ("lr", None, "“Learning rate” must be a number from 0 to 100"),
+        ("tv", None, r"“平滑\(全变差\)”必须是 0 到 1000 之间的数字"),
+        ("strength", "half", "“Strength” must be a number from 0 to 1"),
         ("temperature", [], "“Temperature” must be a number"),
         ("ema", True, "must be a number"),
+        ("ema", 1, r"“步间平均\(EMA\)”必须是 0 到 0.999 之间的数字"),
+        ("surprise", float("nan"), "“Pull of the prior” must be a number from 0 to 1000"),
+        ("top_p", 0, "“Top-p” must be a number from 0.001 to 1"),
+        ("cfg_scale", 1e9, "“Pull of the prompt” must be a number from 0 to 100"),
         ("cutouts", float("nan"), "whole number"),
         ("mode", "magic", "choose both"),
         ("optimizer", "magic", "choose adam"),
