@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-PEAK = 2.0  # pictures run from -1 to 1
+PEAK, LEAST = 2.0, -1.0  # pictures run from -1 to 1
 WINDOW, SIGMA = 11, 1.5  # SSIM's Gaussian window, pixels
 WEBP_SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
 
@@ -65,7 +65,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     inside. A side below 11 pixels has no such window and is padded with its edge first.
     """
     _pair(a, b)
-    a, b = (_at_least(x.float(), WINDOW) for x in (a, b))
+    # From 0 to 2: the measure compares brightness, which is never negative.
+    a, b = (_at_least(x.float() - LEAST, WINDOW) for x in (a, b))
     steps = torch.arange(WINDOW, device=a.device) - WINDOW // 2
     taps = torch.exp(-0.5 * (steps / SIGMA) ** 2)
     taps /= taps.sum()

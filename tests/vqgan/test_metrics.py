@@ -54,20 +54,21 @@ def test_masked_psnr_weighs_pixels():
 @pytest.mark.parametrize("size", [(24, 33), (11, 11)])
 def test_ssim_is_scikit_images(size):
     skimage = pytest.importorskip("skimage.metrics")
-    a, b = pair(*size)
+    a, b = ((x + 1).mul(127.5).round().byte() for x in pair(*size))  # as one would measure files
     expected = [
         skimage.structural_similarity(
             x.numpy(),
             y.numpy(),
             channel_axis=0,
-            data_range=2.0,
+            data_range=255,
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
         )
-        for x, y in zip(a.double(), b.double(), strict=True)
+        for x, y in zip(a, b, strict=True)
     ]
-    assert np.abs(ssim(a, b).numpy() - expected).max() < 1e-4
+    found = ssim(*(x.float().div(127.5).sub(1) for x in (a, b)))
+    assert np.abs(found.numpy() - expected).max() < 1e-4
 
 
 def test_ssim_of_equal_and_of_tiny_pictures():
