@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import ANSWER, data_url, heavy
+from ui.common import ANSWER, EACH, data_url, heavy
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -152,12 +152,16 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
             return gr.skip()  # never opened, or the same picture
         return show(session, two, second, share)
 
-    common = {"show_progress": "hidden", "api_visibility": "private"}
+    common = {"show_progress": "minimal", "api_visibility": "private"}
     inputs, outputs = [session, two, second, share], [two, view]
+    chosen = [second, *outputs]
     fold.expand(heavy(show), inputs, outputs, **common, **ANSWER)
     share.input(heavy(show), inputs, outputs, trigger_mode="always_last", **common, **ANSWER)
-    thumbnails.pick(heavy(take_example), [session, share], [second, *outputs], **common, **ANSWER)
-    own.upload(heavy(take_upload), [own, session, share], [second, *outputs], **common, **ANSWER)
+    thumbnails.pick(heavy(take_example), [session, share], chosen, **common, **ANSWER, **EACH)
+    own.upload(
+        heavy(take_upload), [own, session, share], chosen,
+        trigger_mode="always_last", **common, **ANSWER,
+    )  # fmt: skip
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(heavy(renew), inputs, outputs, **common, **ANSWER)

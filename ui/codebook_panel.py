@@ -299,7 +299,8 @@ def figures(usage: Usage, statistics: CodeStatistics) -> str:
         _figure("perplexity", f"{usage.perplexity:,.0f}"),
         _figure("bits", f"{bits:.2f}", most=f"{math.log2(codes):.4g}"),
     ]
-    counted = both("codes.counted", pictures=f"{statistics.pictures:,}", data=statistics.data)
+    data = statistics.data, statistics.data.replace(", train split", "，训练集")
+    counted = both("codes.counted", pictures=f"{statistics.pictures:,}", data=data)
     return (
         f'<div class="tiles">{"".join(tiles)}</div>{histogram(usage)}<p class="note">{counted}</p>'
     )

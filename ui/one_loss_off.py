@@ -129,7 +129,7 @@ def build(
         js_on_load=(STATIC / "one_loss_off.js").read_text("utf-8"),
         elem_id="one-loss-off",
     )
-    common: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    common: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
 
     def show(session: Session) -> tuple[bool, str]:
         return True, panel(studio, session)

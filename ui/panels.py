@@ -23,6 +23,14 @@ COLOURS = np.array(
 
 add(
     {
+        "rec.slider": (
+            "Before | after: your picture, and what its codes give back",
+            "之前 | 之后:你的图片,以及由码还原的图",
+        ),
+        "rec.slider.bare": (
+            "Before | after: the codes as they came, and as they are now",
+            "之前 | 之后:载入时的码,以及现在的码",
+        ),
         "tile.psnr": ("PSNR", "峰值信噪比"),
         "tile.psnr.note": ("pixel by pixel, higher is closer", "逐像素比较,越高越接近"),
         "tile.ssim": ("SSIM", "结构相似度"),
@@ -34,6 +42,7 @@ add(
         "tile.bits": ("Bits per pixel", "每像素比特"),
         "tile.bits.note": ("{bytes} in all", "总共 {bytes}"),
         "tile.ratio": ("Smaller than your file", "比原文件小"),
+        "tile.larger": ("Larger than your file", "比原文件大"),
         "tile.ratio.note": (
             "{bytes} as it came ({width}×{height} px now)",
             "原文件 {bytes}(现为 {width}×{height} 像素)",
@@ -57,8 +66,8 @@ add(
             "单独的样子:全部为此码的 {side}×{side} 网格的中央一格。",
         ),
         "card.near": (
-            "Nearest codes (what the encoder nearly chose; click to go on)",
-            "最近的码(编码器差点选中的;点击继续)",
+            "The codes nearest to it (click to go on)",
+            "与它最近的码(点击继续)",
         ),
         "webp.title": ("WebP at the same size", "相同字节数的 WebP"),
         "webp.note": (
@@ -83,13 +92,25 @@ def byte_count(count: int) -> str:
     """612 B, 7.9 KB, 3.1 MB."""
     if count < 1000:
         return f"{count} B"
-    unit, scale = ("KB", 1e3) if count < 1e6 else ("MB", 1e6)
-    return f"{count / scale:.3g} {unit}"
+    unit, scale = ("KB", 1e3) if count < 999_500 else ("MB", 1e6)
+    return f"{_times(count / scale)} {unit}"
 
 
-def _tile(key: str, value: str, **note: object) -> str:
+def caption(session: Session) -> str:
+    """What the slider compares."""
+    key = "rec.slider.bare" if session.original is None else "rec.slider"
+    return f'<div class="caption">{both(key)}</div>'
+
+
+def _times(ratio: float) -> str:
+    """How many times: 1.23, 45.6, 1,172."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+
+def _tile(key: str, value: str, label: str | None = None, **note: object) -> str:
+    title = both(f"tile.{label or key}")
     return (
-        f'<div class="tile" data-tile="{key}"><span class="tile-label">{both(f"tile.{key}")}</span>'
+        f'<div class="tile" data-tile="{key}"><span class="tile-label">{title}</span>'
         f'<b>{value}</b><span class="tile-note">{both(f"tile.{key}.note", **note)}</span></div>'
     )
 
@@ -110,9 +131,11 @@ def tiles(session: Session, near: Closeness | None) -> str:
     ]
     if session.file_bytes:
         width, height = session.size
-        value = f"{session.file_bytes / session.bytes:.3g}<i>×</i>"
+        ratio, label = session.file_bytes / session.bytes, None
+        if ratio < 1:
+            ratio, label = 1 / ratio, "larger"
         note = {"bytes": byte_count(session.file_bytes), "width": width, "height": height}
-        html.append(_tile("ratio", value, **note))
+        html.append(_tile("ratio", f"{_times(ratio)}<i>×</i>", label, **note))
     notes = ""
     if session.capped:
         notes += f'<p class="note">{both("tile.capped", limit=NATIVE_LIMIT)}</p>'

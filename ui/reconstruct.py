@@ -17,7 +17,7 @@ from ui.common import AFTER, ANSWER, EACH, LATEX, QUICK, Sent, Sentence, TabHand
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
-from ui.studio import Studio
+from ui.studio import Studio, digest
 from ui.text import add, both, explanation, t
 from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
 from vqgan.metrics import webp_at_bytes
@@ -49,9 +49,9 @@ add(
             f"“原尺寸”保留图片自身大小,最大 {NATIVE_LIMIT}。",
         ),
         "rec.native": ("native", "原尺寸"),
-        "rec.slider": (
-            "Before | after: your picture, and what its codes give back",
-            "之前 | 之后:你的图片,以及由码还原的图",
+        "rec.side.bare": (
+            "These codes came without their picture, so their size is fixed: {f} pixels a code.",
+            "这些码没有附带原图,因此尺寸固定:每个码 {f} 像素。",
         ),
         "rec.save": ("Take it with you", "保存与载入"),
         "rec.png": ("Picture (PNG)", "图片(PNG)"),
@@ -85,11 +85,13 @@ class Downloads(Folders):
 
 def _answer(studio: Studio, downloads: Downloads, session: Session) -> list[Any]:
     """New values for `Board.shown`: the picture and its codes, as soon as they are there."""
+    before = session.original or studio.decode(session.encoded, session.size)
     return [
         session,
-        (session.original or session.result, session.result),
+        (before, session.result),
         code_grid.value(studio, session),
         *downloads.write(studio, session),
+        panels.caption(session),
     ]
 
 
@@ -103,7 +105,9 @@ def _rival(studio: Studio, session: Session) -> str:
     """The WebP comparison. Last, since it takes about as long as the rest together."""
     if session.original is None:
         return ""
-    rival, used = webp_at_bytes(session.original, session.bytes)
+    original = session.original
+    key = ("webp", digest(original), session.bytes)
+    rival, used = studio.once(key, original.size, lambda: webp_at_bytes(original, session.bytes))
     theirs = studio.closeness(session.original, rival)
     return panels.webp(session, sessions.closeness(studio, session), rival, used, theirs)
 
@@ -184,7 +188,17 @@ class Board:
     @property
     def shown(self) -> list[gr.components.Component]:
         """In the order of `_answer`."""
-        return [self.session, self.slider, self.grid, self.save_picture, self.save_codes]
+        saved = self.save_picture, self.save_codes
+        return [self.session, self.slider, self.grid, *saved, self.caption]
+
+    @property
+    def busy(self) -> dict[str, Any]:
+        """For events that change the picture: studio.css shows a bar once one takes long.
+
+        Not on the slider itself: Gradio draws its clock anew with every frame, which on two cores
+        takes a tenth of a second from a quick answer.
+        """
+        return {"show_progress_on": self.caption, "show_progress": "minimal", **ANSWER}
 
 
 def build(studio: Studio) -> TabHandles:
@@ -207,9 +221,7 @@ def build(studio: Studio) -> TabHandles:
                     )
             with gr.Column(min_width=300, elem_classes="board"):
                 caption = gr.HTML(
-                    f'<div class="caption">{both("rec.slider")}</div>',
-                    apply_default_css=False,
-                    elem_id="slider-caption",
+                    panels.caption(first), apply_default_css=False, elem_id="slider-caption"
                 )
                 slider = _slider(first)
             with gr.Column(min_width=300, elem_classes="board"):
@@ -238,12 +250,18 @@ def build(studio: Studio) -> TabHandles:
     sources = Sources(upload, thumbnails, side, codes, inbox)
     measured = [_measure(studio, board, e) for e in _connect_grid(studio, answer, board)]
     for opened in _connect_sources(studio, answer, board, sources):
-        compared = _measure(studio, board, opened).success(
-            partial(_rival, studio), session, rival, show_progress="hidden", **PRIVATE, **AFTER
-        )
-        renew_between(compared)
-        measured.append(compared)
+        measured.append(_measure(studio, board, opened))
+        renew_between(measured[-1])
     for event in measured:
+        event.success(
+            partial(_rival, studio),
+            session,
+            rival,
+            show_progress="minimal",  # dimmed as the figures are
+            trigger_mode="always_last",
+            **PRIVATE,
+            **AFTER,
+        )
         renew_surprise(event)
         renew_experiment(event)
     return TabHandles(tab, picked, last, session, code_actions, inbox)
@@ -336,8 +354,8 @@ def _connect_sources(
 
     def show_size(session: Session, side: str) -> Any:
         if session.source is None:
-            return gr.skip()
-        return answer(sessions.open_picture(studio, session.source, side, session.name))
+            raise Sentence("rec.side.bare", f=studio.f)
+        return answer(sessions.resized(studio, session, side))
 
     def show_codes(path: str) -> Any:
         file = IndexFile.read(path, studio.codebook_size, studio.f)
@@ -352,12 +370,10 @@ def _connect_sources(
         file = IndexFile(sent.indices, (columns * studio.f, rows * studio.f))
         return [None, *answer(sessions.open_codes(studio, file, sent.name))]
 
-    shown, side, hidden = board.shown, sources.side, {"api_visibility": "private"}
-    # Not on the slider itself: Gradio draws its clock anew with every frame, which on two cores
-    # takes a tenth of a second from a quick answer. studio.css shows a bar once it takes long.
-    busy = {"show_progress_on": board.caption, "show_progress": "minimal", **ANSWER}
+    shown, side, hidden, busy = board.shown, sources.side, PRIVATE, board.busy
     # preprocess=False: the file reaches our own reader unopened, which knows more formats and
     # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
+    newest = {"trigger_mode": "always_last"}  # a quick second choice counts, not the first
     uploaded = sources.upload.input(
         friendly(show_upload),
         [sources.upload, side],
@@ -365,24 +381,28 @@ def _connect_sources(
         preprocess=False,
         api_name="reconstruct",
         **busy,
+        **newest,
     )
     # A file that could not be read would look as if it were what the board shows.
     uploaded.failure(lambda: None, None, sources.upload, show_progress="hidden", **QUICK)
     return (
         uploaded,
         sources.thumbnails.pick(
-            friendly(show_example), side, [sources.upload, *shown], **hidden, **busy
+            friendly(show_example), side, [sources.upload, *shown], **hidden, **busy, **EACH
         ),
-        side.input(friendly(show_size), [board.session, side], shown, api_name="resize", **busy),
+        side.input(
+            friendly(show_size), [board.session, side], shown, api_name="resize", **busy, **newest
+        ),
         sources.codes.upload(
             friendly(show_codes),
             sources.codes,
             [sources.upload, *shown],
             api_name="decode",
             **busy,
+            **newest,
         ),
         sources.inbox.change(
-            friendly(show_sent), sources.inbox, [sources.upload, *shown], **hidden, **busy
+            friendly(show_sent), sources.inbox, [sources.upload, *shown], **hidden, **busy, **newest
         ),
     )
 
@@ -417,10 +437,9 @@ def _connect_grid(
             handler(edit),
             board.session,
             board.shown,
-            show_progress="hidden",
-            trigger_mode="multiple",  # each stroke counts, however fast they follow
+            **EACH,  # each stroke counts, however fast they follow
             **PRIVATE,
-            **ANSWER,
+            **board.busy,
         )
         for name, edit in edits(studio).items()
     )

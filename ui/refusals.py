@@ -33,6 +33,10 @@ KNOWN = tuple(
             r"code (-?\d+) does not exist: this codebook has codes 0 to (\d+)",
             "码 {0} 不存在：该码本的码为 0 到 {1}。",
         ),
+        (
+            r"cell \((-?\d+), (-?\d+)\) lies outside this grid of (\d+) rows, (\d+) columns",
+            "格子({0}, {1})不在这个 {2} 行 {3} 列的网格内。",
+        ),
         (r"(.+) is no code: it must be a whole number", "{0} 不是码：码必须是整数。"),
         (
             r"these indices belong to a codebook of (\d+) codes: this model has (\d+), .+",

@@ -39,6 +39,8 @@ class Session:
     file_bytes: int | None = None
     capped: bool = False
     history: tuple[Grid, ...] = field(default=(), repr=False)
+    side: str | None = None  # the working size, a key of SIDES
+    others: tuple[Session, ...] = field(default=(), repr=False)  # what was painted at other sizes
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,7 +85,17 @@ def open_picture(
         name=file_stem(name or source),
         file_bytes=Path(source).stat().st_size,
         capped=capped,
+        side=side,
     )
+
+
+def resized(studio: Studio, session: Session, side: str) -> Session:
+    """The picture at another working size, with what was painted when it last had that size."""
+    known = {s.side: s for s in (*session.others, replace(session, others=())) if s.history}
+    found = known.pop(side, None)
+    if found is None:
+        found = open_picture(studio, session.source, side, session.name)
+    return replace(found, others=tuple(known.values()))
 
 
 def open_codes(studio: Studio, file: IndexFile, name: str) -> Session:

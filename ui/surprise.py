@@ -43,9 +43,9 @@ add(
         "surprise.unknown": ("{plain}: no idea", "{plain}:一无所知"),
         "surprise.small": (
             "The prior learned grids of {height} × {width} codes and reads nothing smaller; this "
-            "picture has {rows} × {columns}. Choose a larger working size.",
+            "picture has {rows} × {columns}.",
             "先验学的是 {height} × {width} 个码的网格,无法阅读更小的;"
-            "这张图片是 {rows} × {columns}。请选择更大的工作尺寸。",
+            "这张图片是 {rows} × {columns}。",
         ),
         "surprise.large": (
             "This picture has {rows} × {columns} codes, more than the {height} × {width} that the "
@@ -107,7 +107,8 @@ def _map(bits: np.ndarray, codes: np.ndarray, plain: float) -> str:
     width = round(SIDE * min(1, columns / rows))
     return _figure(
         f'<div class="su-map"><img alt="" style="width:{width}px" src="{data_url(picture)}" '
-        f'data-cells="{escape(cells)}"><div class="cg-tip" hidden></div></div>'
+        f'data-cells="{escape(cells)}"><i class="su-ring" hidden></i>'
+        '<div class="cg-tip" hidden></div></div>'
         f'{legend}<p class="note">{note}</p>'
     )
 

@@ -6,7 +6,7 @@ const panel = $('.cg-brush'), swatch = $('.cg-swatch'), number = $('input'), pal
 const READABLE = 24; // CSS pixels a cell needs to hold a number of four digits
 const state = {
   data: null, picture: new Image(), cell: 0, tool: 'look', brush: null, picked: null,
-  hover: null, cursor: null, stroke: null, numbers: true, sheet: null,
+  hover: null, cursor: null, pressed: null, stroke: null, numbers: true, sheet: null,
 };
 const chinese = () => document.documentElement.lang.startsWith('zh');
 const say = (en, zh) => (chinese() ? zh : en);
@@ -21,6 +21,8 @@ function receive() {
   picture.onload = () => {
     // A stroke that is still being drawn stays: this is the answer to an earlier one.
     const drawing = state.stroke && !state.stroke.sent && sameShape(data, state.data);
+    // The pointer may rest on a cell that the new picture does not have.
+    if (!state.data || !sameShape(data, state.data)) Object.assign(state, { hover: null, cursor: null, pressed: null });
     Object.assign(state, { data, picture, stroke: drawing ? state.stroke : null, light: lightness(picture, data) });
     if (state.brush === null) {
       state.picked = data.picked;
@@ -29,7 +31,7 @@ function receive() {
     number.max = data.codes - 1;
     $('[data-act=undo]').disabled = !data.undo;
     $('[data-act=restore]').disabled = !data.changed.length;
-    if (state.hover) showTip(state.hover);
+    showTip(tip.hidden ? null : state.hover || state.cursor);
     element.dataset.version = (Number(element.dataset.version) || 0) + 1;
     draw();
     drawSwatch();
@@ -45,7 +47,7 @@ function draw() {
   const rows = grid.length, columns = grid[0].length, ratio = window.devicePixelRatio || 1;
   const room = Math.min(stage.clientWidth, (560 * columns) / rows);
   if (room < 1) return; // not laid out yet, e.g. in another tab
-  const cell = Math.max(4, room / columns);
+  const cell = room / columns;
   state.cell = cell;
   canvas.style.width = columns * cell + 'px';
   canvas.style.height = rows * cell + 'px';
@@ -104,6 +106,8 @@ function lightness(picture, { grid, f, width, height }) {
   const small = Object.assign(document.createElement('canvas'), { width: columns, height: rows });
   const ctx = small.getContext('2d');
   ctx.imageSmoothingQuality = 'high';
+  ctx.fillStyle = '#fff'; // behind a cell that reaches beyond the picture's edge
+  ctx.fillRect(0, 0, columns, rows);
   ctx.drawImage(picture, 0, 0, width / f, height / f);
   const { data } = ctx.getImageData(0, 0, columns, rows);
   return Array.from({ length: rows * columns }, (_, i) => 0.3 * data[4 * i] + 0.6 * data[4 * i + 1] + 0.1 * data[4 * i + 2] > 125);
@@ -157,7 +161,7 @@ function setTool(tool) {
   for (const b of element.querySelectorAll('[data-tool]')) b.setAttribute('aria-pressed', b.dataset.tool === tool);
   for (const h of element.querySelectorAll('[data-for]')) h.hidden = h.dataset.for !== tool;
   panel.hidden = tool !== 'paint' && tool !== 'swap';
-  canvas.style.touchAction = tool === 'look' ? 'manipulation' : 'none';
+  canvas.style.touchAction = tool === 'look' || tool === 'swap' ? 'manipulation' : 'none';
   canvas.dataset.tool = tool;
   if (!panel.hidden) loadSheet();
 }
@@ -280,6 +284,8 @@ function showTip(at) {
 canvas.addEventListener('pointerdown', (event) => {
   if (!state.data || event.button) return;
   state.cursor = cellOf(event);
+  // Where a finger only wants to scroll the page, the browser cancels: no click then.
+  if (state.tool === 'look' || state.tool === 'swap') return void (state.pressed = state.cursor);
   use(state.cursor);
   if (state.stroke) canvas.setPointerCapture(event.pointerId);
 });
@@ -292,14 +298,30 @@ canvas.addEventListener('pointermove', (event) => {
   showTip(at);
   draw();
 });
-canvas.addEventListener('pointerup', finish);
-canvas.addEventListener('pointercancel', finish);
+canvas.addEventListener('pointerup', (event) => {
+  if (state.pressed && same(state.pressed, cellOf(event))) use(state.pressed);
+  state.pressed = null;
+  finish();
+});
+canvas.addEventListener('pointercancel', () => {
+  state.pressed = null;
+  finish();
+});
 canvas.addEventListener('pointerleave', () => {
   state.hover = null;
   showTip(null);
   draw();
 });
-canvas.addEventListener('blur', draw);
+canvas.addEventListener('focus', () => {
+  if (!state.data || !canvas.matches(':focus-visible')) return;
+  state.cursor ||= [0, 0];
+  showTip(state.cursor);
+  draw();
+});
+canvas.addEventListener('blur', () => {
+  showTip(state.hover);
+  draw();
+});
 canvas.addEventListener('keydown', (event) => {
   if (!state.data) return;
   const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
@@ -335,8 +357,8 @@ element.addEventListener('click', (event) => {
   }
 });
 number.addEventListener('change', () => {
-  const code = Math.min(Math.max(Math.round(Number(number.value)) || 0, 0), state.data.codes - 1);
-  setBrush(code);
+  const code = Math.min(Math.max(Math.round(Number(number.value)), 0), state.data.codes - 1);
+  setBrush(number.value.trim() === '' ? state.brush : code);
 });
 // Another part of the page may choose the brush: the cards of similar codes do.
 window.addEventListener('studio:code', (event) => pick(event.detail, null));

@@ -36,7 +36,7 @@ async function load() {
   number.max = sheet.codes - 1;
   for (const b of element.querySelectorAll('[data-order]')) b.hidden = !sheet.orders[b.dataset.order];
   $('[data-group=look]').hidden = !sheet.images.real;
-  $('[data-show=dead]').hidden = !sheet.counts;
+  $('[data-show=dead]').hidden = !sheet.counts || !sheet.counts.includes(0);
   arrange(state.order);
 }
 
@@ -286,12 +286,15 @@ element.addEventListener('click', (event) => {
 });
 number.addEventListener('change', () => {
   if (!state.sheet) return;
-  open_(Math.min(Math.max(Math.round(Number(number.value)) || 0, 0), state.sheet.codes - 1));
+  if (number.value.trim() === '') return void (number.value = state.code);
+  open_(Math.min(Math.max(Math.round(Number(number.value)), 0), state.sheet.codes - 1));
 });
 // The page about a code names others; a click on one of them opens it.
 window.addEventListener('codebook:code', (event) => open_(event.detail));
 
 new ResizeObserver(() => (state.sheet ? draw() : load())).observe(stage);
+// The lines between cells have the page's colour.
+new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 watch('value', receive);
 arrange(state.order);
 receive();

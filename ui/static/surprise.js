@@ -33,9 +33,14 @@ function show(event) {
 
 element.addEventListener('pointermove', show);
 element.addEventListener('pointerdown', show);
-element.addEventListener('pointerleave', show);
+element.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && show(event)); // a finger's tip stays
 element.addEventListener('click', (event) => {
   if (event.target.closest('[data-measure]')) return trigger('measure');
   const found = at(event);
-  if (found) window.dispatchEvent(new CustomEvent('studio:code', { detail: found.code }));
+  if (!found) return;
+  const { row, column, rows, columns } = found, percent = (n, of) => (100 * n) / of + '%';
+  const ring = element.querySelector('.su-ring');
+  Object.assign(ring.style, { top: percent(row, rows), left: percent(column, columns), height: percent(1, rows), width: percent(1, columns) });
+  ring.hidden = false;
+  window.dispatchEvent(new CustomEvent('studio:code', { detail: found.code }));
 });
