@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
+
+from ui.text import words
+
+# Labels of tabs, which page.js translates where Gradio does not.
+TABS = (
+    *("rec.tab", "codes.tab", "sample.tab", "draw.tab"),
+    *("sample.nothing", "sketch.tab", "sample.picture"),
+)
 
 STATIC = Path(__file__).parent / "static"
 
@@ -102,4 +111,7 @@ def css() -> str:
 
 def head() -> str:
     """A script tag for the page's own language and light/dark switches."""
-    return f"<script>{(STATIC / 'page.js').read_text('utf-8')}</script>"
+    pairs = [words(key) for key in TABS]
+    labels = json.dumps({label: pair for pair in pairs for label in pair}, ensure_ascii=False)
+    script = (STATIC / "page.js").read_text("utf-8").replace("/* labels */ {}", labels)
+    return f"<script>{script}</script>"

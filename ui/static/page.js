@@ -1,11 +1,35 @@
 // Switches in the page's header. Languages: Gradio translates its own components and tells which
 // language it took through #language; our HTML carries both, and the stylesheet hides one by <html lang>.
 (() => {
-  const root = document.documentElement;
+  const root = document.documentElement, labels = /* labels */ {};
+  const chinese = (language) => language.startsWith('zh');
+  // A page that may not store anything forgets the choice, and that is all.
+  const remembered = (key) => { try { return localStorage.getItem(`studio.${key}`); } catch { return null; } };
+  const remember = (key, value) => { try { localStorage.setItem(`studio.${key}`, value); } catch { /* see above */ } };
+
+  let met = false;
   const follow = () => {
     const found = document.querySelector('#language [data-language]');
-    if (found && root.lang !== found.dataset.language) root.lang = found.dataset.language;
+    if (!found) return;
+    const language = found.dataset.language;
+    if (!met) { // the page is there: what was chosen last time
+      met = true;
+      const wanted = remembered('language'), theme = remembered('theme');
+      if (theme) document.body.classList.toggle('dark', theme === 'dark');
+      if (wanted && chinese(wanted) !== chinese(language)) changeLanguage(wanted);
+    }
+    if (root.lang !== language) root.lang = language;
+    relabel(chinese(language) ? 1 : 0);
   };
+  // Gradio forgets the labels of tabs that were never open. Text nodes stay: they are Gradio's.
+  function relabel(place) {
+    for (const tab of document.querySelectorAll('[role=tab]')) {
+      for (const node of tab.childNodes) {
+        const pair = node.nodeType === Node.TEXT_NODE && labels[node.data.trim()];
+        if (pair && node.data.trim() !== pair[place]) node.data = pair[place];
+      }
+    }
+  }
   new MutationObserver(follow).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ['data-language'] });
   follow();
 
@@ -20,7 +44,30 @@
   document.addEventListener('click', (event) => {
     const act = event.target.closest && event.target.closest('[data-switch]');
     if (!act) return;
-    if (act.dataset.switch === 'theme') document.body.classList.toggle('dark');
-    if (act.dataset.switch === 'language') changeLanguage(root.lang === 'zh' ? 'en' : 'zh-CN');
+    if (act.dataset.switch === 'theme') {
+      remember('theme', document.body.classList.toggle('dark') ? 'dark' : 'light');
+    }
+    if (act.dataset.switch === 'language') {
+      const language = chinese(root.lang) ? 'en' : 'zh-CN';
+      remember('language', language);
+      changeLanguage(language);
+    }
   });
+
+  // A finger that moves up or down over the slider scrolls the page: Gradio's keeps all moves, and
+  // forbids the browser its own from the first touch on.
+  let start = null;
+  const touch = (event) => event.target.closest?.('#slider') && event.touches.length === 1 && event.touches[0];
+  document.addEventListener('touchstart', (event) => {
+    const at = touch(event);
+    start = at && { x: at.clientX, y: at.clientY, scrolls: null };
+    if (at) event.preventDefault = () => {};
+  }, { capture: true, passive: true });
+  document.addEventListener('touchmove', (event) => {
+    const at = start && touch(event);
+    if (!at) return;
+    const [dx, dy] = [at.clientX - start.x, at.clientY - start.y].map(Math.abs);
+    if (start.scrolls === null && dx + dy > 3) start.scrolls = dy > dx;
+    if (start.scrolls !== false) event.stopImmediatePropagation();
+  }, { capture: true, passive: true });
 })();
