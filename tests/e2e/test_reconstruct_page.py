@@ -206,6 +206,19 @@ def test_a_larger_working_size_gives_more_codes(visit):
     page.says("[data-tile=codes]", "1024")  # 32 x 32 cells
 
 
+def test_the_last_of_several_quick_choices_counts(visit, studio):
+    page = visit()
+    for side in ("256", "384", "128", "256"):
+        page.page.click(f"#side label:has-text('{side}')")
+    page.page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalWidth == 256")
+    page.page.click("#side label:has-text('128')")
+    for number in (1, 3, 5):
+        page.page.locator("#examples button").nth(number).click()
+    expected = rebuild(studio.vqgan, studio.metric, open_image(EXAMPLES[5].path), 128)
+    page.says("[data-tile=distance] b", f"{expected.distance:.3f}")
+    assert close(page.images()[1], expected.image)
+
+
 def test_codes_go_out_and_come_back(visit, tmp_path):
     page = visit()
     page.tool("erase")
@@ -312,6 +325,43 @@ def test_a_chinese_browser_gets_a_chinese_page(visit):
     page.page.wait_for_selector("text=Drop a picture here")
     text = page.page.inner_text("body")
     assert "pixel by pixel" in text and "重建" not in text
+    labels = page.page.get_by_role("tab").all_inner_texts()
+    assert labels == ["Reconstruct", "Codebook", "Sample", "Text to image"]
+    page.page.click("[data-switch=theme]")
+    page.page.reload()  # both were chosen, and stay
+    page.page.wait_for_selector("text=Drop a picture here")
+    page.page.wait_for_selector("body.dark")
+
+
+def swipe(page, x: float, start: float, end: float) -> None:
+    """A finger that goes up or down."""
+    client = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: dict) -> None:
+        event = {"type": kind, "touchPoints": list(points)}
+        client.send("Input.dispatchTouchEvent", event)
+
+    touch("touchStart", {"x": x, "y": start})
+    for step in range(1, 13):
+        touch("touchMove", {"x": x, "y": start + (end - start) * step / 12})
+        page.wait_for_timeout(16)
+    touch("touchEnd")
+
+
+def test_a_finger_scrolls_the_page_from_the_pictures_and_picks_nothing(visit):
+    page = visit(390, 844, has_touch=True, is_mobile=True).page
+    title, code = page.inner_text("#code-card .card-title"), "#code-card .card-title"
+    for picture in ("#slider", "#code-grid .cg-picture"):
+        page.locator(picture).scroll_into_view_if_needed()
+        box, before = page.locator(picture).bounding_box(), page.evaluate("scrollY")
+        swipe(page, box["x"] + 110, box["y"] + 250, box["y"] + 100)
+        page.wait_for_function("old => Math.abs(scrollY - old) > 60", arg=before)
+        assert page.inner_text(code) == title
+    box = page.locator(picture).bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
+    page.wait_for_function(
+        "old => document.querySelector('#code-card .card-title').innerText != old", arg=title
+    )
 
 
 @pytest.mark.parametrize("width", [390, 360])
@@ -392,6 +442,9 @@ def test_the_surprise_map_tells_bits_and_follows_the_brush(visit, studio, exampl
     assert told.endswith(f"bits · code {code} · row 8, column 10")
     page.page.mouse.click(*spot)
     page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+    ring = page.page.locator("#surprise .su-ring").bounding_box()
+    assert abs(ring["x"] + ring["width"] / 2 - spot[0]) < 2
+    assert abs(ring["y"] + ring["height"] / 2 - spot[1]) < 2
     page.tool("paint")  # the brush took the code
     other = map_.get_attribute("src")
     page.after(lambda: page.click(0, 0))

@@ -127,6 +127,7 @@ def test_a_picture_that_was_capped_and_codes_without_one_are_said(studio, opened
     assert 'data-tile="psnr"' in html and "scaled down" not in html
     assert "scaled down" in panels.tiles(replace(opened, capped=True), near)
     bare = sessions.open_codes(studio, IndexFile(opened.indices, (128, 128)), "x")
+    assert "as they came" in panels.caption(bare) and "your picture" in panels.caption(opened)
     html, error = reconstruct._figures(studio, bare)
     assert 'data-tile="psnr"' not in html and "without their picture" in html and not error
 
@@ -157,6 +158,25 @@ def test_byte_counts_are_short():
         "10 KB",
         "3.14 MB",
     ]
+    assert panels.byte_count(999_499) == "999 KB" and panels.byte_count(999_500) == "1 MB"
+
+
+@pytest.mark.parametrize(
+    ("size", "label", "value"),
+    [(240, "Smaller", "1.25"), (225_000, "Smaller", "1,172"), (96, "Larger", "2")],
+)
+def test_how_many_times_smaller_than_the_file_or_larger(studio, opened, size, label, value):
+    html = panels.tiles(replace(opened, file_bytes=size), None)  # the codes take 192 bytes
+    assert f"{label} than your file" in html and f"<b>{value}<i>×" in html
+
+
+def test_the_webp_stays_and_its_figures_follow_the_edits(studio, opened, edits):
+    before = reconstruct._rival(studio, opened)
+    changed = edits["shuffle"](opened, {})
+    after = reconstruct._rival(studio, changed)
+    assert source(after) == source(before)
+    mine = f"against {sessions.closeness(studio, changed).distance:.3f}"
+    assert mine in after and mine not in before
 
 
 def test_codes_of_one_name_are_two_pictures_for_the_way_between(studio, opened):

@@ -67,6 +67,18 @@ def test_redraw_decodes_and_undo_restores_the_bytes(studio, opened):
     assert sessions.undo(studio, back) is back
 
 
+def test_what_was_painted_waits_at_its_size(studio, opened):
+    edited = sessions.redraw(studio, opened, np.zeros_like(opened.indices))
+    larger = sessions.resized(studio, edited, "256")
+    assert larger.size == (256, 154) and not larger.history and larger.name == opened.name
+    again = sessions.redraw(studio, larger, np.ones_like(larger.indices))
+    back = sessions.resized(studio, again, "128")
+    assert back.indices.max() == 0 and back.history and back.result is edited.result
+    assert sessions.resized(studio, back, "256").indices.min() == 1
+    fresh = sessions.resized(studio, sessions.undo(studio, back), "384")
+    assert [s.side for s in fresh.others] == ["256"], "only where something was painted"
+
+
 def test_an_edit_that_changes_nothing_is_no_step(studio, opened):
     assert sessions.redraw(studio, opened, opened.indices.copy()) is opened
 
