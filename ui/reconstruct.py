@@ -114,7 +114,7 @@ def _rival(studio: Studio, session: Session) -> str:
 
 def prepare(studio: Studio, path: Path) -> None:
     """Compute what opening a file at the first working size will show; the studio keeps it."""
-    session = sessions.open_picture(studio, path, "128")
+    session = sessions.open_picture(studio, path, sessions.first_side(studio))
     _figures(studio, session)
     _rival(studio, session)
     if studio.bundle.prior is not None:
@@ -203,7 +203,7 @@ class Board:
 
 def build(studio: Studio) -> TabHandles:
     """The tab, with a worked example in it before the first click."""
-    first = sessions.open_picture(studio, EXAMPLES[0].path, "128")
+    first = sessions.open_picture(studio, EXAMPLES[0].path, sessions.first_side(studio))
     example, downloads = _telling_code(first, studio.f), Downloads()
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
         # Inside the tab: a State among the tabs would be counted as one of them.
@@ -211,7 +211,7 @@ def build(studio: Studio) -> TabHandles:
         last = gr.State(example)
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
-                upload, thumbnails, side = _tray()
+                upload, thumbnails, side = _tray(first.side)
                 with gr.Accordion(t("rec.save"), open=False):
                     png, npz = downloads.write(studio, first)
                     save_picture = gr.DownloadButton(t("rec.png"), png, size="sm", elem_id="png")
@@ -312,7 +312,7 @@ def _slider(first: Session) -> gr.ImageSlider:
     )
 
 
-def _tray() -> tuple[gr.Image, gr.HTML, gr.Radio]:
+def _tray(first: str) -> tuple[gr.Image, gr.HTML, gr.Radio]:
     """The thing to do first: bring a picture."""
     upload = gr.Image(
         sources=["upload", "clipboard", "webcam"],
@@ -326,7 +326,7 @@ def _tray() -> tuple[gr.Image, gr.HTML, gr.Radio]:
     thumbnails = examples.row("examples")
     side = gr.Radio(
         [(t("rec.native") if s == "native" else s, s) for s in SIDES],
-        value="128",
+        value=first,
         label=t("rec.side"),
         info=t("rec.side.info"),
         elem_id="side",

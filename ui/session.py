@@ -25,6 +25,12 @@ SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": No
 UNDO_STEPS = 100
 
 
+def first_side(studio: Studio) -> str:
+    """The working size to begin with: the one nearest to what the model was trained on."""
+    trained = studio.vqgan.config.resolution
+    return min((s for s in SIDES if SIDES[s]), key=lambda s: abs(SIDES[s] - trained))
+
+
 @dataclass(frozen=True)
 class Session:
     """A picture being looked at. `original` and what follows from it is None for bare codes."""
