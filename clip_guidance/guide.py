@@ -107,10 +107,10 @@ class State:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the picture as it was looked at, and the state after the move."""
+    """One step: the picture, its codes and score belong together; the state is after the move."""
 
     step: int  # 1 after the first
-    image: Tensor  # (1, 3, H, W) float32 in [-1, 1]
+    image: Tensor  # (1, 3, H, W) float32 in [-1, 1]; with an average over steps, the average's
     indices: Tensor  # (1, h, w) int64: the codes of this picture
     losses: dict[str, float]  # distance, z_l2, tv, total; with a prior: surprise, bits per code
     score: float  # weighted cosine of the whole picture with the prompts
@@ -336,12 +336,13 @@ def _run(
         optimizer.step()
         with torch.no_grad():
             variable.copy_(method.keep(vqgan, variable))
-            shown = image.detach()
+            shown, whole = image.detach(), seen[:1].detach()
             average = config.ema * average + (1 - config.ema) * variable
             weight = config.ema * weight + (1 - config.ema)
             if config.ema:
                 vectors, indices = method.quantize(vqgan, method.keep(vqgan, average / weight))
                 shown = decode(vqgan, vectors)
+                whole = look(clip, shown.clamp(-1, 1))
         after = State(
             number + 1,
             config.method,
@@ -355,7 +356,7 @@ def _run(
             generator.get_state(),
         )
         figures = {name: float(loss.detach()) for name, loss in losses.items()}
-        score = float(wanted.similarity(seen[:1].detach())[0])
+        score = float(wanted.similarity(whole)[0])
         yield Step(number + 1, shown.clamp(-1, 1), indices, figures, score, after)
 
 

@@ -109,7 +109,7 @@ def build(out: Path, sets: Iterable[str], seed: int, workers: int, cache: Path) 
     """
     sets = [name for name in sources.ALL_SETS if name in set(sets)]
     pictures, packages, table = collect(sets, cache)
-    _check_versions(out, packages)
+    _check_same(out, packages, sets, seed)
     kept = render_all(pictures, out, workers)
     rows, report = describe(kept, out, table, seed, workers)
     return write_manifest(out, rows, report, packages, kept, seed)
@@ -121,35 +121,38 @@ def collect(sets: Sequence[str], cache: Path):
 
     packages: dict[str, str] = {}
 
-    def fetch(name: str, for_set: str) -> sources.Package:
+    def fetch(name: str, for_set: str | None = None) -> sources.Package:
         print(f"package {name}", file=sys.stderr)
         try:
             package = sources.fetch(name, cache)
         except SourceError as error:
+            if for_set is None:  # captions need it, whatever else is built
+                raise
             raise SourceError(
-                f"{error} (to do without {for_set}: --only with the others)"
+                f"{error} (to do without set {for_set}: --only with the others)"
             ) from None
         packages[name] = package.version
         return package
 
     # Captions and concepts do not depend on --only: the emoji names are always there.
-    emojibase = fetch(sources.EMOJIBASE, "nothing: captions need it")
-    chars = [fetch(sources.ICON_SETS[s], "nothing: captions need it") for s in sources.CHARS_SETS]
+    emojibase = fetch(sources.EMOJIBASE)
+    chars = [fetch(sources.ICON_SETS[s]) for s in sources.CHARS_SETS]
     table = EmojiTable.load(
         emojibase.folder / "package", [p.folder / "package/chars.json" for p in chars]
     )
     pictures: list[Picture] = []
     for name in sets:
         if name in sources.ICON_SETS:
-            pictures += sources.list_icons(name, fetch(sources.ICON_SETS[name], f"set {name}"))
+            pictures += sources.list_icons(name, fetch(sources.ICON_SETS[name], name))
         elif name in sources.CLIPART_SETS:
-            pictures += sources.list_clipart(name, fetch(sources.CLIPART_SETS[name], f"set {name}"))
+            pictures += sources.list_clipart(name, fetch(sources.CLIPART_SETS[name], name))
         else:
-            pictures += sources.list_photos(name, fetch(name, f"set {name}"))
+            pictures += sources.list_photos(name, fetch(name, name))
     return pictures, packages, table
 
 
-def _check_versions(out: Path, packages: dict[str, str]) -> None:
+def _check_same(out: Path, packages: dict[str, str], sets: Sequence[str], seed: int) -> None:
+    """SourceError if `out` holds a data set of other versions, sets or another split."""
     manifest = out / "manifest.json"
     if not manifest.exists():
         return
@@ -162,6 +165,14 @@ def _check_versions(out: Path, packages: dict[str, str]) -> None:
                 f"{out} was built from {name} {old['packages'][name]} and {version} is here now; "
                 "use a new --out, or the old --cache"
             )
+    # Another split would hold out pictures that models have been trained on.
+    if old["seed"] != seed:
+        raise SourceError(f"{out} was split by seed {old['seed']}, not {seed}; use a new --out")
+    if missing := set(old["counts"]["set"]) - set(sets):
+        raise SourceError(
+            f"{out} holds the sets {', '.join(sorted(missing))} as well; name them too (--only), "
+            "or use a new --out"
+        )
 
 
 # --- rendering ------------------------------------------------------------------------------------

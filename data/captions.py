@@ -194,7 +194,7 @@ def clipart_title(stem: str, folder: str = "") -> str:
 def captions_of(picture: Picture, code: str | None, table: EmojiTable) -> tuple[list, list]:
     """(English, Chinese) captions, the best first and none twice; Chinese may be empty."""
     if picture.kind == "clipart":
-        english = [clipart_title(picture.name)]
+        english = [clipart_title(picture.name, picture.folder)]
         english += [part.replace("_", " ") for part in reversed(picture.folder.split("/"))]
     else:
         english = [picture.name]

@@ -41,7 +41,8 @@ def kmeans(
         empty = (counts == 0).nonzero().flatten()
         if len(empty):
             error = (points - centres[owner]).square().sum(1)
-            moved[empty] = points[error.topk(min(len(empty), len(points))).indices][: len(empty)]
+            empty = empty[: len(points)]  # of few points there are not enough for all
+            moved[empty] = points[error.topk(len(empty)).indices]
         centres = torch.nn.functional.normalize(moved, dim=1) if unit else moved
     return centres
 

@@ -23,7 +23,8 @@ from clip_guidance.guide import (
     spherical_distance,
     total_variation,
 )
-from clip_guidance.prompts import Prompt
+from clip_guidance.prompts import Prompt, parse, targets
+from clip_guidance.rerank import rank
 from prior.likelihood import bits_per_cell, log_probs
 from tests.fakes import ColourClip
 from vqgan.model import VQGAN
@@ -226,6 +227,15 @@ def test_the_extra_losses_pull(vqgan, clip):
     assert moved[1] < moved[0]
     assert total_variation(end(tv=10.0).image) < total_variation(free.image)
     assert not torch.equal(end(ema=0.9).image, free.image)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_score_codes_and_picture_of_a_step_belong_together(vqgan, clip, ema):
+    wanted = targets(clip, parse("red"))
+    for step in run(vqgan, clip, GuidanceConfig(steps=4, cutouts=3, ema=ema, lr=0.5)):
+        own = rank(vqgan, clip, step.indices, wanted)
+        assert torch.allclose(own.images, step.image, atol=0.05)
+        assert step.score == pytest.approx(float(own.scores[0]), abs=0.01)
 
 
 def test_the_learning_rate_falls_to_a_tenth():

@@ -174,6 +174,17 @@ def test_another_version_of_a_package_needs_a_new_folder(tmp_path, cache, capsys
     assert snapshot(tmp_path / "out") == before
 
 
+def test_another_split_or_fewer_sets_need_a_new_folder(tmp_path, cache, capsys, needs_resvg):
+    out = tmp_path / "out"
+    assert run(out, cache, sets=["noto", "twemoji"]) == 0
+    before = snapshot(out)
+    assert run(out, cache, "--seed", "1", sets=["noto", "twemoji"]) == 2
+    assert "split by seed 0, not 1" in last_line(capsys)
+    assert run(out, cache, sets=["twemoji"]) == 2
+    assert "holds the sets noto as well" in last_line(capsys)
+    assert snapshot(out) == before
+
+
 def last_line(capsys) -> str:
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: ")
@@ -185,6 +196,7 @@ def test_missing_client_names_itself_and_the_way_to_get_it(tmp_path, monkeypatch
     assert run(tmp_path / "out", tmp_path / "cache", sets=["noto"]) == 2
     line = last_line(capsys)
     assert "emojibase-data" in line and "`npm`" in line and "Node.js" in line
+    assert "--only" not in line, "captions need it, whatever else is built"
     assert "Traceback" not in line and not (tmp_path / "out/manifest.json").exists()
 
 

@@ -67,6 +67,8 @@ def test_icon_captions_are_english_and_chinese_without_repeats(table):
 def test_clipart_captions_end_with_the_folders(table):
     clip = picture("clipart", "pear_jean-victor_balin_01", "food/fruit_bowl")
     assert captions_of(clip, None, table) == (["pear", "fruit bowl", "food"], [])
+    card = picture("clipart", "simple_h_8", "recreation/games/cards")
+    assert captions_of(card, None, table)[0][0] == "8 of hearts", "as its name in the manifest"
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,12 @@ def test_noise_is_exponential_and_a_row_depends_on_its_own_seed():
     assert torch.equal(skipped[0], cells[18][2])  # cells may be skipped
 
 
+def test_a_certain_code_is_drawn_whatever_the_chance(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, out, **_: out.zero_())  # once in 2^24
+    noise = RowNoise(0, 1, 8).at(torch.tensor([0]), torch.tensor([0]))
+    assert sample_one(torch.eye(8)[5:6], noise).item() == 5
+
+
 def test_noise_is_had_for_rows_at_different_cells_and_again():
     noise, all_of_it = RowNoise(7, 3, 50), RowNoise(7, 3, 50)
     wanted = all_of_it.at(torch.arange(3).repeat_interleave(70), torch.arange(70).repeat(3))

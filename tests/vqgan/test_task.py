@@ -60,6 +60,58 @@ def test_cheap_lambda_equals_two_full_backward_passes(pictures, tiny_config):
         assert torch.allclose(cheap[name], p.grad, rtol=1e-3, atol=1e-6), name
 
 
+class Blurred(torch.nn.Module):
+    """Stands in for the perceptual network: (B, 3, H, W) pairs -> (B,)."""
+
+    def forward(self, a, b):
+        return (a.float() - b.float()).mean((2, 3)).square().sum(1)
+
+
+def test_the_perceptual_loss_counts_by_its_weight_over_its_share(pictures, tiny_config):
+    task = make(pictures, tiny_config, gan_weight=0.0)
+    task.cfg = replace(task.cfg, perceptual_weight=0.3, perceptual_share=0.5)
+    task.perceptual = Blurred()
+    images = task.batch(0)
+    output = (images + 0.2 * torch.randn(images.shape)).requires_grad_()
+    grad, report = task.output_gradient(images, output, 0)
+    near = Blurred()(images[:2], output[:2]).mean()  # two of four
+    assert report["perceptual"] == pytest.approx(near.item(), rel=1e-5)
+    rec = 4 * (images - output).abs().mean() + 4 * (images - output).square().mean()
+    (expected,) = torch.autograd.grad(rec + 0.3 * near, output)
+    torch.testing.assert_close(grad, expected)
+
+
+def test_dead_codes_restart_within_a_step_in_all_that_is_kept(pictures, tiny_config):
+    task = make(pictures, tiny_config, gan_weight=0.0, restart_every=2, restart_below=0.5)
+    for step in range(2):
+        task.train_step(step)
+    table = task.model.quantize.embedding.weight
+    used = task.usage.share.clone()
+    task.usage.share = torch.where(torch.arange(len(used)) == 5, 0.0, 1.0 / len(used))
+    before = table.detach().clone()
+    latents = []
+    restart = task.restart_codes
+    task.restart_codes = lambda step, rows: (latents.append(rows), restart(step, rows))
+    task.train_step(2)
+    row = table.detach()[5]
+    assert (latents[0] - row).abs().sum(1).min() < 1e-5, "a latent of the batch"
+    assert not torch.allclose(row, before[5], atol=1e-3)
+    assert torch.allclose(task.ema.shadow["quantize.embedding.weight"][5], row)
+    assert all(not m[5].any() for m in task.opt.state[table].values() if m.shape == table.shape)
+
+
+def test_held_out_pictures_are_measured_with_the_averaged_weights(pictures, tiny_config, tmp_path):
+    task = make(pictures, tiny_config, gan_weight=0.0)
+    before = task.evaluate(1, tmp_path)
+    with torch.no_grad():
+        for p in task.model.parameters():
+            p.zero_()
+    assert task.evaluate(1, tmp_path) == before
+    for value in task.ema.shadow.values():
+        value.zero_()
+    assert task.evaluate(1, tmp_path)["val_psnr"] != before["val_psnr"]
+
+
 def test_discriminator_gradient_does_not_leak_into_the_generator_nor_back(pictures, tiny_config):
     task = make(pictures, tiny_config, gan_start=0)
     images = task.batch(0)
@@ -167,6 +219,13 @@ def test_dead_codes_restart_at_latents_of_the_batch():
     assert moved.tolist() == [3]
     assert (codes[3] == latents).all(1).any() and (codes[:3] == 0).all()
     assert usage.dead(0.05).numel() == 0
+
+
+def test_kmeans_of_fewer_points_than_centres():
+    points = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
+    centres = kmeans(points, 64, torch.Generator().manual_seed(1))
+    assert centres.shape == (64, 4) and torch.isfinite(centres).all()
+    assert torch.cdist(points, centres).amin(1).max() < 1e-4, "every point has its own"
 
 
 def test_perplexity_counts_evenly_used_codes():
