@@ -81,7 +81,10 @@ class Climb:
 def climb(
     models: Models, text: str, seed: int, setting: dict, seconds: float, clock: Callable
 ) -> Climb:
-    """One run of as many steps as fit into `seconds`, judging by the first few."""
+    """One run of as many steps as fit into `seconds`, judging by the first few.
+
+    What the prior takes to write its best is not counted: mode Both has that before the first step.
+    """
     wanted = targets(models.clip, parse(text))
     values = BASE | setting
     origin = values.pop("start")

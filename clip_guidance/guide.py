@@ -135,7 +135,7 @@ class Method(Protocol):
 
 
 class Latents:
-    """The article's: vectors before the codebook; the gradient at z_q is copied to z."""
+    """VQGAN-CLIP's: vectors before the codebook; the gradient at z_q is copied to z."""
 
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
         if not hasattr(vqgan.quantize, "embedding"):

@@ -1,6 +1,6 @@
 """Text to image in three ways.
 
-guided  the article's: noise or a picture, moved towards the prompt step by step
+guided  VQGAN-CLIP's: noise or a picture, moved towards the prompt step by step
 prior   several grids from the prior, conditioned on the prompt, the best one by CLIP
 both    the best of the prior's, then guided steps from there
 """

@@ -25,13 +25,13 @@ def bits_per_cell(
     dtype: torch.dtype | None = None,
     run: Callable[..., Tensor] = lambda read, *args: read(*args),
 ) -> Tensor:
-    """-log2 p(code | codes before it in raster order, condition), the exponent of the article's
+    """-log2 p(code | codes before it in raster order, condition), the exponent of the paper's
     p(s) = prod_i p(s_i | s_<i) (section 3.2), cell by cell.
 
     grids      (B, h, w) int64 in [0, K), at least as large as the prior's own
     condition  embeddings (B, E), class ids (B,), or None
-    stride     larger grids are read through the article's sliding window (section 3.3), which moves
-               this many cells at a time; 1 is the article's, 4 takes a quarter of the time
+    stride     larger grids are read through the paper's sliding window (section 3.3), which moves
+               this many cells at a time; 1 is the paper's, 4 takes a quarter of the time
     dtype      of the products, as `prior.sample.sample` takes it
     run        run(function, *args) reads some windows at a time, maybe in another thread
 

@@ -36,6 +36,6 @@ class RowNoise:
         block = torch.empty(self.shape)
         for row, generator in zip(block, self.generators, strict=True):
             torch.rand(row.shape, generator=generator, out=row)
-        # A quarter of the time that `exponential_` takes. A 0, drawn once in 2^24, would be infinite
-        # noise: even a code with probability 1 could not be drawn then.
+        # A quarter of the time that `exponential_` takes. Without the clamp, once in 2^24 the noise
+        # is infinite: even a code with probability 1 could not be drawn then.
         return block.clamp_(min=2.0**-25).log_().neg_()

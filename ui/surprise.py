@@ -26,7 +26,7 @@ from ui.text import add, both
 
 STATIC = Path(__file__).parent / "static"
 SIDE = 420  # CSS pixels of the map's longer side
-STRIDE = 4  # cells that the window moves at a time: a quarter of the article's work
+STRIDE = 4  # cells that the window moves at a time: a quarter of the paper's work
 TOP = 1.5  # the brightest colour, in multiples of what a code costs if nothing is known
 
 add(
