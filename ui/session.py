@@ -68,10 +68,6 @@ class Session:
     def bits_per_pixel(self) -> float:
         return bits_per_pixel(self.cells, self.codebook_size, math.prod(self.size))
 
-    @property
-    def edited(self) -> bool:
-        return not np.array_equal(self.indices, self.encoded)
-
 
 def open_picture(
     studio: Studio, source: str | os.PathLike, side: str, name: str | None = None

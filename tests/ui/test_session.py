@@ -36,7 +36,7 @@ def test_a_picture_keeps_its_aspect_and_is_measured(studio, picture, opened):
     assert opened.file_bytes == picture.stat().st_size
     assert opened.bytes == code_bytes(160, 64) == 120
     assert opened.bits_per_pixel == pytest.approx(160 * 6 / (128 * 77))
-    assert not opened.edited and not opened.capped
+    assert opened.indices is opened.encoded and not opened.capped
     near = sessions.closeness(studio, opened)
     whole = rebuild(studio.vqgan, studio.metric, open_image(picture), 128)
     assert (near.psnr, near.ssim, near.distance) == pytest.approx(
@@ -64,7 +64,7 @@ def test_redraw_decodes_and_undo_restores_the_bytes(studio, opened):
     changed = opened.indices.copy()
     changed[0, 0] = (changed[0, 0] + 1) % 64
     edited = sessions.redraw(studio, opened, changed)
-    assert edited.edited and edited.indices[0, 0] == changed[0, 0]
+    assert edited.encoded is opened.encoded and edited.indices[0, 0] == changed[0, 0]
     assert opened.indices[0, 0] != changed[0, 0]  # the old value is untouched
     expected = decode_grid(studio.vqgan, changed, opened.size)
     assert edited.result.tobytes() == expected.tobytes()
