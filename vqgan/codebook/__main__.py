@@ -20,8 +20,6 @@ from vqgan.codebook.cells import Progress
 from vqgan.codebook.statistics import FILE, CodeStatistics
 from vqgan.codebook.usage import Usage
 
-log = logging.getLogger(__name__)
-
 
 def parser() -> argparse.ArgumentParser:
     p = flags.Parser(
@@ -49,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def choose(data: str, split: str, limit: int | None) -> list[dataset.Picture]:
-    """Readable pictures of a data folder, `limit` of them spread evenly over it."""
+    """Pictures of a data folder, `limit` of them spread evenly over it."""
     found = [p for p in dataset.scan(data) if split in (p.split, "all")]
     if not found:
         raise ValueError(f"{data} has no picture in its {split} split: try --split all")
