@@ -12,6 +12,18 @@ from ui.common import data_url
 from ui.text import add, both, together
 from ui.writing import Batch
 
+# The button that opens a picture in Reconstruct may lie far down, and there the page would stay.
+# On a phone that tab's picture is below the fold; it has a place once the tab has come.
+INTO_SIGHT = """() => {
+  const look = (tries) => {
+    const slider = document.querySelector('#slider'), place = () => slider.getBoundingClientRect();
+    if (!slider?.offsetHeight) return tries && requestAnimationFrame(() => look(tries - 1));
+    window.scrollTo({ top: 0 });
+    if (place().bottom > innerHeight) slider.scrollIntoView({ block: 'center' });
+  };
+  look(100);
+}"""
+
 add(
     {
         "one.title": ("Picture {number} of {count}", "第 {number} 张,共 {count} 张"),

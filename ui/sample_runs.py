@@ -352,4 +352,6 @@ def connect_board(
     how = {**LIGHT, **EACH, "concurrency_limit": 1}
     board.pictures.pick(friendly(pick), board.batch, board.shown, **how)
     tab.select(heavy(opened), board.batch, board.shown, **LIGHT)
-    board.open.click(friendly(send), [board.batch, board.picked], [tabs, reading.inbox], **LIGHT)
+    given, opening = [board.batch, board.picked], [tabs, reading.inbox]
+    opens = board.open.click(friendly(send), given, opening, **LIGHT)
+    opens.success(None, js=panel.INTO_SIGHT)
