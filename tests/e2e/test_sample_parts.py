@@ -125,7 +125,8 @@ def test_a_tile_is_named_as_its_picture_is_below(mount):
 
 def test_a_run_in_line_is_brought_into_sight(mount):
     part = mount("gallery", gallery.empty(3, (SIDE, SIDE)), above=1500)
-    inside = "window.part.element.getBoundingClientRect().top < innerHeight"
+    place = "window.part.element.querySelector('.sg-bar').getBoundingClientRect()"
+    inside = f"{place}.bottom < innerHeight && {place}.top > innerHeight / 3"  # Stop lies above
     part.page.evaluate("value => window.part.give(value)", gallery.says("gallery.nothing"))
     part.page.wait_for_timeout(300)
     assert not part.page.evaluate(inside), "nothing has begun"

@@ -10,7 +10,7 @@ function receive() {
   if (!next.count) { // another sentence beside the pictures, also beside those still on their way
     said = turn;
     status.innerHTML = next.status;
-    if (next.waits) bringIntoSight(); // a run that stands in line is shown nowhere else
+    if (next.waits) bringIntoSight($('.sg-bar'), 'center'); // it is said nowhere else; Stop stays in sight
     return;
   }
   const mine = ++turn;
@@ -46,9 +46,9 @@ function receive() {
 }
 
 // What starts a run may stand far above or below, on a phone for one.
-function bringIntoSight() {
+function bringIntoSight(part = element, block = 'nearest') {
   const { top, bottom } = element.getBoundingClientRect();
-  if (top > 0.6 * innerHeight || bottom < 0.2 * innerHeight) element.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+  if (top > 0.6 * innerHeight || bottom < 0.2 * innerHeight) part.scrollIntoView({ block, behavior: 'smooth' });
 }
 
 // One button a picture, in the order asked for.
