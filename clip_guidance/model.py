@@ -133,6 +133,10 @@ def load(folder_or_name: str | os.PathLike, device: str | torch.device = "cpu") 
     return clip.requires_grad_(False).to(device)
 
 
+class UnknownClip(ValueError):
+    """open_clip publishes none of this name."""
+
+
 def by_name(name: str, device: str | torch.device = "cpu") -> Clip:
     """The published CLIP of this name; unlike `load` it looks into no folder."""
     return published(name).requires_grad_(False).to(device)
@@ -173,11 +177,11 @@ def published(name: str) -> Clip:
     model, _, tag = name.partition("/")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not tags:
-        raise ValueError(
+        raise UnknownClip(
             f"there is no CLIP {name!r}: choose one of open_clip's names, such as ViT-B-32"
         )
     if tag and tag not in tags:
-        raise ValueError(f"{model} has no weights {tag!r}: choose from {', '.join(tags)}")
+        raise UnknownClip(f"{model} has no weights {tag!r}: choose from {', '.join(tags)}")
     tag = tag or default_tag(model, tags)
     try:
         return _factory(name, model, tag)

@@ -22,7 +22,7 @@ from torch import Tensor
 from clip_guidance import record
 from clip_guidance.examples import read as read_examples
 from clip_guidance.guide import State, Step, decode
-from clip_guidance.model import Clip, by_name
+from clip_guidance.model import Clip, UnknownClip, by_name
 from clip_guidance.modes import Models, Request, prompts, run
 from clip_guidance.modes import go_on as run_on
 from clip_guidance.prompts import parse, targets
@@ -41,6 +41,7 @@ SHOWN = 0.12  # seconds between two previews of guided steps
 PAINTED = 0.35  # seconds between two previews of a grid that is being written
 PREVIEWS = 0.3  # share of the time that may go into these
 FRAMES = 80  # of the way that are kept; beyond, every second one goes
+WHOLE = 0.9  # share of a grid from which on it counts as a picture, though the prior was stopped
 # Offered by name. Any of open_clip's can be typed, except where everybody may type: on a Space one
 # of the large ones would take the memory of all.
 PUBLISHED = ("ViT-B-32", "ViT-B-16", "RN50")
@@ -86,6 +87,12 @@ add(
             "({reason}). The shipped one works without a network.",
             "无法使用 CLIP“{name}”:它需要在首次使用时下载,但下载失败({reason})。"
             "自带的 CLIP 无需网络。",
+        ),
+        "draw.clip.unknown": (
+            "open_clip knows no CLIP “{name}”: choose one of the list, or write its name as "
+            "open_clip does, such as ViT-B-32.",
+            "open_clip 没有名为“{name}”的 CLIP：请从列表中选择，或按 open_clip 的写法填写名称，"
+            "例如 ViT-B-32。",
         ),
         "draw.clip.others": (
             "Among the published CLIPs this public page draws with {names} only.",
@@ -141,6 +148,8 @@ class Clips:
             if name not in self._published:
                 try:
                     found = by_name(name, self._studio.device)
+                except UnknownClip as error:
+                    raise Sentence("draw.clip.unknown", name=name) from error
                 except ValueError as error:
                     reason = str(error).removesuffix(".")
                     raise Sentence("draw.clip.failed", name=name, reason=reason) from error
@@ -158,7 +167,7 @@ class Clips:
 class View:
     """Where a run stands."""
 
-    phase: str  # writing | steps
+    phase: str  # writing | steps | unfinished
     done: int
     total: int
     image: Image.Image | None
@@ -209,7 +218,10 @@ def checked(request: Request) -> Request:
 def draw(
     studio: Studio, models: Models, request: Request, clip: str, stop: threading.Event
 ) -> Iterator[View | Drawn]:
-    """Some Views, then what was drawn: nothing where it was stopped before it began."""
+    """Some Views, then what was drawn: nothing where it was stopped before it began.
+
+    Where it was stopped while most was still to be written, the last is a View, `unfinished`.
+    """
     with understood():
         steps = run(models, checked(request))
     yield from _follow(_Way(studio, models, request, clip, stop), steps)
@@ -325,11 +337,16 @@ class _Way:
         began = time.monotonic()
         if began < self.next_view:
             return None
-        picture = to_image(_decoded(self.models, self.paper(progress.grid[:1])))
+        view = self.page(progress, "writing")
         self.told = time.monotonic()
         cost = self.told - began
         self.next_view = self.told + max(PAINTED, cost / PREVIEWS - cost)
-        return View("writing", progress.done, progress.total, picture, progress.tokens_per_second)
+        return view
+
+    def page(self, progress: Progress, phase: str) -> View:
+        """The first grid on white paper."""
+        picture = to_image(_decoded(self.models, self.paper(progress.grid[:1])))
+        return View(phase, progress.done, progress.total, picture, progress.tokens_per_second)
 
     def paper(self, grid: Tensor) -> Tensor:
         """Unwritten cells as white ones."""
@@ -399,6 +416,9 @@ def _follow(way: _Way, steps: Iterator[Progress | Ranking | Step]) -> Iterator[V
         if way.stop.is_set():
             break
     if way.found is None:  # stopped while the prior was writing: the first grid, as far as it went
+        if (progress.grid[0] >= 0).float().mean() < WHOLE:
+            yield way.page(progress, "unfinished")
+            return
         wanted = targets(way.models.clip, prompts(way.request, way.models.side))
         way.ranked(rank(way.models.vqgan, way.models.clip, way.paper(progress.grid[:1]), wanted))
     yield way.end()

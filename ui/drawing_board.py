@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +20,20 @@ from ui.drawing import Clips, Drawn, View
 from ui.runs import Filled, Run, Runs
 from ui.session import file_stem
 from ui.studio import Studio
+from ui.text import add, both
 
 KEPT = 12  # pictures in the history
 NEAREST = 2  # training pictures shown beside a result
+LOOKS, PAUSE = 100, 0.05  # how often, and how many seconds apart, a click looks for a run's end
+
+add(
+    {
+        "draw.busy": (
+            "A picture is being drawn: wait until it is there, or press Stop first.",
+            "正在画图：请等它画完，或先按“停止”。",
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class Desk:
     clips: Clips
     runs: Runs = field(default_factory=Runs)
     downloads: Folders = field(default_factory=Folders)
+    # Set while a run's picture is out and its figures and files are still to come.
+    ending: threading.Event = field(default_factory=threading.Event)
 
     def files(self, drawn: Drawn) -> tuple[str, str | None]:
         """The picture as a PNG that knows how it was made, and the way as a GIF."""
@@ -97,23 +112,34 @@ def follow(
     for step in steps:
         if isinstance(step, View):
             yield board.change(stage=panel.live(step))
+    unfinished = isinstance(step, View)
     # What was hardly begun when the visitor wished for something else is no picture to keep.
-    nothing = step is None or (run.newer is not None and not step.taken)
+    hardly = step is None or unfinished or not step.taken
+    nothing = step is None or (run.newer is not None and hardly)
     switches = {} if run.replaced else switch(False, not nothing or before is not None)
     if nothing:
         key = "draw.waiting" if run.replaced else "draw.unbegun"
         told = {} if before is None else told_of(desk, before)
         yield board.change(stage=panel.kept(before, key), **switches, **told)
         return
+    if unfinished:  # it stays on the stage, and there is nothing to say about it
+        files = {name: gr.DownloadButton(interactive=False) for name in ("png", "gif")}
+        listed = panel.history(results, None)
+        yield board.change(drawn=None, found="", history=listed, **files, **switch(False, False))
+        return
     results = [*results, step][-KEPT:]
-    yield board.change(
-        drawn=step,
-        results=results,
-        stage=panel.kept(step, "draw.waiting") if run.replaced else panel.finished(step),
-        history=panel.history(results, step.number),
-        **switches,
-    )
-    yield board.change(**told_of(desk, step))
+    desk.ending.set()
+    try:
+        yield board.change(
+            drawn=step,
+            results=results,
+            stage=panel.kept(step, "draw.waiting") if run.replaced else panel.finished(step),
+            history=panel.history(results, step.number),
+            **switches,
+        )
+        yield board.change(**told_of(desk, step))
+    finally:
+        desk.ending.clear()
 
 
 def told_of(desk: Desk, drawn: Drawn) -> dict[str, Any]:
@@ -141,15 +167,31 @@ def shown(
 ) -> dict[str, Any]:
     """One of the results on the stage, with all there is to say about it.
 
-    While a run of the visitor waits or works, the buttons are left to it, and on opening the stage.
+    While a run of the visitor waits or works, the page is left to it: nothing changes, or on
+    opening all but the buttons and the stage.
     """
     values = {"drawn": drawn, "stage": panel.finished(drawn), **told_of(desk, drawn)}
     values["history"] = panel.history(results, drawn.number)
     if not desk.runs.alive(visitor):  # asked last: meanwhile a run may have been wished for
         return values | switch(False, True)
-    if opening:
-        del values["stage"]
+    if not opening:
+        return {}
+    del values["stage"]
     return values
+
+
+def looked_at(
+    desk: Desk, board: Board, drawn: Drawn, results: list[Drawn], visitor: str
+) -> list[Any]:
+    """A click on a picture that is there. The page is one run's or one picture's, never of both."""
+    for _ in range(LOOKS):
+        if not (desk.ending.is_set() and desk.runs.alive(visitor)):
+            break
+        time.sleep(PAUSE)
+    values = {} if desk.runs.alive(visitor) else shown(desk, drawn, results, visitor)
+    if not values:
+        gr.Info(both("draw.busy"))
+    return board.change(**values)
 
 
 def in_turn(

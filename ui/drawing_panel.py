@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import shorten
 
 from prior.nearest import Found
 from ui import compute
@@ -34,14 +35,18 @@ add(
             "The prior writes: code {done} of {total}",
             "先验模型书写中:第 {done} / {total} 个码",
         ),
+        "draw.unfinished": (
+            "Stopped at code {done} of {total}",
+            "已停在第 {done} / {total} 个码",
+        ),
         "draw.picked": ("Best of {count} by CLIP", "CLIP 从 {count} 个中选出的最佳"),
         "draw.steps": ("Step {done} of {total}", "第 {done} / {total} 步"),
         "draw.rate": ("{rate} steps a second", "每秒 {rate} 步"),
         "draw.done": ("Done", "完成"),
         "draw.stopped": ("Stopped after {done} of {total} steps", "已在第 {done} / {total} 步停止"),
         "draw.example": (
-            "An example: “{prompt}”, by the settings here",
-            "示例:“{prompt}”,使用本页的设置绘制",
+            "An example: “{prompt}”, by the settings that this page opens with",
+            "示例：“{prompt}”，用本页打开时的设置绘制",
         ),
         "draw.score": ("Score", "得分"),
         "draw.score.note": (
@@ -57,6 +62,10 @@ add(
         "draw.candidates.note": (
             "CLIP's score below each. Click one to take it instead, then Continue.",
             "下方是 CLIP 得分。点击可改选,然后按“继续”。",
+        ),
+        "draw.candidates.other": (
+            "CLIP's score below each, for “{prompt}”. Click one to take it instead, then Continue.",
+            "下方是 CLIP 对“{prompt}”的得分。点击可改选，然后按“继续”。",
         ),
         "draw.history": ("Drawn so far", "已画的图"),
         "draw.seed.at": ("seed {seed}", "种子 {seed}"),
@@ -113,9 +122,8 @@ def empty(key: str = "draw.start") -> str:
 
 
 def live(view: View) -> str:
-    """The picture as it grows."""
-    key = "draw.writing" if view.phase == "writing" else "draw.steps"
-    status = both(key, done=view.done, total=view.total)
+    """The picture as it grows, or as far as it had grown."""
+    status = both(f"draw.{view.phase}", done=view.done, total=view.total)
     if view.phase == "steps" and view.done and view.rate:
         status += f" · {both('draw.rate', rate=f'{view.rate:.1f}')}"
     if view.score is not None:
@@ -171,8 +179,16 @@ def _candidates(drawn: Drawn) -> str:
     )
     return (
         f'<section><h3>{both("draw.candidates")}</h3><div class="dr-strip">{buttons}</div>'
-        f'<p class="note">{both("draw.candidates.note")}</p></section>'
+        f'<p class="note">{_scored(drawn)}</p></section>'
     )
+
+
+def _scored(drawn: Drawn) -> str:
+    """What the candidates' scores are, by name where the prompt is another one by now."""
+    wrote = drawn.request if drawn.wrote is None else drawn.wrote[0]
+    if wrote.prompt == drawn.request.prompt or not wrote.prompt.strip():
+        return both("draw.candidates.note")
+    return both("draw.candidates.other", prompt=shorten(wrote.prompt, 80, placeholder="…"))
 
 
 def history(results: list[Drawn], shown: int | None) -> str:

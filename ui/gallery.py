@@ -44,6 +44,10 @@ add(
             "{count} pictures, {codes} codes · {rate} codes a second",
             "{count} 张图片,{codes} 个码 · 每秒 {rate} 个码",
         ),
+        "gallery.done.one": (
+            "1 picture, {codes} codes · {rate} codes a second",
+            "1 张图片，{codes} 个码 · 每秒 {rate} 个码",
+        ),
         "gallery.example": (
             "Seeds {first} to {last}, written beforehand and not picked: this is what the first "
             "{count} look like.",
@@ -91,7 +95,7 @@ def empty(count: int, size: tuple[int, int], status: str = "gallery.empty") -> d
 
 def says(key: str) -> dict[str, Any]:
     """Another sentence beside what is shown, which stays."""
-    return {"status": both(key)}
+    return {"status": both(key), "waits": key == "gallery.waiting"}
 
 
 def _row(done: int, columns: int, total: int) -> int:
@@ -133,15 +137,17 @@ def finished(batch: Batch, picked: int) -> dict[str, Any]:
         status = both("gallery.stopping", row=_row(done, columns, rows * columns), rows=rows)
     else:
         written = sum(seed is not None for seed in batch.seeds)
-        values = {"count": written, "codes": f"{written * rows * columns:,}"}
-        status = both("gallery.done", **values, rate=f"{batch.rate:,.0f}")
+        cells = rows * columns if batch.kept is None else int((~batch.kept).sum())
+        values = {"count": written, "codes": f"{written * cells:,}"}
+        key = "gallery.done.one" if written == 1 else "gallery.done"
+        status = both(key, **values, rate=f"{batch.rate:,.0f}")
     return _value(
         count,
         (rows, columns),
         image=data_url(sheet(batch.pictures, gap=0)),
         shown=rows * columns if batch.whole else done,
         kept=None if batch.kept is None else batch.kept.ravel().tolist(),
-        bits=[None if math.isnan(b) else round(b, 3) for b in batch.bits.tolist()],
+        bits=[None if math.isnan(b) else f"{b:.2f}" for b in batch.bits.tolist()],
         order=batch.order.tolist(),
         original=batch.seeds[0] is None,
         titles=_titles(batch.given, count),

@@ -13,7 +13,7 @@ from ui.sample_board import Board
 from ui.sample_runs import Completing, Sampler, Settings, connect, connect_board
 from ui.sketching import Sketching
 from ui.studio import Studio
-from ui.text import add, both, explanation, t
+from ui.text import add, both, explanation, t, together
 
 STATIC = Path(__file__).parent / "static"
 COUNT = 16
@@ -75,8 +75,9 @@ add(
         "sample.seed.info": ("Picture i uses seed + i.", "第 i 张使用 种子 + i。"),
         "sample.size": ("Rows × columns of codes", "码的行数 × 列数"),
         "sample.size.info": (
-            "Beyond the size it was trained on, the prior looks through a sliding window.",
-            "超出训练尺寸时,先验模型通过滑动窗口书写。",
+            "Only for “From nothing”. Beyond the size it was trained on, the prior looks through a "
+            "sliding window.",
+            "只用于“从零开始”。超出训练尺寸时，先验模型通过滑动窗口书写。",
         ),
         "sample.open": ("Open in Reconstruct", "在重建中打开"),
         "sample.download": ("Picture with codes and settings (PNG)", "含码和设置的图片(PNG)"),
@@ -131,7 +132,7 @@ def _lead(studio: Studio) -> str:
     lead = both("sample.lead")
     if isinstance(count, int):
         lead = both("sample.lead.counted", count=f"{count:,}")
-    return lead if studio.bundle.sketch is None else f"{lead} {both('sample.lead.sketch')}"
+    return lead if studio.bundle.sketch is None else together(lead, both("sample.lead.sketch"))
 
 
 def _sources(sampler: Sampler) -> tuple[gr.Button, gr.Checkbox, Completing, Sketching | None]:

@@ -9,8 +9,20 @@ import numpy as np
 
 from prior.nearest import Found
 from ui.common import data_url
-from ui.text import add, both
+from ui.text import add, both, together
 from ui.writing import Batch
+
+# The button that opens a picture in Reconstruct may lie far down, and there the page would stay.
+# On a phone that tab's picture is below the fold; it has a place once the tab has come.
+INTO_SIGHT = """() => {
+  const look = (tries) => {
+    const slider = document.querySelector('#slider'), place = () => slider.getBoundingClientRect();
+    if (!slider?.offsetHeight) return tries && requestAnimationFrame(() => look(tries - 1));
+    window.scrollTo({ top: 0 });
+    if (place().bottom > innerHeight) slider.scrollIntoView({ block: 'center' });
+  };
+  look(100);
+}"""
 
 add(
     {
@@ -41,6 +53,10 @@ add(
         "one.seed": ("Seed", "种子"),
         "one.seed.note": ("writes this one again", "可再次写出这一张"),
         "one.seed.part": ("drew what was not given", "抽取了未给定的部分"),
+        "one.seed.example": (
+            "wrote this one beforehand; in another precision it may write another",
+            "事先写出了这一张；换一种精度可能写出另一张",
+        ),
         "one.none": ("none", "无"),
         "one.none.note": ("brought along, not drawn", "带入的图,并非抽样"),
         "one.near": ("Nearest training picture", "最接近的训练图片"),
@@ -123,6 +139,14 @@ def _tile(key: str, value: str, note: str) -> str:
     )
 
 
+def _seed_note(batch: Batch) -> str:
+    """What the seed of a written picture does here."""
+    if batch.origin == "example":
+        return "one.seed.example"
+    given = batch.kept is not None and batch.kept.any()
+    return "one.seed.part" if given else "one.seed.note"
+
+
 def figures(batch: Batch, index: int) -> str:
     """How likely the prior finds one picture, and what wrote it."""
     bits, cells = float(batch.bits[index]), int(batch.counted[index])
@@ -135,8 +159,7 @@ def figures(batch: Batch, index: int) -> str:
     if seed is None:
         written = _tile("seed", both("one.none"), both("one.none.note"))
     else:
-        note = "one.seed.note" if batch.kept is None else "one.seed.part"
-        written = _tile("seed", str(seed), both(note))
+        written = _tile("seed", str(seed), both(_seed_note(batch)))
     return "".join(
         (
             '<div class="tiles">',
@@ -179,7 +202,7 @@ def near(found: list[Found] | None, scale: tuple[float, float] | None, command: 
         notes.append(both("one.near.scale", own=own, held_out=held_out))
     return (
         f'<div class="sp-near">{title}<div class="sp-found">{"".join(cards)}</div>'
-        f'<p class="note">{" ".join(notes)}</p></div>'
+        f'<p class="note">{together(*notes)}</p></div>'
     )
 
 
@@ -189,22 +212,25 @@ def page(batch: Batch, index: int, neighbours: str) -> str:
     if batch.seeds[index] is None:
         title = both("one.original")
     else:
-        title = both("one.title", number=index + 1, count=len(batch.grids))
+        ours = [seed is not None for seed in batch.seeds]  # not the one brought along
+        title = both("one.title", number=sum(ours[: index + 1]), count=sum(ours))
     if batch.given is not None and (named := batch.given.caption(index)) is not None:
         title = f"{title} · {named}"
     written, partial = int((grid >= 0).sum()), ""
     if written < grid.size:
         partial = both("one.partial", done=written, cells=grid.size)
         partial = f'<p class="note">{partial}</p>'
-    # A row that is written from its start can be where the rewriting begins.
-    last = max(1, min(rows - 1, int((grid >= 0).all(1).sum())))
+    # Rewriting begins below a row that is whole, as are all above it.
+    whole = int(np.logical_and.accumulate((grid >= 0).all(1)).sum())
+    last = min(rows - 1, whole)
+    off = "" if last else " disabled"
     return (
         f'<div class="sp" data-picture="{index}" data-batch="{batch.number}" data-rows="{rows}" '
         f'data-last="{last}"><div class="sp-codes"><h3>{title}</h3>'
         '<div class="sp-stage" tabindex="0" role="application" aria-labelledby="sp-hint">'
         f"{codes_svg(batch.pictures[index], grid)}"
         f'<i class="sp-cut"></i></div><p class="note" id="sp-hint">{both("one.row")}</p>'
-        f'<button type="button" class="sp-rewrite" data-act="rewrite">{both("one.rewrite")} '
+        f'<button type="button" class="sp-rewrite" data-act="rewrite"{off}>{both("one.rewrite")} '
         f"<b></b></button></div>"
         f'<div class="sp-about">{figures(batch, index)}{partial}{neighbours}</div></div>'
     )

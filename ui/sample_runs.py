@@ -29,6 +29,7 @@ from ui.writing import Batch, Given, Request, Step
 
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
+TOLD = 0.5  # share of a picture that must be written before others are called near it
 LIGHT: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
@@ -62,6 +63,8 @@ class Sampler:
 
     def page(self, batch: Batch, index: int) -> str:
         """All about one picture."""
+        if (batch.grids[index] >= 0).mean() < TOLD:
+            return panel.page(batch, index, "")  # near it would be what is white
         training, found, scale = self.studio.training, None, None
         if training is not None:
             scale, found = training.scale, training.nearest(batch.pictures[index], NEIGHBOURS)
@@ -349,4 +352,6 @@ def connect_board(
     how = {**LIGHT, **EACH, "concurrency_limit": 1}
     board.pictures.pick(friendly(pick), board.batch, board.shown, **how)
     tab.select(heavy(opened), board.batch, board.shown, **LIGHT)
-    board.open.click(friendly(send), [board.batch, board.picked], [tabs, reading.inbox], **LIGHT)
+    given, opening = [board.batch, board.picked], [tabs, reading.inbox]
+    opens = board.open.click(friendly(send), given, opening, **LIGHT)
+    opens.success(None, js=panel.INTO_SIGHT)

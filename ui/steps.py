@@ -15,7 +15,7 @@ from prior.decode import packed
 from prior.reader import Reader
 from prior.sample import logits_to_probs, sample
 from ui import classes, writing
-from ui.common import ANSWER, data_url, heavy
+from ui.common import ANSWER, Sentence, data_url, heavy
 from ui.sample_board import STREAM
 from ui.sample_runs import LIGHT, Settings
 from ui.studio import Studio
@@ -65,6 +65,10 @@ add(
         "steps.done": (
             "All {total} codes are written. Click a cell to go back to it.",
             "全部 {total} 个码都已写完。点击格子可回到那里。",
+        ),
+        "steps.code.none": (
+            "There is no first code: it must be a whole number from 0 to {most}.",
+            "还没有填写第一个码：它必须是 0 到 {most} 之间的整数。",
         ),
         "steps.was": ("was here", "原先在此"),
     }
@@ -156,6 +160,8 @@ def begin(studio: Studio, first: str, seed: int, picked: object) -> Text:
     if first == "random":
         source = torch.Generator().manual_seed(seed)
         return Text((int(torch.randint(studio.codebook_size, (1,), generator=source)),), 1)
+    if first == "picked" and picked is None:  # the field is empty
+        raise Sentence("steps.code.none", most=studio.codebook_size - 1)
     if first == "picked":
         return Text((check_code(picked, studio.codebook_size),), 1)
     return Text()
@@ -279,7 +285,8 @@ def _connect(
         data = event._data if isinstance(event._data, dict) else {}
         text, ask = text or Text(), writing.request(studio, *values)
         if "code" in data:
-            text = force(studio, text, data["code"])
+            if data.get("at") == len(text.codes):  # a double click's second one is for a cell past
+                text = force(studio, text, data["code"])
         elif "cell" in data:
             text = rewind(text, data["cell"])
         elif "draw" in data:

@@ -54,6 +54,11 @@ def both(key: str, **values: object) -> str:
     return "".join(parts)
 
 
+def together(*sentences: str) -> str:
+    """Several of `both`, one after the other: a space between English ones, none in Chinese."""
+    return '<span lang="en"> </span>'.join(sentences)
+
+
 def explanation(name: str) -> I18nData:
     """The fold-out `how_it_works/NAME.en.md` and `.zh.md`, as Markdown with LaTeX."""
     key = f"how.{name}"

@@ -15,13 +15,14 @@ from ui import compute, drawing
 from ui import drawing_panel as panel
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly
 from ui.drawing import OWN, Clips, Drawn
-from ui.drawing_board import Board, Desk, follow, in_turn, opened, shown, switch, told_of
+from ui.drawing_board import Board, Desk, follow, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
 from ui.runs import Run, ticket
+from ui.sample_panel import INTO_SIGHT
 from ui.session import file_stem
 from ui.studio import Studio
-from ui.text import add, both, explanation, t
+from ui.text import add, both, explanation, t, together
 
 # On a phone the picture lies below the button: a run that begins brings it into sight.
 SHOW = """
@@ -65,6 +66,17 @@ add(
         "draw.restored": (
             "Prompt and settings are back: press Draw for the same picture.",
             "提示词和设置已恢复:按“开始画”可得到同一张图。",
+        ),
+        "draw.restored.picture": (
+            "Prompt and settings are back. It began from a picture of yours: put it back under "
+            "“Start from a picture”, then press Draw.",
+            "提示词和设置已恢复。这张图由你的一张图片开始：请把它放回“从图片开始”，再按“开始画”。",
+        ),
+        "draw.restored.image_prompt": (
+            "Prompt and settings are back. It went towards a picture of yours: put it back under "
+            "“A picture to go towards”, then press Draw.",
+            "提示词和设置已恢复。这张图以你的一张图片为目标：请把它放回“作为目标的图片”，"
+            "再按“开始画”。",
         ),
         "draw.restored.earlier": (
             "Prompt and settings of its last steps are back. The steps before had others, so that "
@@ -126,7 +138,8 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         _connect_runs(desk, board, inputs, examples)
         _connect_board(desk, board, inputs, restore)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    board.open.click(friendly(sent), board.drawn, [tabs, reading.inbox], **quiet)
+    opens = board.open.click(friendly(sent), board.drawn, [tabs, reading.inbox], **quiet)
+    opens.success(None, js=INTO_SIGHT)
     tab.select(desk.clips.warm, None, None, **quiet)
 
     def opening(request: gr.Request, results: list[Drawn]) -> list[Any]:
@@ -247,9 +260,10 @@ def _restored(made: dict[str, Any]) -> str:
     place = made.get("candidate")
     if made.get("earlier"):
         return both("draw.restored.earlier")
+    said = [both(f"draw.restored.{own}") for own in ("picture", "image_prompt") if made.get(own)]
     if isinstance(place, int):
-        return both("draw.restored.candidate", place=place)
-    return both("draw.restored")
+        said.append(both("draw.restored.candidate", place=place))
+    return together(*said) if said else both("draw.restored")
 
 
 def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:
@@ -260,7 +274,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         drawn = next((d for d in results if str(d.number) == number), None)
         if drawn is None:
             return gr.skip()
-        return board.change(**shown(desk, drawn, results, request.session_hash))
+        return looked_at(desk, board, drawn, results, request.session_hash)
 
     def candidate(
         event: gr.EventData, request: gr.Request, results: list[Drawn], drawn: Drawn | None
@@ -269,7 +283,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
         other = drawing.chosen(desk.studio.vqgan, drawn, index)
-        return board.change(**shown(desk, other, results, request.session_hash))
+        return looked_at(desk, board, other, results, request.session_hash)
 
     fields = [f for f in dataclasses.fields(Inputs) if f.name not in ("picture", "image_prompt")]
 

@@ -42,6 +42,11 @@ STOP = """() => new Promise((done) => {
     document.querySelector('#sample-stop').click();
 })"""
 
+PLACE = """() => {
+    const { top, bottom } = document.querySelector('#slider').getBoundingClientRect();
+    return [top, bottom];
+}"""
+
 # The sketch canvas for a model of 64 x 64 pixels -> its side, and how much of it is drawn on.
 ALONE = """([html, code]) => {
     const element = document.body.appendChild(document.createElement('div'));
@@ -217,6 +222,18 @@ def test_a_clicked_picture_shows_its_own_codes_and_opens_in_reconstruct(desk, st
     assert visited.sources() != old
     assert close(visited.images()[1], picture)
     assert visited.code_at(3, 4) == grids[2, 3, 4]
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1366, 768)])
+def test_a_picture_opened_in_reconstruct_is_in_sight(visit, width, height):
+    desk = Desk(visit(width, height))
+    desk.page.wait_for_selector("#sample-open:not([disabled])")
+    desk.page.locator("#sample-open").scroll_into_view_if_needed()
+    assert desk.page.evaluate("scrollY") > 200
+    desk.visited.after(lambda: desk.page.click("#sample-open"), "open in Reconstruct")
+    desk.page.wait_for_timeout(500)  # and there it stays
+    top, bottom = desk.page.evaluate(PLACE)
+    assert 0 <= top < bottom <= height
 
 
 def test_of_two_quick_clicks_the_second_is_shown(desk):

@@ -142,6 +142,21 @@ def test_the_tab_opens_with_a_drawn_example_to_go_on_from(visit):
     assert tab.page.locator("#draw-history button").count() == 2
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1366, 560)])
+def test_a_drawn_picture_opened_in_reconstruct_is_in_sight(visit, width, height):
+    tab = Drawing(visit(width=width, height=height))
+    tab.page.wait_for_selector("#draw-open:not([disabled])")
+    widths = "['#draw-open', '.dr-picture'].map((q) => document.querySelector(q).offsetWidth)"
+    assert len(set(tab.page.evaluate(widths))) == 1, "the button is as wide as the picture"
+    tab.page.locator("#draw-open").scroll_into_view_if_needed()
+    assert tab.page.evaluate("scrollY") > 100
+    tab.visit.after(lambda: tab.page.click("#draw-open"), "open a drawn picture in Reconstruct")
+    tab.page.wait_for_timeout(500)
+    place = "document.querySelector('#slider').getBoundingClientRect()"
+    top, bottom = tab.page.evaluate(f"[{place}.top, {place}.bottom]")
+    assert 0 <= top < bottom <= height
+
+
 def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_path):
     tab = Drawing(visit())
     tab.steps(8)

@@ -15,7 +15,7 @@ import torch
 from gradio_client import Client
 from PIL import Image
 
-from clip_guidance import record
+from clip_guidance import model, record
 from clip_guidance.guide import GuidanceConfig, decode
 from clip_guidance.modes import DrawConfig, Models, Request
 from prior.model import GPT, PriorConfig
@@ -25,7 +25,7 @@ from ui import compute, drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
 from ui.common import Sentence, TabHandles
 from ui.drawing import OWN, Clips, Drawn, View
-from ui.drawing_board import Board, Desk, follow, shown
+from ui.drawing_board import Board, Desk, follow, looked_at, shown
 from ui.drawing_inputs import Inputs
 from ui.runs import Run, Runs
 from ui.studio import Studio
@@ -124,14 +124,41 @@ def test_stop_ends_within_a_step_and_keeps_the_picture(able, models):
     assert np.array_equal(np.asarray(result.image), np.asarray(exact))
 
 
-def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
+def stopped_at(able, models, done: int) -> View | Drawn:
+    """What is left of a run that was stopped while the prior wrote its code of this number."""
     stop = threading.Event()
     for step in drawing.draw(able, models, ask(), OWN, stop):
-        stop.set()  # while the first code is looked at
-        result = step
+        if isinstance(step, View) and step.done == done:
+            stop.set()
+        if stop.is_set():
+            result = step
+    return result
+
+
+def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
+    result = stopped_at(able, models, 15)
     assert result.state is None and result.stopped == 0
     codes = result.codes.flatten().tolist()
-    assert codes[1:] == [able.blank_code] * 15  # one code was written
+    assert codes[15:] == [able.blank_code] and codes[:15] != [able.blank_code] * 15
+
+
+def test_what_is_hardly_written_is_shown_and_not_kept(able, models):
+    """White paper has no score worth telling, no neighbours, and no place in the history."""
+    stage, (_, before) = Stage(able), drawn(able, models, ask())
+    left = stopped_at(able, models, 5)
+    assert isinstance(left, View) and (left.phase, left.done, left.total) == ("unfinished", 5, 16)
+    shown, end = stage.follow(Run(1), before, iter([left]))
+    assert "Stopped at code 5 of 16" in shown["stage"] and "已停在第 5 / 16 个码" in shown["stage"]
+    assert panel.data_url(left.image) in shown["stage"] and "Score" not in shown["stage"]
+    assert end["drawn"] is None and end["found"] == "" and "results" not in end
+    assert "stage" not in end, "it stays there"
+    on = [n for n in ("go", "halt", "more", "open", "png", "gif") if end[n].interactive]
+    assert on == ["go"]
+    runs = Runs()
+    with runs.turn("me", runs.arm("me")) as run:  # a newer wish: what was there stays
+        runs.arm("me")
+        *_, end = stage.follow(run, before, iter([left]))
+        assert panel.data_url(before.image) in end["stage"] and "drawn" not in end
 
 
 @pytest.mark.parametrize("mode", ["both", "guided"])
@@ -191,12 +218,36 @@ def test_a_picture_that_is_looked_at_during_a_run_leaves_the_buttons_to_it(able,
     for opening in (False, True):
         desk.runs.arm("me")
         during = shown(desk, result, [result], "me", opening)
-        assert not {"go", "halt", "more", "open"} & during.keys()
+        assert not {"go", "halt", "more", "open", "stage"} & during.keys()
         assert "results" not in during, "or a picture that the run adds meanwhile would be lost"
-        assert ("stage" in during) is not opening and during["drawn"] is result
+        assert during.get("drawn") is (result if opening else None)
+        assert opening or not during, "the page is the run's, as a whole"
         desk.runs.stop("me")
         after = shown(desk, result, [result], "me", opening)
         assert after["go"].interactive and "stage" in after
+
+
+def test_a_click_on_a_picture_during_a_run_changes_nothing(able, models, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("gradio.Info", said.append)
+    stage, (_, result) = Stage(able), drawn(able, models, ask())
+    desk, skipped = stage.desk, [gr.skip()] * len(fields(Board))
+    with desk.runs.turn("me", desk.runs.arm("me")) as run:
+        assert looked_at(desk, stage.board, result, [result], "me") == skipped
+        assert "Stop first" in said[0] and "请等它画完" in said[0]
+        steps = follow(desk, stage.board, run, [], None, iter([result]))
+        next(steps)  # the picture is out, its files are still to come
+        click = threading.Thread(
+            target=lambda: said.append(looked_at(desk, stage.board, result, [result], "me"))
+        )
+        click.start()
+        click.join(0.3)
+        assert click.is_alive(), "it waits for them"
+        list(steps)
+        assert not desk.ending.is_set()
+        run.over = True
+    click.join(20)
+    assert len(said) == 2 and result in said[1]
 
 
 def test_continue_after_stop_equals_not_having_stopped(able, models):
@@ -367,6 +418,35 @@ def test_the_png_says_which_candidate_was_taken_instead_of_the_best(able, models
     assert "makes another picture" in text_to_image._restored({**made, "earlier": [{"until": 3}]})
 
 
+def test_what_is_said_of_a_file_whose_pictures_are_the_visitors_own():
+    began, aimed = {"picture": True}, {"image_prompt": True}
+    said = text_to_image._restored(began)
+    assert "put it back under “Start from a picture”, then press Draw." in said
+    assert "请把它放回“从图片开始”，再按“开始画”。" in said and "same picture" not in said
+    assert "“A picture to go towards”" in text_to_image._restored(aimed)
+    assert "same picture" in text_to_image._restored({"picture": False, "image_prompt": False})
+    both = text_to_image._restored({**began, "candidate": 2})
+    assert "put it back" in both and "click number 2 of" in both
+
+
+def test_candidates_name_the_prompt_that_their_scores_are_for(able, models):
+    _, red = drawn(able, models, ask("prior"))
+    assert "CLIP's score below each. Click" in panel.found(red)
+    _, same = onwards(able, models, red, ask("both"))
+    assert "CLIP's score below each. Click" in panel.found(same)
+    _, blue = onwards(able, models, same, ask("both", "blue", steps=6))
+    said = panel.found(blue)
+    assert "score below each, for “red”" in said and "CLIP 对“red”的得分" in said
+    picked = drawing.chosen(able.vqgan, blue, 1)
+    assert "CLIP's score below each. Click" in panel.found(picked), "red is its prompt again"
+
+
+def test_an_example_was_drawn_by_the_settings_that_the_page_opens_with(able, models):
+    _, result = drawn(able, models, ask("guided"))
+    said = panel.finished(replace(result, example=True))
+    assert "settings that this page opens with" in said and "用本页打开时的设置绘制" in said
+
+
 def test_the_png_of_a_picture_that_went_on_says_what_came_before(able, models, tmp_path):
     desk = text_to_image.Desk(able, Clips(able))
     _, result = drawn(able, models, ask("prior"))
@@ -410,16 +490,25 @@ def test_a_bad_prompt_is_a_sentence_in_both_languages(able, models, prompt, sent
     assert sentence in str(caught.value) and '<span lang="en">' in str(caught.value)
 
 
-def test_a_clip_that_cannot_be_had_is_a_sentence(able, studio):
-    with pytest.raises(Sentence, match=r"NoSuchModel.*can't be used"):
-        Clips(able).get("NoSuchModel")
+@pytest.mark.parametrize("name", ["NoSuchModel", "ViT-B-32/nonsense", "."])
+def test_a_clip_of_an_unknown_name_is_no_failed_download(able, name):
+    with pytest.raises(Sentence, match="knows no CLIP") as said:
+        Clips(able).get(name)
+    assert name in str(said.value) and f"没有名为“{name}”的" in str(said.value)
+    assert "downloaded" not in str(said.value) and "下载" not in str(said.value)
+
+
+def test_a_clip_that_cannot_be_had_is_a_sentence(able, studio, monkeypatch):
+    monkeypatch.setattr(model, "_factory", lambda *of: 1 / 0)
+    with pytest.raises(Sentence, match=r"RN50.*can't be used"):
+        Clips(able).get("RN50")
     with pytest.raises(Sentence, match="holds no CLIP"):
         Clips(studio).get(OWN)
 
 
 def test_a_folder_of_this_computer_is_no_clip_for_a_visitor(able, tmp_path):
     for name in (str(tmp_path), "."):
-        with pytest.raises(Sentence, match="there is no CLIP"):
+        with pytest.raises(Sentence, match="knows no CLIP"):
             Clips(able).get(name)
 
 

@@ -1,7 +1,7 @@
 // A picture of which some cells are kept and the others (hatched) are to be written anew.
 const $ = (query) => element.querySelector(query);
 const canvas = $('canvas');
-let data = null, picture = null, free = [], tool = 'rows', drawing = false;
+let data = null, picture = null, free = [], tool = 'rows', brush = null, last = null;
 
 function receive() {
   const next = props.value;
@@ -51,28 +51,42 @@ function draw() {
   element.dataset.free = free.filter(Boolean).length;
 }
 
-// A brush of 2 x 2 cells: single cells are hard to hit.
-function use(event) {
+function at(event) {
   const box = canvas.getBoundingClientRect();
-  const r = ((event.clientY - box.top) / box.height) * data.rows, c = ((event.clientX - box.left) / box.width) * data.columns;
-  if (tool === 'rows') fromRow(Math.min(Math.max(r, 0), data.rows - 1));
-  else {
-    for (const y of [Math.round(r) - 1, Math.round(r)]) for (const x of [Math.round(c) - 1, Math.round(c)]) {
-      if (y >= 0 && x >= 0 && y < data.rows && x < data.columns) free[y * data.columns + x] = tool === 'erase';
-    }
+  return [((event.clientY - box.top) / box.height) * data.rows, ((event.clientX - box.left) / box.width) * data.columns];
+}
+
+// A brush of 2 x 2 cells: single cells are hard to hit.
+function dab(r, c) {
+  for (const y of [Math.round(r) - 1, Math.round(r)]) for (const x of [Math.round(c) - 1, Math.round(c)]) {
+    if (y >= 0 && x >= 0 && y < data.rows && x < data.columns) free[y * data.columns + x] = tool === 'erase';
   }
-  draw();
+}
+
+// From where the brush was, without gaps: a quick drag tells of few places on its way.
+function sweep([r, c]) {
+  if (tool === 'rows') return fromRow(Math.min(Math.max(r, 0), data.rows - 1));
+  const [r0, c0] = last ?? [r, c], steps = Math.max(1, Math.ceil(2 * Math.hypot(r - r0, c - c0)));
+  for (let i = 1; i <= steps; i++) dab(r0 + ((r - r0) * i) / steps, c0 + ((c - c0) * i) / steps);
+  last = [r, c];
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  if (!data || event.button) return;
-  drawing = true;
-  canvas.setPointerCapture(event.pointerId);
-  use(event);
+  if (!data || event.button || brush !== null) return; // one finger erases: a second is none of its way
+  brush = event.pointerId;
+  canvas.setPointerCapture(brush);
+  last = null;
+  sweep(at(event));
+  draw();
 });
-canvas.addEventListener('pointermove', (event) => drawing && use(event));
-canvas.addEventListener('pointerup', () => (drawing = false));
-canvas.addEventListener('pointercancel', () => (drawing = false));
+canvas.addEventListener('pointermove', (event) => {
+  if (event.pointerId !== brush) return;
+  for (const one of event.getCoalescedEvents?.() ?? [event]) sweep(at(one));
+  draw();
+});
+for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.addEventListener(end, (event) => {
+  if (event.pointerId === brush) brush = null;
+});
 canvas.addEventListener('keydown', (event) => {
   const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   if (!data || !move) return;

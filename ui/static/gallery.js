@@ -2,6 +2,7 @@
 const $ = (query) => element.querySelector(query);
 const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
 let data = null, sheet = null, order = 'written', picked = null, turn = 0, said = 0;
+let chosen = null; // the order that the visitor asked for; else each batch has its own
 
 function receive() {
   const next = props.value;
@@ -9,6 +10,7 @@ function receive() {
   if (!next.count) { // another sentence beside the pictures, also beside those still on their way
     said = turn;
     status.innerHTML = next.status;
+    if (next.waits) bringIntoSight($('.sg-bar'), 'center'); // it is said nowhere else; Stop stays in sight
     return;
   }
   const mine = ++turn;
@@ -18,7 +20,7 @@ function receive() {
     data = next;
     if (fresh && data.number) {
       picked = data.picked;
-      if (data.ranked) order = 'likely';
+      order = chosen ?? (data.ranked ? 'likely' : 'written');
     }
     if (said < mine) status.innerHTML = data.status;
     lay();
@@ -44,9 +46,9 @@ function receive() {
 }
 
 // What starts a run may stand far above or below, on a phone for one.
-function bringIntoSight() {
+function bringIntoSight(part = element, block = 'nearest') {
   const { top, bottom } = element.getBoundingClientRect();
-  if (top > 0.6 * innerHeight || bottom < 0.2 * innerHeight) element.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+  if (top > 0.6 * innerHeight || bottom < 0.2 * innerHeight) part.scrollIntoView({ block, behavior: 'smooth' });
 }
 
 // One button a picture, in the order asked for.
@@ -65,9 +67,10 @@ function lay() {
     tile.dataset.index = index;
     tile.disabled = !data.bits;
     tile.setAttribute('aria-pressed', index === picked && Boolean(data.bits));
-    tile.firstChild.setAttribute('aria-label', index + 1); // of the tile itself it would hide the text
+    const given = data.original && index === 0, number = data.original ? index : index + 1; // as in the panel
+    tile.firstChild.setAttribute('aria-label', given ? '' : number); // of the tile itself it would hide the text
     const title = data.titles ? `<b>${data.titles[index]}</b> ` : '';
-    tile.lastChild.innerHTML = title + (bits === null || bits === undefined ? '' : bits.toFixed(2)) + (data.original && index === 0 ? ' ' + original : '');
+    tile.lastChild.innerHTML = title + (bits ?? '') + (given ? ' ' + original : '');
   });
   for (const b of element.querySelectorAll('[data-order]')) {
     b.setAttribute('aria-pressed', b.dataset.order === order);
@@ -120,7 +123,7 @@ function blank(ctx, w, h, whole, line) {
 element.addEventListener('click', (event) => {
   const sorter = event.target.closest('[data-order]'), tile = event.target.closest('[data-index]');
   if (sorter && data.bits) {
-    order = sorter.dataset.order;
+    order = chosen = sorter.dataset.order;
     lay();
     draw();
   } else if (tile && data.bits) {

@@ -1,14 +1,15 @@
 // About one written picture: the row from which it may be rewritten is chosen here.
-let row = null;
+let wanted = null, row = null; // the visitor's choice, kept from picture to picture; what is shown
 
 function show() {
   const page = element.querySelector('.sp');
   if (!page) return;
   const rows = Number(page.dataset.rows), last = Number(page.dataset.last);
-  row = Math.min(Math.max(row === null ? Math.round(rows / 2) : row, 1), last);
+  row = Math.min(Math.max(wanted ?? Math.round(rows / 2), 1), last);
   page.dataset.row = row;
   page.querySelector('.sp-cut').style.top = (100 * row) / rows + '%';
-  page.querySelector('.sp-rewrite b').textContent = row + 1;
+  page.querySelector('.sp-cut').hidden = !last; // no row is whole: there is nothing to go on from
+  page.querySelector('.sp-rewrite b').textContent = last ? row + 1 : '';
 }
 
 element.addEventListener('click', (event) => {
@@ -20,13 +21,13 @@ element.addEventListener('click', (event) => {
   if (!stage) return;
   const box = stage.querySelector('svg').getBoundingClientRect();
   const rows = Number(stage.closest('.sp').dataset.rows);
-  row = Math.floor(((event.clientY - box.top) / box.height) * rows);
+  wanted = Math.floor(((event.clientY - box.top) / box.height) * rows);
   show();
 });
 element.addEventListener('keydown', (event) => {
   const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   if (!move || !event.target.closest('.sp-stage')) return;
-  row += move;
+  wanted = row + move;
   event.preventDefault();
   show();
 });

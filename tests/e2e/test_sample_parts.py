@@ -1,0 +1,173 @@
+"""The scripts of the Sample tab's own parts, each alone on a blank page, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ui import gallery, theme
+from ui import sample_panel as panel
+from ui.common import data_url
+from ui.sample import STATIC
+from ui.writing import Batch
+
+# Mounts a part as Gradio does, on window.part: `told` keeps its events, `give` hands it a value.
+MOUNT = """([html, code, value]) => {
+    const element = document.body.appendChild(document.createElement('div'));
+    element.innerHTML = html;
+    const part = (window.part = { element, told: [], props: { value } });
+    const watch = (name, call) => (part.give = (value) => { part.props.value = value; call(); });
+    const trigger = (name, data) => part.told.push(data);
+    Function('element', 'trigger', 'props', 'watch', code)(element, trigger, part.props, watch);
+}"""
+SIDE = 16
+WHITE = np.full((64, 64, 3), 255, np.uint8)
+
+
+def written(done: int = SIDE**2) -> Batch:
+    """Three pictures, the last one the likeliest, as far as they are written."""
+    grids = np.zeros((3, SIDE, SIDE), np.int64)
+    grids.reshape(3, -1)[:, done:] = -1
+    nats, counted = np.array([-90.0, -80.0, -70.0]), np.full(3, done)
+    pictures = np.stack([WHITE] * 3)
+    return Batch(grids, pictures, nats, counted, (5, 6, 7), {}, "sampled")
+
+
+class Part:
+    """One part on a page of its own."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def give(self, value: dict) -> None:
+        """Another value, once it is drawn."""
+        version = "Number(window.part.element.dataset.version || 0)"
+        old = self.page.evaluate(version)
+        self.page.evaluate("value => window.part.give(value)", value)
+        self.page.wait_for_function(f"old => {version} > old", arg=old)
+
+    def told(self) -> list[dict]:
+        return self.page.evaluate("window.part.told")
+
+
+@pytest.fixture
+def mount(browser) -> Iterator[Callable[..., Part]]:
+    """Opens a blank page, as large as a phone's, with one part below so many pixels of nothing."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+
+    def open_part(name: str, value: dict | None, html: str | None = None, above: int = 0) -> Part:
+        page = context.new_page()
+        page.set_content(f'<style>{theme.css()}</style><div style="height: {above}px"></div>')
+        html = (STATIC / f"{name}.html").read_text("utf-8") if html is None else html
+        page.evaluate(MOUNT, [html, (STATIC / f"{name}.js").read_text("utf-8"), value])
+        return Part(page)
+
+    yield open_part
+    context.close()
+
+
+def test_an_unfinished_picture_does_not_move_the_row_of_the_next(mount):
+    part = mount("sample_panel", None, panel.page(written(5), 0, ""))
+    page = part.page
+
+    def shows(batch: Batch) -> str:
+        page.evaluate("html => (window.part.element.innerHTML = html)", panel.page(batch, 0, ""))
+        page.wait_for_selector(".sp[data-row]")
+        return page.text_content(".sp-rewrite b")
+
+    assert page.is_disabled(".sp-rewrite") and page.is_hidden(".sp-cut")
+    assert page.text_content(".sp-rewrite b") == "", "no row is whole"
+    assert [shows(written(done)) for done in (256, 40, 256)] == ["9", "3", "9"]
+    box = page.locator("svg.codes").bounding_box()
+    page.mouse.click(box["x"] + 9, box["y"] + box["height"] * 11.5 / SIDE)
+    assert page.text_content(".sp-rewrite b") == "12"
+    page.focus(".sp-stage")
+    page.keyboard.press("ArrowDown")
+    assert [shows(written(done)) for done in (40, 256)] == ["3", "13"], "which was chosen"
+    page.click(".sp-rewrite")
+    assert part.told()[0]["asked"]["row"] == 12
+
+
+def test_only_the_visitors_own_order_lasts(mount):
+    part = mount("gallery", gallery.empty(3, (SIDE, SIDE)))
+    kept = np.zeros((SIDE, SIDE), bool)
+
+    def order(batch: Batch) -> list[int]:
+        part.give(gallery.finished(batch, 0))
+        tiles = part.page.locator("[data-index]")
+        return [int(tile.get_attribute("data-index")) for tile in tiles.all()]
+
+    def ranked() -> Batch:
+        return replace(written(), origin="completed", kept=kept, number=next(numbers))
+
+    numbers = iter(range(1000, 2000))
+    assert order(written()) == [0, 1, 2]
+    assert order(ranked()) == [2, 1, 0]
+    assert order(written()) == [0, 1, 2], "nobody asked for the other order"
+    part.page.click("[data-order=likely]")
+    assert order(written()) == [2, 1, 0]
+    part.page.click("[data-order=written]")
+    assert order(ranked()) == [0, 1, 2]
+
+
+def test_a_tile_is_named_as_its_picture_is_below(mount):
+    part = mount("gallery", gallery.empty(2, (SIDE, SIDE)))
+    given = replace(written(), seeds=(None, 5, 6))
+    part.give(gallery.finished(given, 1))
+    names = [tile.aria_snapshot() for tile in part.page.locator("[data-index]").all()]
+    for name, says in zip(names, ('"0.51 ', '"1 0.45"', '"2 0.39"'), strict=True):
+        assert name.startswith(f"- button {says}"), name
+    assert "Picture 1 of 2" in panel.page(given, 1, "")
+
+
+def test_a_run_in_line_is_brought_into_sight(mount):
+    part = mount("gallery", gallery.empty(3, (SIDE, SIDE)), above=1500)
+    place = "window.part.element.querySelector('.sg-bar').getBoundingClientRect()"
+    inside = f"{place}.bottom < innerHeight && {place}.top > innerHeight / 3"  # Stop lies above
+    part.page.evaluate("value => window.part.give(value)", gallery.says("gallery.nothing"))
+    part.page.wait_for_timeout(300)
+    assert not part.page.evaluate(inside), "nothing has begun"
+    part.page.evaluate("value => window.part.give(value)", gallery.says("gallery.waiting"))
+    part.page.wait_for_function(inside)
+
+
+def test_a_quick_drag_leaves_no_holes(mount):
+    part = mount("complete", {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE})
+    page = part.page
+    page.wait_for_selector("[data-free]", state="attached")
+    page.click("[data-act=all]")
+    page.click("[data-tool=erase]")
+    box = page.locator("canvas").bounding_box()
+    y = box["y"] + box["height"] * 8 / SIDE
+    page.mouse.move(box["x"] + box["width"] * 1 / SIDE, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 15 / SIDE, y)  # in one go
+    page.mouse.up()
+    page.mouse.move(box["x"] + 9, box["y"] + 9)  # and no more of it
+    page.click("[data-act=complete]")
+    free = np.array(list(part.told()[0]["free"])).reshape(SIDE, SIDE) == "1"
+    assert free[7:9].all() and free.sum() == 2 * SIDE
+
+
+def test_a_code_is_for_the_cell_that_was_shown(mount):
+    chip = {"code": 9, "image": data_url(WHITE), "before": 0.5, "after": 0.5, "was": False}
+    chip |= {"beforeText": "50 %", "afterText": "50 %"}
+    value = {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE, "codes": [1, 2], "given": 0}
+    part = mount("steps", {**value, "candidates": [chip], "where": "", "others": ""})
+    part.page.dblclick("[data-code='9']")
+    assert part.told() == [{"code": 9, "at": 2}] * 2
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_hint_in_the_field_for_words_is_paler_than_words(mount, dark):
+    value = {"width": 128, "height": 128, "lines": None, "worded": True, "pull": 3, "most": 6}
+    page = mount("sketch", value).page
+    page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+    colours = ":root { --body-text-color: rgb(1, 1, 1); --input-placeholder-color: rgb(9, 9, 9); }"
+    page.add_style_tag(content=colours)
+    look = "name => getComputedStyle(document.querySelector('.sk-words input'), name).color"
+    assert page.evaluate(look, None) == "rgb(1, 1, 1)"
+    assert page.evaluate(look, "::placeholder") == "rgb(9, 9, 9)"
