@@ -25,6 +25,14 @@ KNOWN = tuple(
         ),
         (r"(.+) is damaged or cut off: .+", "{0} 已损坏或不完整。"),
         (
+            r"(.+) has far too many pixels: at most (\S+) million can be read, .+",
+            "{0} 的像素太多：最多可读取 {1} 百万像素，请先缩小。",
+        ),
+        (
+            r"(.+) is (\S+) x (\S+) pixels: no side may be longer than (\S+), so .+",
+            "{0} 的尺寸是 {1} × {2} 像素：任何一边最长 {3} 像素，请先裁剪或缩小。",
+        ),
+        (
             r"(.+) has (.+) pixels: at most (\S+) million can be read, so scale it down first\.",
             "{0} 有 {1} 像素：最多可读取 {2} 百万像素，请先缩小。",
         ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +19,13 @@ from vqgan.images import open_image
 def picture(path, content: bytes):
     path.write_bytes(content)
     return open_image(path)
+
+
+def claiming(side: int) -> bytes:
+    """The beginning of a PNG of so many pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    check = struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + check + bytes(4) + b"IDAT"
 
 
 def cut_off(path):
@@ -48,6 +58,11 @@ def no_record(path):
             lambda path: open_image(Image.new("L", (9000, 9000))),
             "9,000 x 9,000 像素：最多可读取 64",
         ),
+        (
+            lambda path: open_image(Image.new("1", (1, 30_000))),
+            "the picture 的尺寸是 1 × 30,000 像素：任何一边最长 20,000 像素，请",
+        ),
+        (lambda path: picture(path, claiming(20_000)), "x.png 的像素太多：最多可读取 64 百万"),
         (lambda path: codes(path, np.full((2, 2), 70)), "文件中的码从 70 到 70"),
         (lambda path: codes(path, np.zeros((2, 2))), "文件中的码是 float64"),
         (lambda path: codes(path, np.zeros(5, int)), "数组的形状是 (5,)"),
