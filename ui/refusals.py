@@ -75,7 +75,10 @@ KNOWN = tuple(
             r"the grid has (\d+) x (\d+) cells: at most (\d+) can be decoded here",
             "网格有 {0} × {1} 格：这里最多可解码 {2} 格。",
         ),
+        # ui.session
+        (r"the working size is (.+): choose (.+)", "工作尺寸是 {0}：请选择 {1}。"),
         # clip_guidance
+        (r"(mode|optimizer|method) is (.+): choose (.+)", "{0} 是 {1}：请选择 {2}。"),
         (
             r"this file does not say how it was made: .+",
             "该文件没有记录生成方式：请使用在此保存、未经修改的 PNG。",

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from clip_guidance import record
+from clip_guidance.guide import GuidanceConfig
+from clip_guidance.modes import Request
 from ui.common import friendly
 from ui.refusals import in_both
+from ui.session import open_picture
 from vqgan.grids import IndexFile, check_code
 from vqgan.images import open_image
 
@@ -71,6 +74,10 @@ def no_record(path):
         (no_record, "没有记录生成方式"),
         (lambda path: check_code(64, 64), "码 64 不存在：该码本的码为 0 到 63"),
         (lambda path: check_code("a", 64), "码必须是整数"),
+        (lambda path: open_picture(None, path, [128]), "工作尺寸是 [128]：请选择 128, 256"),
+        (lambda path: Request("red", None), "mode 是 None：请选择 both, prior, guided。"),
+        (lambda path: GuidanceConfig(optimizer=None), "optimizer 是 None：请选择 adam"),
+        (lambda path: GuidanceConfig(method=None), "method 是 None：请选择 latents"),
     ],
 )
 def test_a_refusal_is_said_in_both_languages(tmp_path, act, said):
