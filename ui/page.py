@@ -8,13 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from ui import codebook, quick, reconstruct, sample, text_to_image, theme
+from ui import codebook, line, quick, reconstruct, sample, text_to_image, theme
 from ui.examples import EXAMPLES
 from ui.studio import Studio
 from ui.text import both, t, translations
 
 MAX_FILE = "64mb"
-QUEUE = 64  # waiting events; beyond, a visitor is told that the app is busy
+QUEUE = 1000  # waiting events; beyond, a visitor is told that the app is busy. Runs: ui/line.py
 HOUR = 3600
 PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
 PAUSE = 0.3  # seconds between two examples, so that no click waits for long
@@ -36,6 +36,7 @@ def build(studio: Studio) -> gr.Blocks:
                 sample.build(studio, reading, tabs)
                 text_to_image.build(studio, reading, tabs)
         page.queue(max_size=QUEUE)
+        line.watch(page)
     return page
 
 
