@@ -152,7 +152,8 @@ def serve(args: argparse.Namespace) -> int:
     print(f"VQGAN Studio with {bundle.name}: {shared or url} ", end="")
     print(f"(ready after {time.monotonic() - STARTED:.1f} s)", flush=True)
     page.warm_up(studio)
-    signal.signal(signal.SIGINT, stop_runs)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job may ignore it
+        signal.signal(signal.SIGINT, stop_runs)
     app.block_thread()
     return 0
 

@@ -84,6 +84,10 @@ KNOWN = tuple(
             "该文件没有记录生成方式：请使用在此保存、未经修改的 PNG。",
         ),
         (
+            r"this file comes from the Sample tab: .+",
+            "该文件来自“采样”页：请使用在“文生图”页保存的 PNG。",
+        ),
+        (
             r"the prior was not trained with this CLIP: .+",
             "先验模型不是用这个 CLIP 训练的：请选择“仅引导”，或使用自带的 CLIP。",
         ),

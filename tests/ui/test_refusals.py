@@ -12,6 +12,7 @@ from PIL import Image
 from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig
 from clip_guidance.modes import Request
+from prior.sheet import Record
 from ui.common import friendly
 from ui.refusals import in_both
 from ui.session import open_picture
@@ -51,6 +52,12 @@ def no_record(path):
     return record.read(path)
 
 
+def sampled(path):
+    kept = Record({"prior": None}, np.zeros((1, 2, 2), int))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=kept.info())
+    return record.read(path)
+
+
 @pytest.mark.parametrize(
     ("act", "said"),
     [
@@ -72,6 +79,7 @@ def no_record(path):
         (lambda path: codes(path, np.zeros((300, 300), int)), "网格有 300 × 300 格"),
         (unnamed, "没有名为 `indices` 的数组"),
         (no_record, "没有记录生成方式"),
+        (sampled, "该文件来自“采样”页"),
         (lambda path: check_code(64, 64), "码 64 不存在：该码本的码为 0 到 63"),
         (lambda path: check_code("a", 64), "码必须是整数"),
         (lambda path: open_picture(None, path, [128]), "工作尺寸是 [128]：请选择 128, 256"),
