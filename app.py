@@ -74,8 +74,11 @@ def report_to_zero_gpu() -> None:
 
     Nothing calls it: waiting for a GPU would take longer than most of what the app computes.
     """
-    import spaces
-
+    try:
+        import spaces
+    except ImportError:  # not on the platform itself, which installs it
+        print("warning: no package `spaces` here, so this is no ZeroGPU Space", file=sys.stderr)
+        return
     spaces.GPU(lambda: None)
 
 
@@ -99,7 +102,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return LEFT
     finally:
-        compute.finish(LAST_JOB)
+        if compute.finish(LAST_JOB) is False:  # cut off, torch would abort with a core dump
+            sys.stdout.flush()
+            os._exit(LEFT)
+
+
+def stop_runs(*_: object) -> NoReturn:
+    """Ctrl+C while the page is up: runs end after their present step, then the server closes."""
+    from ui import runs
+
+    runs.stop_all()
+    raise KeyboardInterrupt
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -139,6 +152,8 @@ def serve(args: argparse.Namespace) -> int:
     print(f"VQGAN Studio with {bundle.name}: {shared or url} ", end="")
     print(f"(ready after {time.monotonic() - STARTED:.1f} s)", flush=True)
     page.warm_up(studio)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job may ignore it
+        signal.signal(signal.SIGINT, stop_runs)
     app.block_thread()
     return 0
 

@@ -64,3 +64,12 @@ def test_a_zero_gpu_space_starts_and_computes_on_its_processor(tmp_path, monkeyp
     monkeypatch.delenv("SPACES_ZERO_GPU")
     assert app.main(["--port", "7990"]) == 2
     assert asked[1:] == [("cuda", 1)]  # elsewhere torch is believed, and nothing declared
+
+
+def test_without_the_platforms_package_it_starts_with_one_warning(monkeypatch, capsys):
+    import app
+
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    app.report_to_zero_gpu()
+    said = capsys.readouterr().err
+    assert said.startswith("warning: no package `spaces`") and said.count("\n") == 1

@@ -6,6 +6,7 @@ import base64
 import functools
 import inspect
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from PIL import Image
 
 from clip_guidance.prompts import PromptError
 from ui import busy, compute, refusals
-from ui.text import both
+from ui.text import add, both
 
 # Three lines to wait in, so that a click stands behind neither a long run of another visitor nor
 # the figures that follow the last click. In each, one event at a time; all that compute do so in
@@ -37,6 +38,19 @@ LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
 ]
+
+add(
+    {
+        "error.said": (
+            "What the page sent could not be understood: reload it and try again.",
+            "无法识别页面发来的内容：请刷新页面后重试。",
+        ),
+        "error.file": (
+            "What was sent is no uploaded file: choose one and try again.",
+            "发来的内容不是已上传的文件：请重新选择文件。",
+        ),
+    }
+)
 
 
 class Sentence(ValueError):
@@ -80,6 +94,29 @@ def understood() -> Iterator[None]:
         yield
     except PromptError as error:
         raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
+
+
+def said(event: gr.EventData) -> dict[str, Any]:
+    """What an event of our own HTML says; anybody can send anything instead."""
+    data = {} if event._data is None else event._data
+    if not isinstance(data, dict):
+        raise Sentence("error.said")
+    return data
+
+
+def whole(value: object) -> int:
+    """A whole number that the page has sent."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Sentence("error.said")
+    return value
+
+
+def path_of(file: object) -> str | os.PathLike:
+    """Where an uploaded file lies, of an event that is not preprocessed."""
+    path = file.get("path") if isinstance(file, dict) else None
+    if not path or not isinstance(path, (str, os.PathLike)):
+        raise Sentence("error.file")
+    return path
 
 
 def _as_error(error: Exception) -> gr.Error | None:

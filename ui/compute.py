@@ -78,11 +78,15 @@ def each(items: Iterator[T]) -> Iterator[T]:
             _asked.put(_question(items.close, ()))
 
 
-def finish(seconds: float) -> None:
-    """End the thread after its present job, which gets that long: torch aborts if it is cut off."""
+def finish(seconds: float) -> bool:
+    """End the thread after its present job, which gets that long: torch aborts if it is cut off.
+
+    Whether it has ended.
+    """
     global _thread
     with _lock:
         thread, _thread = _thread, None
     if thread is not None:
         _asked.put(STOP)
         thread.join(seconds)
+    return thread is None or not thread.is_alive()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from clip_guidance.examples import PROMPTS as EXAMPLES
 from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
-from ui.common import Sentence
+from ui.common import Sentence, path_of
 from ui.drawing import OWN, PUBLISHED, Clips
 from ui.studio import Studio
 from ui.text import add, both, t, words
 from ui.writing import SEEDS
-from vqgan.images import open_image
+from vqgan.images import fit, open_image
 
 # A click on a button of our own HTML -> an event `pick` with that button's data.
 PICK = """
@@ -26,6 +29,11 @@ element.addEventListener('click', (event) => {
   if (button) trigger('pick', { ...button.dataset });
 });
 """
+
+# The longest side of pictures to start from and to go towards: models look at far less, and each
+# stays with what was drawn for as long as the visitor's page is open.
+LONGEST = 1024
+Opener = Callable[[str | os.PathLike], Image.Image]  # of an uploaded file
 
 # Whole numbers, by their field: as the page calls them, and the least and most that is drawn with.
 # The library takes more, but a run holds up everybody's. More steps than the slider has belong to
@@ -166,13 +174,24 @@ class Inputs:
         return [getattr(self, f.name) for f in dataclasses.fields(self)]
 
 
-def asked(values: dict[str, Any]) -> tuple[Request, str]:
+def opened(path: str | os.PathLike) -> Image.Image:
+    """An uploaded picture, as large as it is of use."""
+    image = open_image(path, side=LONGEST)
+    return fit(image, LONGEST) if max(image.size) > LONGEST else image
+
+
+def unopened(path: str | os.PathLike) -> Image.Image:
+    """A stand-in for it, where only the rest of a wish is looked at: decoding takes memory."""
+    return Image.new("RGB", (1, 1))
+
+
+def asked(values: dict[str, Any], opener: Opener = opened) -> tuple[Request, str]:
     """What came from the browser, checked -> the request and the CLIP's name."""
-    request, clip = shown(values)
+    request, clip = shown(values, opener)
     return drawing.checked(request), clip
 
 
-def shown(values: dict[str, Any]) -> tuple[Request, str]:
+def shown(values: dict[str, Any], opener: Opener = opened) -> tuple[Request, str]:
     """The same with any prompt: what the page shows, by which a picture can go on."""
     drawing_values = {f.name: values[f.name] for f in dataclasses.fields(DrawConfig)}
     guidance = {f.name: values[f.name] for f in dataclasses.fields(GuidanceConfig)}
@@ -184,8 +203,8 @@ def shown(values: dict[str, Any]) -> tuple[Request, str]:
         values["mode"],
         DrawConfig(**drawing_values),
         GuidanceConfig(**guidance),
-        picture=_picture(values["picture"]),
-        image_prompt=_picture(values["image_prompt"]),
+        picture=_picture(values["picture"], opener),
+        image_prompt=_picture(values["image_prompt"], opener),
     )
     return request, str(values["clip"] or OWN)
 
@@ -217,8 +236,8 @@ def named(names: list[str]) -> tuple[str, str]:
     return ", ".join(f"“{en}”" for en, _ in pairs), "、".join(f"“{zh}”" for _, zh in pairs)
 
 
-def _picture(file: dict | None) -> Any:
-    return None if file is None else open_image(file["path"])
+def _picture(file: object, opener: Opener) -> Image.Image | None:
+    return None if file is None else opener(path_of(file))
 
 
 def ask() -> tuple[gr.Textbox, gr.HTML, list[gr.Button]]:

@@ -17,7 +17,7 @@ from ui import compute
 from ui import drawing_panel as panel
 from ui.common import Sentence
 from ui.drawing import Clips, Drawn
-from ui.drawing_inputs import Inputs, asked, shown
+from ui.drawing_inputs import Inputs, Opener, asked, opened, shown, unopened
 from ui.runs import Runs
 
 Wish = Callable[..., tuple[Request, str]]  # an event's inputs -> the request, the CLIP's name
@@ -25,16 +25,16 @@ POLL = 0.2  # seconds between two looks at a download
 NAMES = [f.name for f in dataclasses.fields(Inputs)]
 
 
-def to_draw(_: Drawn | None, *values: Any) -> tuple[Request, str]:
+def to_draw(_: Drawn | None, *values: Any, opener: Opener = opened) -> tuple[Request, str]:
     """What Draw wishes for. ValueError, saying what is wrong with it."""
-    return asked(dict(zip(NAMES, values, strict=True)))
+    return asked(dict(zip(NAMES, values, strict=True)), opener)
 
 
-def to_go_on(drawn: Drawn | None, *values: Any) -> tuple[Request, str]:
+def to_go_on(drawn: Drawn | None, *values: Any, opener: Opener = opened) -> tuple[Request, str]:
     """What Continue wishes for."""
     if drawn is None:
         raise Sentence("draw.nothing")
-    return shown(dict(zip(NAMES, values, strict=True)))
+    return shown(dict(zip(NAMES, values, strict=True)), opener)
 
 
 def fetcher(
@@ -49,7 +49,8 @@ def fetcher(
             if run is None:  # it has ended in line
                 yield change()
                 return
-            _, clip = wish(drawn, *given)
+            # Pictures are opened when the run has its turn: here many may be looked at at once.
+            _, clip = wish(drawn, *given, opener=unopened)
             if clips.ready(clip):
                 yield change()
                 return

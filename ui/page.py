@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
 
 import gradio as gr
 
-from ui import codebook, quick, reconstruct, sample, text_to_image, theme
+from ui import codebook, line, quick, reconstruct, sample, text_to_image, theme
 from ui.examples import EXAMPLES
 from ui.studio import Studio
 from ui.text import both, t, translations
 
-MAX_FILE = "64mb"
-QUEUE = 64  # waiting events; beyond, a visitor is told that the app is busy
+MAX_FILE, MAX_FILE_SHARED = "64mb", "20mb"  # the second where strangers upload
+SESSIONS = 300  # visitors whose pictures are kept; beyond, the one who was away longest starts anew
+QUEUE = 1000  # waiting events; beyond, a visitor is told that the app is busy. Runs: ui/line.py
 HOUR = 3600
+KEPT_SHARED = 2 * HOUR  # for which a Space keeps a visitor's files and pictures, once unused
 PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
 PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 
@@ -27,7 +30,7 @@ def build(studio: Studio) -> gr.Blocks:
             title="VQGAN Studio",
             analytics_enabled=False,
             fill_width=True,  # studio.css sets the width
-            delete_cache=(HOUR, 24 * HOUR),
+            delete_cache=(600, KEPT_SHARED) if shared() else (HOUR, 24 * HOUR),
         ) as page:
             _header(studio)
             with gr.Tabs() as tabs:
@@ -36,7 +39,22 @@ def build(studio: Studio) -> gr.Blocks:
                 sample.build(studio, reading, tabs)
                 text_to_image.build(studio, reading, tabs)
         page.queue(max_size=QUEUE)
+        line.watch(page)
+        if shared():
+            _forget(page)
     return page
+
+
+def shared() -> bool:
+    """Whether this is a Space, where strangers upload."""
+    return "SPACE_ID" in os.environ
+
+
+def _forget(page: gr.Blocks) -> None:
+    """Drop what a program left behind: Gradio hears of a page that is closed, but not of that."""
+    for block in page.blocks.values():
+        if isinstance(block, gr.State):
+            block.time_to_live = KEPT_SHARED
 
 
 def warm_up(studio: Studio, *, after: float = PAINTING, pause: float = PAUSE) -> threading.Thread:
@@ -82,7 +100,8 @@ def launch_options() -> dict[str, Any]:
         "css": theme.css(),
         "head": theme.head(),
         "i18n": translations(),
-        "max_file_size": MAX_FILE,
+        "max_file_size": MAX_FILE_SHARED if shared() else MAX_FILE,
+        "state_session_capacity": SESSIONS,
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         # Gradio would write every answer, pictures and all, into the browser's storage: each click

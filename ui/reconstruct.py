@@ -13,7 +13,20 @@ import numpy as np
 
 from ui import between, code_grid, examples, one_loss_off, panels, surprise
 from ui import session as sessions
-from ui.common import AFTER, ANSWER, EACH, LATEX, QUICK, Sent, Sentence, TabHandles, friendly
+from ui.common import (
+    AFTER,
+    ANSWER,
+    EACH,
+    LATEX,
+    QUICK,
+    Sent,
+    Sentence,
+    TabHandles,
+    friendly,
+    path_of,
+    said,
+    whole,
+)
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
 from ui.session import SIDES, Session
@@ -127,8 +140,8 @@ def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:
     if not isinstance(cells, list) or len(cells) > 4 * indices.size:
         raise Sentence("rec.stroke")
     try:
-        return [(int(row), int(column)) for row, column in cells]
-    except (TypeError, ValueError):
+        return [(whole(row), whole(column)) for row, column in cells]
+    except (TypeError, ValueError):  # no pairs, or not of whole numbers
         raise Sentence("rec.stroke") from None
 
 
@@ -345,11 +358,12 @@ def _connect_sources(
     def show_upload(file: dict | None, side: str) -> Any:
         if file is None:  # the visitor cleared the box: what is on the board stays
             return gr.skip()
-        name = file.get("orig_name") or "picture"
-        return answer(sessions.open_picture(studio, file["path"], side, name))
+        path, name = path_of(file), file.get("orig_name")
+        name = name if isinstance(name, str) and name else "picture"
+        return answer(sessions.open_picture(studio, path, side, name))
 
     def show_example(event: gr.EventData, side: str) -> Any:
-        path = EXAMPLES[int(event.index) % len(EXAMPLES)].path
+        path = EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path
         return [None, *answer(sessions.open_picture(studio, path, side))]
 
     def show_size(session: Session, side: str) -> Any:
@@ -358,6 +372,8 @@ def _connect_sources(
         return answer(sessions.resized(studio, session, side))
 
     def show_codes(path: str) -> Any:
+        if path is None:
+            raise Sentence("error.file")
         file = IndexFile.read(path, studio.codebook_size, studio.f)
         if file.tokenizer_id not in (None, studio.bundle.tokenizer_id):
             gr.Warning(both("rec.other"))
@@ -415,12 +431,12 @@ def _connect_grid(
     """Clicks and strokes on the code grid -> the events that change the picture."""
 
     def pick(event: gr.EventData, session: Session) -> tuple[int, int, str]:
-        code = check_code(event._data.get("code"), studio.codebook_size)
+        code = check_code(said(event).get("code"), studio.codebook_size)
         return code, code, panels.code_card(studio, session, code)
 
     def handler(edit: Edit) -> Callable:
         def change(event: gr.EventData, session: Session) -> Any:
-            return answer(edit(session, event._data or {}))
+            return answer(edit(session, said(event)))
 
         return friendly(change)
 

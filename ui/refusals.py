@@ -25,6 +25,14 @@ KNOWN = tuple(
         ),
         (r"(.+) is damaged or cut off: .+", "{0} 已损坏或不完整。"),
         (
+            r"(.+) has far too many pixels: at most (\S+) million can be read, .+",
+            "{0} 的像素太多：最多可读取 {1} 百万像素，请先缩小。",
+        ),
+        (
+            r"(.+) is (\S+) x (\S+) pixels: no side may be longer than (\S+), so .+",
+            "{0} 的尺寸是 {1} × {2} 像素：任何一边最长 {3} 像素，请先裁剪或缩小。",
+        ),
+        (
             r"(.+) has (.+) pixels: at most (\S+) million can be read, so scale it down first\.",
             "{0} 有 {1} 像素：最多可读取 {2} 百万像素，请先缩小。",
         ),
@@ -67,10 +75,17 @@ KNOWN = tuple(
             r"the grid has (\d+) x (\d+) cells: at most (\d+) can be decoded here",
             "网格有 {0} × {1} 格：这里最多可解码 {2} 格。",
         ),
+        # ui.session
+        (r"the working size is (.+): choose (.+)", "工作尺寸是 {0}：请选择 {1}。"),
         # clip_guidance
+        (r"(mode|optimizer|method) is (.+): choose (.+)", "{0} 是 {1}：请选择 {2}。"),
         (
             r"this file does not say how it was made: .+",
             "该文件没有记录生成方式：请使用在此保存、未经修改的 PNG。",
+        ),
+        (
+            r"this file comes from the Sample tab: .+",
+            "该文件来自“采样”页：请使用在“文生图”页保存的 PNG。",
         ),
         (
             r"the prior was not trained with this CLIP: .+",

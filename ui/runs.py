@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,25 @@ from typing import Any
 
 import gradio as gr
 
+from ui.text import add, both
+
+BUDGET = 120  # seconds that a run has where everybody waits in the same line
+
 _numbers = itertools.count(1)
+
+add(
+    {
+        "run.budget": (
+            "On this public page a run ends after {seconds} seconds, with what it has by then.",
+            "在此公共页面上，每次运行最多 {seconds} 秒，到时保留已有的结果。",
+        ),
+    }
+)
+
+
+def budget() -> float | None:
+    """Seconds that a run has; None where no Space is shared with strangers."""
+    return BUDGET if "SPACE_ID" in os.environ else None
 
 
 def ticket() -> gr.HTML:
@@ -59,12 +79,29 @@ class Run:
         return newest is not self and not newest.over
 
 
-class Runs:
-    """The newest run of each visitor."""
+_all: weakref.WeakSet[Runs] = weakref.WeakSet()
 
-    def __init__(self) -> None:
+
+def replace(visitor: str) -> None:
+    """What this visitor's program asked for works, and it asks for the next: end it."""
+    for runs in list(_all):
+        runs.end_unclicked(visitor)
+
+
+def stop_all() -> None:
+    """The app ends."""
+    for runs in list(_all):
+        runs.end_all()
+
+
+class Runs:
+    """The newest run of each visitor. `seconds` after its turn began, a run ends as by Stop."""
+
+    def __init__(self, seconds: float | None = None) -> None:
         self._newest: dict[str, Run] = {}
         self._lock = threading.Lock()
+        self._seconds = budget() if seconds is None else seconds
+        _all.add(self)
 
     def arm(self, visitor: str) -> int:
         """A new run of this visitor is on its way -> its number. The one before ends."""
@@ -85,16 +122,37 @@ class Runs:
         waits for any more is nobody's concern.
         """
         run, ended = self._begin(visitor, number), True
+        spent = threading.Event()
+        timer = self._timer(run, spent) if last else None
         try:
             yield run
             ended = last
+            if spent.is_set():
+                gr.Info(both("run.budget", seconds=round(self._seconds)))
         except (ValueError, RuntimeError, MemoryError):
             if run is None or run.newer is None:
                 raise
         finally:
+            if timer is not None:
+                timer.cancel()
             if run is not None:
                 with self._lock:
                     run.working, run.over = False, run.over or ended
+
+    def _timer(self, run: Run | None, spent: threading.Event) -> threading.Timer | None:
+        """Stops the run when its time is over, and tells so by `spent`."""
+        if run is None or self._seconds is None:
+            return None
+
+        def stop() -> None:
+            if not run.stop.is_set():
+                spent.set()
+                run.stop.set()
+
+        timer = threading.Timer(self._seconds, stop)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _begin(self, visitor: str, number: int | None) -> Run | None:
         with self._lock:
@@ -131,6 +189,19 @@ class Runs:
             if run is not None:
                 run.over = not run.working
             return run is None or run.over
+
+    def end_unclicked(self, visitor: str) -> None:
+        """Stop what this visitor's program asked for, if it works."""
+        with self._lock:
+            run = self._newest.get(visitor)
+            if run is not None and run.number is None and run.working:
+                run.stop.set()
+
+    def end_all(self) -> None:
+        """Stop everybody's run."""
+        with self._lock:
+            for run in self._newest.values():
+                run.stop.set()
 
     def forget(self, visitor: str) -> None:
         """The visitor has left: end the run and keep nothing."""

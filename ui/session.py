@@ -19,7 +19,7 @@ from ui.studio import Studio
 from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
 from vqgan.metrics import bits_per_pixel, code_bytes
-from vqgan.rebuild import Closeness, at_size
+from vqgan.rebuild import NATIVE_LIMIT, Closeness, at_size
 
 SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
 UNDO_STEPS = 100
@@ -73,9 +73,10 @@ def open_picture(
     studio: Studio, source: str | os.PathLike, side: str, name: str | None = None
 ) -> Session:
     """Encode and decode a file at working size `side` (a key of SIDES)."""
-    if side not in SIDES:
+    if not isinstance(side, str) or side not in SIDES:
         raise ValueError(f"the working size is {side!r}: choose {', '.join(SIDES)}")
-    original, capped = at_size(open_image(source), SIDES[side])
+    wanted = SIDES[side] or NATIVE_LIMIT
+    original, capped = at_size(open_image(source, side=wanted), SIDES[side])
     result, indices = studio.rebuild(original)
     return Session(
         indices=indices,

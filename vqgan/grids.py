@@ -113,6 +113,7 @@ class IndexFile:
             )
         owner = arrays.get("tokenizer_id")
         owner = str(owner) if owner is not None and owner.ndim == 0 else None
+        indices = indices.astype(np.int64)  # only now: the largest uint64 would become negative
         return cls(indices, _size(arrays.get("size"), indices.shape, f), theirs, owner)
 
 
@@ -133,7 +134,7 @@ def _arrays(source: str | os.PathLike | BinaryIO) -> dict[str, np.ndarray]:
         arrays = {name: loaded[name] for name in wanted if name in loaded.files}
     except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"this is not a file of indices (.npz): {error}") from error
-    except ValueError as error:
+    except Exception as error:  # foreign bytes: a dozen kinds, MemoryError for a huge promise
         if "unpacks" in str(error):
             raise
         raise ValueError(
@@ -147,8 +148,8 @@ def _arrays(source: str | os.PathLike | BinaryIO) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _grid(indices: np.ndarray) -> Grid:
-    """(h, w), or (1, h, w), of any whole-number type -> (h, w) int64."""
+def _grid(indices: np.ndarray) -> np.ndarray:
+    """(h, w), or (1, h, w), of any whole-number type -> (h, w) of the same type."""
     if indices.dtype.kind not in "iu":
         raise ValueError(f"the indices are {indices.dtype}: codes are whole numbers, so save ints")
     if indices.ndim == 3 and indices.shape[0] == 1:
@@ -163,7 +164,7 @@ def _grid(indices: np.ndarray) -> Grid:
             f"the grid has {indices.shape[0]} x {indices.shape[1]} cells: at most {MAX_CELLS} "
             "can be decoded here"
         )
-    return indices.astype(np.int64)
+    return indices
 
 
 def _whole_number(value: np.ndarray | None) -> int | None:

@@ -6,6 +6,8 @@ import contextlib
 import io
 import math
 import os
+import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,36 +19,53 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 MAX_PIXELS = 64_000_000  # RGB of this size is 192 MB; larger ones are refused unread
+MAX_SIDE = 20_000  # Pillow keeps a pointer for every row: 60 million rows of a bit take 1.8 GB
+LARGE = 4_000_000  # pixels from which on files are decoded one at a time: each may take a gigabyte
 # A list, since Pillow knows formats that no one uploads and some that run other programs (EPS).
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 KNOWN = "PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF can be read"
+
+# First column and row of an interlaced PNG's passes, and the steps to the next ones.
+ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+_one_large = threading.Lock()
 
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image
 
 
 def open_image(
-    source: Source, *, max_pixels: float = MAX_PIXELS, shortest: int | None = None
+    source: Source,
+    *,
+    max_pixels: float = MAX_PIXELS,
+    shortest: int | None = None,
+    side: int | None = None,
 ) -> Image.Image:
     """A path, bytes, binary file or PIL picture -> PIL "RGB", upright, sRGB, alpha on white.
 
     Of an animation the first frame. A side shorter than `shortest` stays; else the picture is
-    scaled down until its shorter side is that long. ValueError with one sentence if it is empty, no
-    picture, of an unknown format, damaged, or has more than `max_pixels` pixels (found before
-    decoding).
+    scaled down until its shorter side is that long. `side`: all that is wanted of the longest one,
+    so that a large JPEG may come smaller, but at least twice as long. ValueError with one sentence
+    if it is empty, no picture, of an unknown format, damaged, or has more than `max_pixels` pixels
+    or a side of more than MAX_SIDE (found before decoding).
     """
     if isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, "the picture")
         return _shrunk(_to_rgb(source), shortest)
-    with _header(source, max_pixels) as (name, image):
-        try:
-            if shortest is not None and min(image.size) > 2 * shortest:
-                # JPEG: decode at a fraction of the size, no less than twice what is wanted.
-                scale = 2 * shortest / min(image.size)
-                image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-            image.load()
-            return _shrunk(_to_rgb(image), shortest)
-        except Exception as error:
-            raise ValueError(f"{name} is damaged or cut off: {error}.") from error
+    with _header(source, max_pixels) as (name, image, file):
+        large = math.prod(image.size) > LARGE
+        with _one_large if large else contextlib.nullcontext():
+            try:
+                if shortest is not None:
+                    _draft(image, shortest / min(image.size))
+                elif side is not None and large:
+                    _draft(image, side / max(image.size))
+                image.load()
+                _check_rows(image, file)
+                return _shrunk(_to_rgb(image), shortest)
+            except Exception as error:
+                raise ValueError(f"{name} is damaged or cut off: {error}.") from error
 
 
 def check_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> None:
@@ -55,9 +74,53 @@ def check_image(source: Source, *, max_pixels: float = MAX_PIXELS) -> None:
         pass
 
 
+def _draft(image: Image.Image, scale: float) -> None:
+    """JPEG: decode at a fraction of the size, no less than twice what is wanted."""
+    if 2 * scale < 1:
+        image.draft(None, tuple(math.ceil(2 * scale * s) for s in image.size))
+
+
+def _check_rows(image: Image.Image, file: BinaryIO) -> None:
+    """EOFError if a PNG that ends properly holds fewer rows than its header promises.
+
+    Pillow leaves the missing ones black, so where the last row has content, none is missing.
+    """
+    last = (0, image.height - 1, *image.size)
+    if image.format != "PNG" or (not image.info.get("interlace") and image.crop(last).getbbox()):
+        return
+    file.seek(16)
+    head = file.read(13)
+    bits = head[8] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[head[9]]
+    passes = ADAM7 if head[12] else ((0, 0, 1, 1),)
+    wanted = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(image.width - left) // across), -(-(image.height - top) // down)
+        wanted += rows * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
+    found = _unpacked(file, wanted)
+    if found < wanted:
+        raise EOFError(f"it holds {found} of {wanted} bytes")
+
+
+def _unpacked(file: BinaryIO, wanted: int) -> int:
+    """How many bytes the PNG's own picture unpacks to, at most some more than `wanted`."""
+    stream, found = zlib.decompressobj(), 0
+    file.seek(8)
+    while found < wanted and len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if kind != b"IDAT":
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
+        packed = file.read(length)
+        while packed and found < wanted:
+            found += len(stream.decompress(packed, 2**20))
+            packed = stream.unconsumed_tail
+        file.seek(4, os.SEEK_CUR)
+    return found
+
+
 @contextlib.contextmanager
-def _header(source: Source, max_pixels: float) -> Iterator[tuple[str, Image.Image]]:
-    """What to call a file in a message, and its picture, not decoded yet."""
+def _header(source: Source, max_pixels: float) -> Iterator[tuple[str, Image.Image, BinaryIO]]:
+    """What to call a file in a message, its picture, not decoded yet, and the file itself."""
     name, file = _opened(source)
     with contextlib.ExitStack() as stack:
         if isinstance(source, (str, os.PathLike)):
@@ -69,11 +132,14 @@ def _header(source: Source, max_pixels: float) -> Iterator[tuple[str, Image.Imag
             Image.init()
             image = Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise _too_large(name, "far too many", max_pixels) from None
+            raise ValueError(
+                f"{name} has far too many pixels: at most {max_pixels / 1e6:g} million can be "
+                "read, so scale it down first."
+            ) from None
         except Exception:  # Pillow's readers raise a dozen kinds of error on foreign bytes
             raise ValueError(f"{name} is not a picture of a known format: {KNOWN}.") from None
         _check_size(image.size, max_pixels, name)
-        yield name, image
+        yield name, image, file
 
 
 def _shrunk(image: Image.Image, shortest: int | None) -> Image.Image:
@@ -102,19 +168,20 @@ def _opened(source: str | os.PathLike | bytes | BinaryIO) -> tuple[str, BinaryIO
         raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
 
 
-def _too_large(name: str, pixels: str, max_pixels: float) -> ValueError:
-    return ValueError(
-        f"{name} has {pixels} pixels: at most {max_pixels / 1e6:g} million can be read, "
-        "so scale it down first."
-    )
-
-
 def _check_size(size: tuple[int, int], max_pixels: float, name: str) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise ValueError(f"{name} is {width}x{height} pixels: it has no content.")
     if width * height > max_pixels:
-        raise _too_large(name, f"{width:,} x {height:,}", max_pixels)
+        raise ValueError(
+            f"{name} has {width:,} x {height:,} pixels: at most {max_pixels / 1e6:g} million can "
+            "be read, so scale it down first."
+        )
+    if max(size) > MAX_SIDE:
+        raise ValueError(
+            f"{name} is {width:,} x {height:,} pixels: no side may be longer than {MAX_SIDE:,}, so "
+            "crop it or scale it down first."
+        )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig, Step
@@ -27,6 +29,7 @@ from clip_guidance.rerank import Ranking, rank
 from prior.classes import choose
 from prior.model import GPT, PriorConfig
 from prior.sample import Progress, finish, sample
+from prior.sheet import Record
 from tests.fakes import ColourClip
 from vqgan.images import to_image
 
@@ -236,6 +239,50 @@ def test_the_png_gives_back_the_request(tmp_path):
         assert image.info["codes"] == "[[[0, 1], [2, 3]]]"
 
 
+def said(settings: dict) -> PngInfo:
+    info = PngInfo()
+    info.add_text("settings", json.dumps(settings))
+    return info
+
+
+def good() -> dict:
+    return record.settings(Request("red"), bundle="tiny")
+
+
+def test_a_png_says_whether_pictures_were_given():
+    picture = Image.new("RGB", (4, 4))
+    made = record.settings(Request("red", picture=picture))
+    assert made["picture"] is True and made["image_prompt"] is False
+    made = record.settings(Request("", image_prompt=picture))
+    assert made["picture"] is False and made["image_prompt"] is True
+
+
+@pytest.mark.parametrize(
+    ("clip", "kept"),
+    [
+        ("ViT-B-32", True),
+        ("ViT-B-32/laion2b_s34b_b79k", True),
+        ("own", True),
+        ("../../etc/passwd", False),
+        ("x" * 101, False),
+        ("<b>", False),
+        ("", False),
+        ({}, False),
+    ],
+)
+def test_what_is_no_name_of_a_clip_is_left_out(tmp_path, clip, kept):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=said(good() | {"clip": clip}))
+    _, made = record.read(tmp_path / "a.png")
+    assert made.get("clip") == (clip if kept else None)
+
+
+def test_a_png_of_the_sample_tab_is_called_one(tmp_path):
+    kept = Record({"bundle": "tiny", "prior": None, "n": 1}, np.zeros((1, 2, 2), int))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=kept.info())
+    with pytest.raises(ValueError, match="comes from the Sample tab: take a PNG"):
+        record.read(tmp_path / "a.png")
+
+
 def test_files_that_say_nothing_are_answered_with_a_sentence(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("no picture")
@@ -243,6 +290,9 @@ def test_files_that_say_nothing_are_answered_with_a_sentence(tmp_path):
     record.write(tmp_path / "wrong.png", Image.new("RGB", (4, 4)), wrong, torch.zeros(1, 1, 1))
     bad = record.settings(Request("red")) | {"steps": -1}
     record.write(tmp_path / "bad.png", Image.new("RGB", (4, 4)), bad, torch.zeros(1, 1, 1))
-    for name in ("plain", "text", "wrong", "bad", "none"):
+    Image.new("1", (3000, 3000)).save(tmp_path / "large.png", pnginfo=said(good()))
+    endless = good() | {"prompt": "x" * 1001}
+    Image.new("1", (4, 4)).save(tmp_path / "endless.png", pnginfo=said(endless))
+    for name in ("plain", "text", "wrong", "bad", "none", "large", "endless"):
         with pytest.raises(ValueError, match="does not say how it was made"):
             record.read(tmp_path / f"{name}.png")

@@ -392,6 +392,7 @@ def test_time_lapse_frames_are_in_order_and_exist(tmp_path, caplog):
         "minutes": 90.5, "step": 900, "psnr": 21.5, "losses": ["pixels", "gan"],
     }  # fmt: skip
     url = timelapse._frame(found)(1)
+    assert timelapse._frame(found)(None) == timelapse._frame(found)({"a": []})  # the first
     assert unpack(url)[0, 0, 2] > 200
     assert "beside them every code" in told and "second run" not in told
     assert "from minute 2 to minute 90, of 150 in all" in " ".join(told.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from ui.common import Sentence, friendly
+from ui.common import Sentence, friendly, path_of, said, whole
 
 
 def _raises(error: Exception):
@@ -45,3 +45,16 @@ def test_generators_too():
     assert next(steps) == 1
     with pytest.raises(gr.Error, match="enough"):
         next(steps)
+
+
+def test_what_a_page_sends_is_read_or_refused():
+    assert said(gr.EventData(None, {"code": 7})) == {"code": 7}
+    assert said(gr.EventData(None, None)) == {} and whole(7) == 7
+    assert path_of({"path": "a.png"}) == "a.png"
+    for read, junk in (
+        *((lambda junk: said(gr.EventData(None, junk)), junk) for junk in (7, [], "index")),
+        *((whole, junk) for junk in (None, "7", 7.5, True, [], float("nan"))),
+        *((path_of, junk) for junk in (7, {}, {"path": None}, {"path": 7}, "a.png", [])),
+    ):
+        with pytest.raises(Sentence, match="try again"):
+            read(junk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import gradio as gr
 
 from ui import page
@@ -42,3 +44,18 @@ def test_the_api_asks_for_runs_without_a_click(writer):
     for name in ("sample", "text_to_image"):
         assert events[name].concurrency_id == "run" and not events[name].targets
         assert events[name].api_visibility == "public"
+
+
+def test_what_strangers_leave_behind_goes_sooner(writer, monkeypatch):
+    """At home nothing goes while a page is open; programs that ask a Space never close one."""
+
+    def kept() -> tuple:
+        made = page.build(writer)
+        lives = {b.time_to_live for b in made.blocks.values() if isinstance(b, gr.State)}
+        options = page.launch_options()
+        return lives, made.delete_cache, options["max_file_size"], options["state_session_capacity"]
+
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert kept() == ({math.inf}, (3600, 86400), "64mb", 300)
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
+    assert kept() == ({7200}, (600, 7200), "20mb", 300)

@@ -9,6 +9,7 @@ import struct
 import zlib
 from dataclasses import replace
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -66,6 +67,8 @@ def test_erasing_paints_the_code_of_white(studio, edits, opened, tmp_path):
         {"tool": "paint", "code": 1, "cells": [[16, 0]]},
         {"tool": "paint", "code": 1, "cells": [[-1, 0]]},
         {"tool": "paint", "code": 1, "cells": [[0]]},
+        {"tool": "paint", "code": 1, "cells": [[0.5, 0]]},
+        {"tool": "paint", "code": 1, "cells": [[None, float("inf")]]},
         {"tool": "paint", "code": 1, "cells": "all"},
         {"tool": "paint", "code": 1, "cells": [[0, 0]] * 2000},
         {},
@@ -220,7 +223,9 @@ def test_downloads_hold_the_codes_and_old_ones_go(studio, opened):
 def client(studio):
     app = page.build(studio)
     _, url, _ = app.launch(prevent_thread_lock=True, **page.launch_options())
-    yield Client(url, verbose=False)
+    client = Client(url, verbose=False)
+    client.blocks = app
+    yield client
     app.close()
 
 
@@ -255,6 +260,34 @@ def test_broken_pictures_are_answered_with_a_sentence(client, tmp_path, content,
     (tmp_path / "text.png").write_bytes(content)
     with pytest.raises(Exception, match=sentence):
         client.predict(handle_file(tmp_path / "text.png"), "128", api_name="/reconstruct")
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [(7, "choose one"), ({}, "choose one"), ({"path": None}, "choose one"), ("side", "size is")],
+)
+def test_what_is_no_file_or_size_is_answered_with_a_sentence(client, file, sentence):
+    handlers = {fn.api_name: fn.fn for fn in client.blocks.fns.values()}
+    args = [{"path": "a.png"}, [128]] if file == "side" else [file, "128"]
+    with pytest.raises(gr.Error, match=sentence):
+        handlers["reconstruct"](*args)
+    with pytest.raises(gr.Error, match="choose one"):
+        handlers["decode"](None)
+
+
+def handler(client, where: str, name: str):
+    found = (fn.fn for fn in client.blocks.fns.values())
+    within = f"{where}.<locals>.{name}"
+    return next(f for f in found if getattr(f, "__qualname__", "") == within)
+
+
+@pytest.mark.parametrize("junk", [None, 7, {}, {"index": "1"}, {"index": None}, {"code": []}])
+def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, junk):
+    event = gr.EventData(None, junk)
+    with pytest.raises(gr.Error, match="understood"):
+        handler(client, "_connect_sources", "show_example")(event, "128")
+    with pytest.raises(gr.Error, match=r"understood|no code"):
+        handler(client, "_connect_grid", "pick")(event, opened)
 
 
 def test_pictures_that_gradio_itself_would_refuse_or_turn(client, tmp_path):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from clip_guidance import record
+from clip_guidance.guide import GuidanceConfig
+from clip_guidance.modes import Request
+from prior.sheet import Record
 from ui.common import friendly
 from ui.refusals import in_both
+from ui.session import open_picture
 from vqgan.grids import IndexFile, check_code
 from vqgan.images import open_image
 
@@ -16,6 +23,13 @@ from vqgan.images import open_image
 def picture(path, content: bytes):
     path.write_bytes(content)
     return open_image(path)
+
+
+def claiming(side: int) -> bytes:
+    """The beginning of a PNG of so many pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    check = struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + check + bytes(4) + b"IDAT"
 
 
 def cut_off(path):
@@ -38,6 +52,12 @@ def no_record(path):
     return record.read(path)
 
 
+def sampled(path):
+    kept = Record({"prior": None}, np.zeros((1, 2, 2), int))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=kept.info())
+    return record.read(path)
+
+
 @pytest.mark.parametrize(
     ("act", "said"),
     [
@@ -48,14 +68,25 @@ def no_record(path):
             lambda path: open_image(Image.new("L", (9000, 9000))),
             "9,000 x 9,000 像素：最多可读取 64",
         ),
+        (
+            lambda path: open_image(Image.new("1", (1, 30_000))),
+            "the picture 的尺寸是 1 × 30,000 像素：任何一边最长 20,000 像素，请",
+        ),
+        (lambda path: picture(path, claiming(20_000)), "x.png 的像素太多：最多可读取 64 百万"),
         (lambda path: codes(path, np.full((2, 2), 70)), "文件中的码从 70 到 70"),
+        (lambda path: codes(path, np.full((2, 2), 2**63, np.uint64)), "从 9223372036854775808 到"),
         (lambda path: codes(path, np.zeros((2, 2))), "文件中的码是 float64"),
         (lambda path: codes(path, np.zeros(5, int)), "数组的形状是 (5,)"),
         (lambda path: codes(path, np.zeros((300, 300), int)), "网格有 300 × 300 格"),
         (unnamed, "没有名为 `indices` 的数组"),
         (no_record, "没有记录生成方式"),
+        (sampled, "该文件来自“采样”页"),
         (lambda path: check_code(64, 64), "码 64 不存在：该码本的码为 0 到 63"),
         (lambda path: check_code("a", 64), "码必须是整数"),
+        (lambda path: open_picture(None, path, [128]), "工作尺寸是 [128]：请选择 128, 256"),
+        (lambda path: Request("red", None), "mode 是 None：请选择 both, prior, guided。"),
+        (lambda path: GuidanceConfig(optimizer=None), "optimizer 是 None：请选择 adam"),
+        (lambda path: GuidanceConfig(method=None), "method 是 None：请选择 latents"),
     ],
 )
 def test_a_refusal_is_said_in_both_languages(tmp_path, act, said):

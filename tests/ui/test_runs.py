@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ui import runs
 from ui.runs import Runs
 
 ME = "me"
@@ -91,3 +92,34 @@ def test_without_a_click_a_run_begins_and_ends_with_its_visitor():
     with runs.turn("api", None) as run:
         runs.forget("api")
         assert run.stop.is_set()
+
+
+def test_a_run_ends_when_its_time_is_over_and_says_so(monkeypatch):
+    said = []
+    monkeypatch.setattr("ui.runs.gr.Info", said.append)
+    runs = Runs(seconds=0.05)
+    with runs.turn(ME, runs.arm(ME)) as run:
+        assert run.stop.wait(10) and not said
+    assert len(said) == 1 and "在此公共页面上" in said[0]
+    with runs.turn(ME, runs.arm(ME), last=False) as run:  # waits for a download: in nobody's way
+        assert not run.stop.wait(0.2)
+    runs = Runs(seconds=30)
+    with runs.turn(ME, runs.arm(ME)) as run:
+        assert not run.stop.wait(0.1)
+    assert len(said) == 1 and not run.stop.is_set()
+
+
+def test_only_a_space_has_a_time_for_runs(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert Runs()._seconds is None
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
+    assert Runs()._seconds == runs.BUDGET
+
+
+def test_a_programs_next_request_ends_its_last_one_and_no_click():
+    mine, others = Runs(), Runs()
+    with mine.turn("api", None) as asked, others.turn(ME, others.arm(ME)) as clicked:
+        runs.replace("api"), runs.replace(ME)
+        assert asked.stop.is_set() and not clicked.stop.is_set()
+        runs.stop_all()
+        assert clicked.stop.is_set()

@@ -609,6 +609,22 @@ def test_a_start_picture_that_is_none_is_a_sentence(able, tmp_path):
         drawing_inputs.asked(values(able) | {"picture": {"path": tmp_path / "text.png"}})
 
 
+@pytest.mark.parametrize("name", ["picture", "image_prompt"])
+@pytest.mark.parametrize("file", [7, {}, {"path": None}])
+def test_what_is_no_file_is_a_sentence(able, name, file):
+    with pytest.raises(Sentence, match="choose one"):
+        drawing_inputs.asked(values(able) | {name: file})
+
+
+def test_large_pictures_are_kept_no_larger_than_they_are_of_use(able, tmp_path):
+    Image.new("RGB", (3000, 1500), "red").save(tmp_path / "large.png")
+    Image.new("RGB", (30, 15), "red").save(tmp_path / "small.png")
+    files = {name: {"path": str(tmp_path / f"{name}.png")} for name in ("large", "small")}
+    wished = values(able) | {"picture": files["large"], "image_prompt": files["small"]}
+    request, _ = drawing_inputs.asked(wished)
+    assert request.picture.size == (1024, 512) and request.image_prompt.size == (30, 15)
+
+
 def alike(a: Image.Image, b: Image.Image) -> bool:
     """The same up to the rounding of bfloat16."""
     return np.abs(np.asarray(a).astype(int) - np.asarray(b)).max() <= 6
@@ -750,6 +766,14 @@ def test_nothing_is_fetched_for_a_wish_that_cannot_be_drawn(able, fetching):
     with pytest.raises(gr.Error, match="Draw"):  # Continue, without a picture
         list(fetching.events[3].fn(ME, *given(able, clip="RN50")))
     assert fetching.names == []
+
+
+def test_no_picture_is_opened_while_a_wish_is_only_looked_at(able, fetching, monkeypatch):
+    """Sixteen may be looked at at once, and each picture takes memory."""
+    monkeypatch.setattr(drawing_inputs, "open_image", None)
+    file = {"path": "a.png"}
+    ask = given(able, picture=file, image_prompt=file, prompt="")  # no words needed beside it
+    assert len(list(fetching.events[0].fn(ME, *ask))) == 1
 
 
 def test_stop_ends_the_waiting_for_a_download(able, fetching):

@@ -89,9 +89,30 @@ def saved(**arrays) -> io.BytesIO:
     return file
 
 
+def promising(shape: tuple[int, ...]) -> io.BytesIO:
+    """The beginning of an .npy whose array would not fit anywhere."""
+    file = io.BytesIO()
+    header = {"descr": "<i8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
+
+
+def damaged() -> io.BytesIO:
+    """An .npz whose packed bytes are not what they were."""
+    file = io.BytesIO()
+    np.savez_compressed(file, indices=np.arange(1000).reshape(40, 25))
+    data = bytearray(file.getvalue())
+    data[60:160] = b"\xff" * 100
+    return io.BytesIO(data)
+
+
 @pytest.mark.parametrize(
     ("file", "sentence"),
     [
+        (promising((10**6, 10**6)), "not a file of indices"),
+        (promising((2**62, 4)), "not a file of indices"),
+        (damaged(), "not a file of indices"),
+        (saved(indices=np.full((4, 4), 2**63 + 5, np.uint64)), f"run from {2**63 + 5} to"),
         (saved(indices=np.zeros((4, 4))), "are float64: codes are whole numbers"),
         (saved(indices=np.zeros((4, 4), bool)), "are bool: codes are whole numbers"),
         (saved(indices=np.zeros(16, int)), r"shape \(16,\): a grid has two axes"),

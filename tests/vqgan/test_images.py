@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from vqgan import images
 from vqgan.images import fit, letterbox, open_image, pad_to_multiple, to_image, to_tensor
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -236,3 +237,55 @@ def test_a_letterbox_stretches_nothing():
     red = (pixels == (255, 0, 0)).all(2)
     assert box.size == (100, 100) and red.sum() == 100 * 50
     assert (pixels[:25] == 255).all() and red[25:75].all()
+
+
+def test_an_endless_side_is_refused_from_the_header():
+    """Sixty million rows of one bit are few pixels, but rows cost memory each."""
+    data = png(1, 60_000_000, 1, 0, bytes(1000))
+    assert "this file is 1 x 60,000,000 pixels: no side may be longer than 20,000" in refused(data)
+
+
+@pytest.mark.parametrize(("depth", "colour", "width"), [(8, 2, 3), (1, 0, 1 / 8), (16, 6, 8)])
+def test_a_png_with_rows_missing_is_called_damaged_though_it_ends_properly(depth, colour, width):
+    """The same with all rows, black ones too, is a picture."""
+    row = b"\0" + bytes(round(40 * width))
+    assert open_image(png(40, 30, depth, colour, row * 30)).size == (40, 30)
+    assert "is damaged or cut off" in refused(png(40, 30, depth, colour, row * 29))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (13, 37)])
+def test_rows_of_an_interlaced_png_are_counted(size, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(images, "_unpacked", lambda file, count: wanted.append(count) or count)
+    data = png(*size, 8, 2, b"")
+    data = data[:28] + b"\1" + struct.pack(">I", zlib.crc32(data[12:28] + b"\1")) + data[33:]
+    picture = Image.new("RGB", size)
+    picture.format, picture.info["interlace"] = "PNG", 1
+    images._check_rows(picture, io.BytesIO(data))
+    rows = [range(top, size[1], down) for _, top, _, down in images.ADAM7]
+    columns = [range(left, size[0], across) for left, _, across, _ in images.ADAM7]
+    expected = sum(len(r) * (1 + 3 * len(c)) for r, c in zip(rows, columns, strict=True) if c)
+    assert wanted == [expected]
+    pixels = sum(len(r) * len(c) for r, c in zip(rows, columns, strict=True))
+    assert pixels == size[0] * size[1]
+
+
+def test_large_files_are_decoded_one_at_a_time(monkeypatch):
+    """Each may take a gigabyte for a moment."""
+    seen = []
+    real = images._to_rgb
+    monkeypatch.setattr(images, "LARGE", 100)
+    monkeypatch.setattr(
+        images, "_to_rgb", lambda image: seen.append(images._one_large.locked()) or real(image)
+    )
+    for side in (10, 11):
+        open_image(encoded(Image.new("RGB", (side, side))))
+    assert seen == [False, True]
+
+
+def test_of_a_large_jpeg_no_more_is_decoded_than_is_wanted(monkeypatch):
+    data = encoded(Image.linear_gradient("L").resize((800, 400)), "JPEG")
+    assert open_image(data, side=100).size == (800, 400), "small enough as it is"
+    monkeypatch.setattr(images, "LARGE", 100)
+    assert open_image(data, side=100).size == (200, 100)
+    assert open_image(data, side=120).size == (400, 200)
