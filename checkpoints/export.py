@@ -28,10 +28,10 @@ from checkpoints.bundle import (
     read_card,
     save,
     tokenizer_id,
-    write,
 )
 from clip_guidance import model as clip_model
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 from vqgan import dataset
 from vqgan.model import UNSEEN, VQGAN, VQGANConfig

@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from checkpoints.bundle import find, load, write
+from checkpoints.bundle import find, load
 from training import checkpoint
+from training.files import write
 from training.flags import Parser, fail
 from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic, split_mosaic
 from vqgan.model import VQGAN, VQGANConfig

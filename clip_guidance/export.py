@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from checkpoints.bundle import find, save_clip, write
+from checkpoints.bundle import find, save_clip
 from checkpoints.export import without_folders
 from clip_guidance import model
 from clip_guidance.config import ClipConfig
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 
 LOGS = {"image": "clip-image-log.csv", "text": "clip-text-log.csv"}

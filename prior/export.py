@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 import checkpoints
-from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
+from checkpoints.bundle import PRIOR, SKETCH, save_sketch
 from checkpoints.export import joined, without_folders
 from prior import ranges
 from prior.grow import grown, reader_grown
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 
 FIGURES = ("val_bits", "val_free_bits", "unigram_bits", "val_outline_bits", "val_wrong_bits")
