@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from checkpoints.bundle import find, load
 from training import checkpoint
-from training.files import write
+from training.files import swap, usable_folder, write
 from training.flags import Parser, fail
 from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic, split_mosaic
 from vqgan.model import VQGAN, VQGANConfig
@@ -189,13 +189,10 @@ def build(
         row |= {"codes": moment.codes is not None, "losses": list(moment.losses)}
         rows.append(row if moment.psnr is None else row | {"psnr": round(moment.psnr, 2)})
     out = bundle / FOLDER
-    out.mkdir(exist_ok=True)
-    for old in out.glob("*.webp"):
-        old.unlink()
-    for name, data in files.items():
-        write(out / name, data)
+    usable_folder(out)
     index = {"another_run": another, "moments": rows}
-    write(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+    files[INDEX] = (json.dumps(index, indent=1) + "\n").encode()
+    swap(out, "*.webp", files)
     return index
 
 

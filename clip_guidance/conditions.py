@@ -22,6 +22,7 @@ from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
 from prior import tokens
 from training import flags
+from training.files import replacing, writable
 from vqgan import dataset
 
 
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--bundle", help="use this bundle's CLIP instead of the sentence encoder")
     args = p.parse_args(argv)
     try:
+        out = writable(args.out, ".npy")
         pictures = tokens.load(args.tokens).pictures(dataset.scan(args.data))
         if args.bundle:
             bundle = checkpoints.load(args.bundle)
@@ -108,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
             found = by_clip(pictures, bundle.clip, bundle.vqgan.config.resolution)
         else:
             found = by_teacher(pictures)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        np.save(args.out, found.astype(np.float16))
+        with replacing(out) as file:
+            np.save(file, found.astype(np.float16))
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {found.shape[0]} pictures, {found.shape[1]} conditions each")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from clip_guidance import corpus
 from clip_guidance.teacher import Teacher
 from training import flags
+from training.files import replacing, writable, write
 from training.precision import autocast
 from vqgan import dataset
 
@@ -55,15 +56,16 @@ def main(argv: list[str] | None = None) -> None:
     args = p.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        writable(args.out.with_suffix(".json"))
         rows = [picture.row for picture in dataset.scan(args.data)]
         words = json.loads(args.words.read_text(encoding="utf-8"))
         made = corpus.build(rows, words, args.made_up, args.seed)
         known = corpus.known_vectors(rows, np.load(args.phrases)) if args.phrases else {}
         vectors = made.vectors(embed(list(made.english), known))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"texts": made.texts(), "sources": words["sources"], "seed": args.seed}
-        args.out.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-        np.save(args.out.with_suffix(".npy"), vectors.astype(np.float16))
+        write(args.out.with_suffix(".json"), json.dumps(content, ensure_ascii=False).encode())
+        with replacing(args.out.with_suffix(".npy")) as file:
+            np.save(file, vectors.astype(np.float16))
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {len(made.english)} English and {len(made.chinese)} Chinese texts")

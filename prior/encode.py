@@ -15,6 +15,7 @@ from prior import tokens
 from prior.views import KINDS
 from training import flags
 from training.device import usable_device
+from training.files import writable
 from training.memory import keep_pages
 from vqgan import dataset
 
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
     try:
-        out = tokens.named(args.out)
+        out = writable(tokens.named(args.out))
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
         options = {n: getattr(args, n) for n in ("limit", "batch", "views", "view_kinds")}
         found = encode_folder(bundle, args.data, **options)

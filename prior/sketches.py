@@ -16,6 +16,7 @@ from tqdm import tqdm
 from prior import tokens
 from prior.sketch import edges
 from training import flags
+from training.files import replacing, writable
 from training.memory import keep_pages
 from vqgan import dataset
 
@@ -62,8 +63,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.patch < 1:
             raise ValueError(f"patch is {args.patch}: it must be at least 1")
+        out = writable(args.out, ".npy")
         packed = gather(tokens.load(args.tokens), args.data, args.patch)
-        np.save(tokens.named(args.out), packed)
+        with replacing(out) as file:
+            np.save(file, packed)
     except (ValueError, OSError) as error:
         flags.fail(error)
     drawn = [float(np.unpackbits(packed[:, kind]).mean()) for kind in (0, 1)]

@@ -27,11 +27,11 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
     Else nothing of it stays, and `path` is as it was. Devices and pipes are written to directly.
     """
-    real = Path(os.path.realpath(path))
-    if real.exists() and not real.is_file():
-        with open(real, "wb") as file:
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
             yield file
         return
+    real = Path(os.path.realpath(path))
     part = real.with_name(f".{real.name}.{os.getpid()}.part")
     try:
         with naming(real, part), open(part, "wb") as file:
@@ -47,6 +47,15 @@ def write(path: str | os.PathLike, data: bytes) -> None:
     """Replace a file in one step."""
     with replacing(path) as file:
         file.write(data)
+
+
+def swap(folder: Path, pattern: str, files: dict[str, bytes]) -> None:
+    """Write `files` into a folder, then remove what else is there under names like `pattern`."""
+    for name, data in files.items():
+        write(folder / name, data)
+    for old in folder.glob(pattern):
+        if old.name not in files:
+            old.unlink()
 
 
 def usable_folder(folder: Path) -> None:

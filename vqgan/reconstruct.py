@@ -17,6 +17,7 @@ from tqdm import tqdm
 import checkpoints
 from training import flags
 from training.device import usable_device
+from training.files import replacing
 from vqgan.images import FORMATS, open_image
 from vqgan.rebuild import NATIVE_LIMIT, Reconstruction, rebuild
 
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         try:
             result = rebuild(vqgan, metric, open_image(source), SIZES[args.size])
             target.parent.mkdir(parents=True, exist_ok=True)
-            result.image.save(target, "PNG")
+            with replacing(target) as file:
+                result.image.save(file, "PNG")
         except (ValueError, OSError) as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
             failed += 1
