@@ -140,7 +140,11 @@ def frame(
     pairs = strip.reshape(2 * side, -1, side, 3).transpose(1, 0, 2, 3)
     pairs = pairs[[i for i in range(len(pairs)) if i not in set(leave_out)]][: COLUMNS * ROWS]
     if len(pairs) < COLUMNS * ROWS:
-        raise ValueError(f"{moment.strip} shows {len(pairs)} pictures: {COLUMNS * ROWS} are needed")
+        raise ValueError(
+            f"{moment.strip} shows {len(pairs)} pictures, and the time-lapse needs "
+            f"{COLUMNS * ROWS}: train with --held-out {COLUMNS * ROWS} or more, on a folder that "
+            "holds out as many (of a plain one every twentieth: some 160 pictures in all)"
+        )
     left = pairs.reshape(ROWS, COLUMNS, 2 * side, side, 3).transpose(0, 2, 1, 3, 4)
     left = left.reshape(ROWS * 2 * side, COLUMNS * side, 3)
     if places is None:

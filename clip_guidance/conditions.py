@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 import checkpoints
-from clip_guidance.captions import main_colour, phrases, phrases_zh
+from clip_guidance.captions import captioned, main_colour, phrases, phrases_zh
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
 from prior import tokens
@@ -40,10 +40,8 @@ def texts_of(pictures: list[dataset.Picture]) -> tuple[list[list[str]], list[lis
     ValueError for a picture without captions.
     """
     english, chinese = [], []
-    for picture in tqdm(pictures, unit="picture", desc="colours"):
-        row = picture.row or {}
-        if not row.get("captions"):
-            raise ValueError(f"{picture.path} has no captions: give a folder made by data.build")
+    rows = captioned(pictures)
+    for picture, row in zip(tqdm(pictures, unit="picture", desc="colours"), rows, strict=True):
         colour = colour_of(picture)
         english.append(phrases(row["captions"], colour))
         chinese.append(phrases_zh(row.get("captions_zh", []), colour))

@@ -119,6 +119,10 @@ class Ideas:
 
     def check(self, size: int, card: dict) -> None:
         """ValueError unless a prior takes conditions of this length, of the CLIP in its card."""
+        if not np.isfinite(self.conditions).all():
+            raise ValueError(
+                "the ideas' conditions hold numbers that are not finite: make new ones"
+            )
         if self.conditions.shape[1] != size:
             raise ValueError(
                 f"the ideas are {self.conditions.shape[1]} numbers long, and this prior takes "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         with replacing(path) as file:
             torch.save(state, file)
             file.flush()
+            os.fsync(file.fileno())
             if path.exists():
                 _keep(path, path.with_name(path.name + ".prev"))
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
@@ -51,6 +53,14 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         previous = path.with_name(path.name + ".prev")
         advice = f"; {previous} is the one before: copy it over" if previous.is_file() else ""
         raise ValueError(f"{path} is not a readable checkpoint: {error}{advice}") from error
+
+
+def config_of(run: Path, module: str, parts: Iterable[str]) -> dict[str, Any]:
+    """What a run was built from. ValueError if it lacks a part that each run of `module` has."""
+    config = load(run / "last.pt").get("config", {})
+    if not {*parts} <= config.keys():
+        raise ValueError(f"{run} is no run of {module}: resume it with the command that made it")
+    return config
 
 
 def commands(config: dict[str, Any]) -> list[str]:

@@ -36,8 +36,6 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     try:
         with naming(real, part), open(part, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(part, real)
     finally:
         part.unlink(missing_ok=True)

@@ -52,7 +52,9 @@ class LoopConfig:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("minutes", "sample_every", "warmup", "clip"):
+        if not 0 <= self.minutes < math.inf:
+            raise ValueError(f"minutes is {self.minutes}: it must be a number >= 0")
+        for name in ("sample_every", "warmup", "clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
         if not 0 <= self.seed < 2**63:
