@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 import checkpoints
 from bench.judge import CARD, FILES
-from checkpoints.bundle import write
 from prior.nearest import FILE, Found, Training
 from training import flags
+from training.files import write
 from training.precision import autocast
 from vqgan import dataset
 from vqgan.images import to_image

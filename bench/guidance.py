@@ -27,6 +27,7 @@ from clip_guidance.guide import GuidanceConfig, guide
 from clip_guidance.modes import DrawConfig, Models, Request, run
 from clip_guidance.prompts import parse, targets
 from clip_guidance.rerank import Ranking
+from training.files import writable
 from training.flags import Parser, fail
 from vqgan.images import to_image
 
@@ -223,6 +224,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.prompts < 1 or args.seeds < 1 or not args.seconds > 0:
             raise ValueError("prompts, seeds and seconds must be at least 1")
+        for path in filter(None, (args.json, args.plot, args.sheet)):
+            writable(path)
         bundle = checkpoints.load(args.bundle)
         if bundle.clip is None or bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} needs a CLIP and a prior for this")

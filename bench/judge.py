@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
-from checkpoints.bundle import FOLDER, pack, write
+from checkpoints.bundle import FOLDER, pack
+from training.files import write
 from training.precision import autocast
 from vqgan.perceptual import PerceptualLoss, training_loss
 

@@ -27,6 +27,7 @@ from bench.sheets import blind, comparison
 from checkpoints.bundle import read_card, write_card
 from checkpoints.export import without_folders
 from training.device import usable_device
+from training.files import writable
 from training.flags import Parser, add_device, fail
 from vqgan import dataset
 from vqgan.images import to_image, to_tensor
@@ -235,6 +236,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.card and (args.limit or split == "train"):
             raise ValueError("a card takes whole held-out sets: leave out --limit or --split train")
+        for path in filter(None, (args.json, args.sheet)):
+            writable(path)
         device = usable_device(args.device)
         bundle = checkpoints.load(args.bundle, device)
         size = bundle.card["preprocess"]["size"]

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 import checkpoints
 from bench.sheets import grid
-from checkpoints.bundle import read_card, write, write_card
+from checkpoints.bundle import read_card, write_card
 from prior.sample import finish, sample
 from prior.sheet import decode
 from prior.sketch import PULL, edges, paper, shifts_of, thicken
+from training.files import write
 from training.flags import Parser, fail
 from vqgan import dataset
 

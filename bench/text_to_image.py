@@ -33,6 +33,7 @@ from clip_guidance.generate import last, together
 from clip_guidance.guide import GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request, run
 from training import flags
+from training.files import writable
 from training.memory import keep_pages
 from vqgan.images import to_tensor
 
@@ -228,6 +229,10 @@ def parser() -> argparse.ArgumentParser:
 
 def judged(args: argparse.Namespace, generate: Generate | None = None) -> dict:
     """Everything the command does but print; `generate` takes the models' place in tests."""
+    for path in filter(None, (args.sheet, args.twins)):
+        writable(path, ".webp", ".png", ".jpg")
+    if args.json:
+        writable(args.json)
     todo = wanted(args.modes, args.limit, args.seeds)
     judge, bundle = judges.load(), checkpoints.load(args.bundle)
     made = make(todo, generate or generator(bundle), args.pictures, partial(about, bundle))

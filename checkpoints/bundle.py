@@ -24,6 +24,7 @@ from clip_guidance.model import Clip
 from clip_guidance.prompts import parse, targets
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
+from training.files import write
 from vqgan.model import PRESETS, UNSEEN, VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
 
@@ -376,13 +377,6 @@ def pack(state: dict[str, Tensor], dtype: torch.dtype = torch.float16) -> bytes:
             kind = "fp16" if dtype == torch.float16 else str(dtype).removeprefix("torch.")
             raise ValueError(f"{name} has values that are not finite in {kind}")
     return to_safetensors(cast)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def metric(device: str | torch.device = "cpu") -> PerceptualLoss:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ def convert(src: Path, out: Path, name: str, config: Path | None = None, **optio
         lines.append(f"left out, tensors for training only: {counts}")
     if made.ignored:
         lines.append(f"named in the file and not run: {', '.join(made.ignored)}")
-    return "\n".join([*lines, f"next: python app.py --bundle {out}"])
+    return "\n".join([*lines, f"next: python app.py --bundle {shlex.quote(str(out))}"])
 
 
 def _described(prior: GPT) -> str:

@@ -2,7 +2,8 @@
 
 Takes the averaged weights of RUN/last.pt and the log. Other files of OUT stay, and so does what
 config.json says of them, as long as it still holds: metrics belong to exactly these weights, prior
-and code statistics to the tokenizer; a CLIP belongs to none.
+and code statistics to the tokenizer; a CLIP belongs to none. With `--replace` OUT may hold another
+tokenizer, whose prior, sketch reader and decoders then go.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from checkpoints.bundle import (
     CARD,
     WEIGHTS,
     adopt_tokenizer,
+    find,
+    names,
     pack,
     read_card,
     save,
     tokenizer_id,
-    write,
 )
 from clip_guidance import model as clip_model
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 from vqgan import dataset
 from vqgan.model import UNSEEN, VQGAN, VQGANConfig
@@ -43,6 +46,7 @@ def export(
     raw: bool = False,
     data: Path | None = None,
     onto: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Write the bundle of `run` -> its folder. ValueError if a part is missing or does not fit.
 
@@ -50,13 +54,21 @@ def export(
     logs are counted in. `onto`: it was started from the very bundle in `out` (`--init`), whose
     steps, hours and log are counted in, so that its runs need not be there any more. `raw` takes
     the last weights instead of their average. `data` names the data set's folder, for licences.
+    `replace`: `out` may hold another tokenizer, and loses what belongs to it.
     """
+    out = find(out) if onto or str(out) in names() else out
     runs = [*(before or []), run]
     states = [load(r / "last.pt") for r in runs]
     try:
         state = states[-1]
         task = state["task"]
         weights = task["model"] if raw else task["ema"]["shadow"]
+        begins = state["config"]["train"].get("autoencoder_steps", 0)
+        if state["step"] <= begins:
+            raise ValueError(
+                f"{run} has no codebook yet: it is at step {state['step']}, and the codebook is "
+                f"made after step {begins}: train it further"
+            )
         vqgan = VQGAN(VQGANConfig(**state["config"]["model"]))
         vqgan.load_state_dict(weights)
         earlier = _earlier(out, vqgan, states[0]) if onto else {}
@@ -66,9 +78,17 @@ def export(
         raise ValueError(f"{run / 'last.pt'} is not a VQGAN run's checkpoint: {first}") from error
     if data is not None:
         training |= _licences(data, training["data_sha256"])
+    gone = _orphans(out, vqgan)
+    if gone is not None and not replace:
+        raise ValueError(
+            f"{out} holds another tokenizer{_and(gone)}: choose a new folder, or add --replace to "
+            "lose that"
+        )
     card = {**_kept(out, vqgan), "training": training}
     log = joined([r / "log.csv" for r in ([out, *runs] if onto else runs)])
     save(out, name=name or out.resolve().name, vqgan=vqgan.eval(), card=card)
+    for file in gone or ():
+        (out / file).unlink(missing_ok=True)
     write(out / "log.csv", log.encode())
     return out
 
@@ -103,6 +123,21 @@ def _kept(out: Path, vqgan: VQGAN) -> dict:
     weights = hashlib.sha256(pack(vqgan.state_dict())).hexdigest()
     same = old.get("sha256", {}).get(WEIGHTS) == weights
     return {k: v for k, v in old.items() if same or k != "metrics"}
+
+
+def _orphans(out: Path, vqgan: VQGAN) -> list[str] | None:
+    """Files in `out` whose weights belong to another tokenizer; None if it holds no other one."""
+    if not (out / CARD).is_file():
+        return None
+    old = read_card(out)
+    if old.get("tokenizer_id") == tokenizer_id(vqgan, old):
+        return None
+    kept = (WEIGHTS, clip_model.CONFIG, clip_model.WEIGHTS)
+    return sorted(file for file in old.get("sha256", {}) if file not in kept)
+
+
+def _and(files: list[str]) -> str:
+    return f", and its {', '.join(files)}" if files else ""
 
 
 def _clip(card: dict) -> dict:
@@ -146,7 +181,7 @@ def without_folders(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    return " ".join(re.sub(r"^(--[\w-]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in words)
+    return shlex.join(re.sub(r"^(--[\w-]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in words)
 
 
 def _licences(folder: Path, sha256: str | None) -> dict:
@@ -191,9 +226,10 @@ def joined(logs: list[Path]) -> str:
 def main(argv: list[str] | None = None) -> None:
     p = Parser(prog="python -m checkpoints.export", description=__doc__)
     p.add_argument("run", metavar="RUN", type=Path, help="folder of the run, with last.pt")
-    p.add_argument("out", metavar="OUT", type=Path, help="folder of the bundle")
+    p.add_argument("out", metavar="OUT", type=Path, help="name or folder of the bundle")
     p.add_argument("--before", metavar="RUN", type=Path, nargs="+", help="runs it started from")
     p.add_argument("--onto", action="store_true", help="RUN was started with --init OUT")
+    p.add_argument("--replace", action="store_true", help="OUT may hold another tokenizer: lose it")
     p.add_argument("--name", help="name of the bundle (default: that of OUT)")
     p.add_argument("--raw", action="store_true", help="the last weights instead of their average")
     p.add_argument("--data", type=Path, help="the data set's folder, to record its licences")

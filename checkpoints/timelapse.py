@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from checkpoints.bundle import find, load, write
+from checkpoints.bundle import find, load
 from training import checkpoint
+from training.files import swap, usable_folder, write
 from training.flags import Parser, fail
 from vqgan.codebook import by_similarity, decode_cells, in_rows, look, mosaic, split_mosaic
 from vqgan.model import VQGAN, VQGANConfig
@@ -139,7 +140,11 @@ def frame(
     pairs = strip.reshape(2 * side, -1, side, 3).transpose(1, 0, 2, 3)
     pairs = pairs[[i for i in range(len(pairs)) if i not in set(leave_out)]][: COLUMNS * ROWS]
     if len(pairs) < COLUMNS * ROWS:
-        raise ValueError(f"{moment.strip} shows {len(pairs)} pictures: {COLUMNS * ROWS} are needed")
+        raise ValueError(
+            f"{moment.strip} shows {len(pairs)} pictures, and the time-lapse needs "
+            f"{COLUMNS * ROWS}: train with --held-out {COLUMNS * ROWS} or more, on a folder that "
+            "holds out as many (of a plain one every twentieth: some 160 pictures in all)"
+        )
     left = pairs.reshape(ROWS, COLUMNS, 2 * side, side, 3).transpose(0, 2, 1, 3, 4)
     left = left.reshape(ROWS * 2 * side, COLUMNS * side, 3)
     if places is None:
@@ -188,13 +193,10 @@ def build(
         row |= {"codes": moment.codes is not None, "losses": list(moment.losses)}
         rows.append(row if moment.psnr is None else row | {"psnr": round(moment.psnr, 2)})
     out = bundle / FOLDER
-    out.mkdir(exist_ok=True)
-    for old in out.glob("*.webp"):
-        old.unlink()
-    for name, data in files.items():
-        write(out / name, data)
+    usable_folder(out)
     index = {"another_run": another, "moments": rows}
-    write(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+    files[INDEX] = (json.dumps(index, indent=1) + "\n").encode()
+    swap(out, "*.webp", files)
     return index
 
 

@@ -7,9 +7,14 @@ goes into some of the phrases.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from training.arrays import read_array
+from vqgan import dataset
 
 COLOURS_ZH = {
     "red": "红色",
@@ -29,6 +34,25 @@ SHARE = 0.45  # of the foreground that a colour must cover to be named
 # Upper ends of hue ranges in degrees; beyond the last it is red again.
 HUES = ((18, "red"), (37, "orange"), (68, "yellow"), (165, "green"), (250, "blue"))
 HUES += ((300, "purple"), (345, "pink"))
+
+
+def captioned(pictures: Sequence[dataset.Picture]) -> list[dict]:
+    """Rows of the manifest. ValueError for a picture without captions."""
+    for picture in pictures:
+        if not (picture.row or {}).get("captions"):
+            raise ValueError(f"{picture.path} has no captions: give a folder made by data.build")
+    return [picture.row for picture in pictures]
+
+
+def phrase_vectors(path: Path) -> np.ndarray:
+    """(P, M, E) float32 as `clip_guidance.conditions` writes them. ValueError for another file."""
+    found = read_array(path, "phrases")
+    if found.ndim != 3 or not found.size or found.dtype.kind != "f":
+        raise ValueError(
+            f"{path} holds no phrases: it is {found.dtype} of shape {found.shape}, and not floats "
+            "(pictures, phrases, size) as clip_guidance.conditions writes them"
+        )
+    return found.astype(np.float32)
 
 
 def main_colour(pixels: np.ndarray, mask: np.ndarray | None = None) -> str | None:

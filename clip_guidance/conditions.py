@@ -17,11 +17,12 @@ import torch
 from tqdm import tqdm
 
 import checkpoints
-from clip_guidance.captions import main_colour, phrases, phrases_zh
+from clip_guidance.captions import captioned, main_colour, phrases, phrases_zh
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
 from prior import tokens
 from training import flags
+from training.files import replacing, writable
 from vqgan import dataset
 
 
@@ -39,10 +40,8 @@ def texts_of(pictures: list[dataset.Picture]) -> tuple[list[list[str]], list[lis
     ValueError for a picture without captions.
     """
     english, chinese = [], []
-    for picture in tqdm(pictures, unit="picture", desc="colours"):
-        row = picture.row or {}
-        if not row.get("captions"):
-            raise ValueError(f"{picture.path} has no captions: give a folder made by data.build")
+    rows = captioned(pictures)
+    for picture, row in zip(tqdm(pictures, unit="picture", desc="colours"), rows, strict=True):
         colour = colour_of(picture)
         english.append(phrases(row["captions"], colour))
         chinese.append(phrases_zh(row.get("captions_zh", []), colour))
@@ -100,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--bundle", help="use this bundle's CLIP instead of the sentence encoder")
     args = p.parse_args(argv)
     try:
+        out = writable(args.out, ".npy")
         pictures = tokens.load(args.tokens).pictures(dataset.scan(args.data))
         if args.bundle:
             bundle = checkpoints.load(args.bundle)
@@ -108,8 +108,8 @@ def main(argv: list[str] | None = None) -> None:
             found = by_clip(pictures, bundle.clip, bundle.vqgan.config.resolution)
         else:
             found = by_teacher(pictures)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        np.save(args.out, found.astype(np.float16))
+        with replacing(out) as file:
+            np.save(file, found.astype(np.float16))
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {found.shape[0]} pictures, {found.shape[1]} conditions each")

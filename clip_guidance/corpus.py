@@ -97,7 +97,7 @@ def chinese(
     labels: dict[str, list[int]] = {}
     tags: dict[str, list[int]] = {}
     for row in train:
-        if row["captions_zh"]:
+        if row.get("captions_zh"):
             name = corpus.add(row["captions"][0])
             labels.setdefault(row["captions_zh"][0], []).append(name)
             for tag in row["captions_zh"][1:]:

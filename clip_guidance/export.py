@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from checkpoints.bundle import find, save_clip, write
+from checkpoints.bundle import find, save_clip
 from checkpoints.export import without_folders
 from clip_guidance import model
 from clip_guidance.config import ClipConfig
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 
 LOGS = {"image": "clip-image-log.csv", "text": "clip-text-log.csv"}
@@ -26,6 +27,8 @@ def export(image: Path, text: Path, bundle: str | Path, size: int | None = None)
     `size` is the side of the pictures it will look at (default: what it was trained on).
     """
     home = find(bundle)
+    if size is not None and size < 32:
+        raise ValueError(f"size is {size}: it must be at least 32")
     states = {"image": load(image / "last.pt"), "text": load(text / "last.pt")}
     try:
         side = size or states["image"]["config"]["train"]["size"]

@@ -22,6 +22,7 @@ from clip_guidance.rerank import Ranking
 from prior.sample import Progress
 from training import flags
 from training.device import usable_device
+from training.files import replacing, writable
 from training.memory import keep_pages
 from vqgan.grids import decode_grid
 from vqgan.images import open_image
@@ -46,8 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
     try:
-        if args.out.suffix.lower() != ".png":
-            raise ValueError(f"out is {args.out}: it must end in .png")
+        out = writable(args.out, ".png")
         request = Request(
             args.prompt,
             args.mode,
@@ -61,8 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         models = together(bundle, args.clip, device)
         image, codes, score = last(models, run(models, request), request)
         made = record.settings(request, bundle=bundle.name, clip=models.clip.name, score=score)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        record.write(args.out, image, made, codes)
+        with replacing(out) as file:
+            record.write(file, image, made, codes)
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {image.width}x{image.height} px, score {score:.3f}")

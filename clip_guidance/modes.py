@@ -195,7 +195,8 @@ def _condition(prior: GPT, told: Targets, n: int) -> Tensor:
     if prior.config.embedding_size != told.embeddings.shape[1]:
         raise ValueError(
             "the prior was not trained with this CLIP: choose mode guided, or the CLIP that "
-            "is shipped"
+            "is shipped, or train a prior with conditions of this CLIP (clip_guidance.conditions, "
+            "prior.train)"
         )
     return told.condition(n)
 

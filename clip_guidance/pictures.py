@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.files import replacing
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -94,7 +95,5 @@ def to_bytes(images: Tensor) -> np.ndarray:
 
 def save(path: Path, **arrays: np.ndarray) -> None:
     """An .npz in one step: a kill leaves no half file."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "wb") as file:
+    with replacing(path) as file:
         np.savez(file, **arrays)
-    part.replace(path)

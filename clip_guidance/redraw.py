@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import checkpoints
@@ -10,6 +11,7 @@ from clip_guidance.examples import FOLDER, PROMPTS, weights_id
 from clip_guidance.generate import last, together
 from clip_guidance.modes import Request, run
 from training import flags
+from training.files import swap, usable_folder
 from training.memory import keep_pages
 
 
@@ -22,18 +24,21 @@ def main(argv: list[str] | None = None) -> None:
         bundle = checkpoints.load(args.bundle)
         models = together(bundle, None, "cpu")
         folder = Path(bundle.path) / FOLDER
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob("*.png"):
-            old.unlink()
+        usable_folder(folder)
+        drawn, said = {}, []
         for number, prompt in enumerate(PROMPTS):
             request = Request(prompt, "both" if bundle.prior is not None else "guided")
             image, codes, score = last(models, run(models, request), request)
             also = {"bundle": bundle.name, "clip": models.clip.name, "score": round(score, 4)}
             made = record.settings(request, **also, weights=weights_id(bundle.card))
-            record.write(folder / f"{number}.png", image, made, codes)
-            print(f"{folder / f'{number}.png'}: {prompt}, score {score:.3f}")
+            file = io.BytesIO()
+            record.write(file, image, made, codes)
+            drawn[f"{number}.png"] = file.getvalue()
+            said.append(f"{folder / f'{number}.png'}: {prompt}, score {score:.3f}")
+        swap(folder, "*.png", drawn)  # only now: what was there stays if drawing fails
     except (ValueError, OSError) as error:
         flags.fail(error)
+    print("\n".join(said))
 
 
 if __name__ == "__main__":

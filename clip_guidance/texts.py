@@ -14,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from clip_guidance import corpus
+from clip_guidance.captions import captioned, phrase_vectors
 from clip_guidance.teacher import Teacher
 from training import flags
+from training.files import replacing, writable, write
 from training.precision import autocast
 from vqgan import dataset
 
@@ -44,6 +46,18 @@ def load(path: Path) -> tuple[list[str], np.ndarray]:
     return texts, vectors.astype(np.float32)
 
 
+def read_words(path: Path) -> dict:
+    """What `data.words` wrote. ValueError for another file."""
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [*words["nouns"], *words["characters"]]
+        if not words["sources"] or any(not isinstance(t, str) for a, b in pairs for t in (a, b)):
+            raise ValueError("it does not hold pairs of words")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no words.json made by data.words: {error}") from error
+    return words
+
+
 def main(argv: list[str] | None = None) -> None:
     p = flags.Parser(prog="python -m clip_guidance.texts", description=__doc__)
     p.add_argument("--data", required=True, type=Path, help="folder made by data.build")
@@ -55,15 +69,15 @@ def main(argv: list[str] | None = None) -> None:
     args = p.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        rows = [picture.row for picture in dataset.scan(args.data)]
-        words = json.loads(args.words.read_text(encoding="utf-8"))
+        writable(args.out.with_suffix(".json"))
+        rows, words = captioned(dataset.scan(args.data)), read_words(args.words)
         made = corpus.build(rows, words, args.made_up, args.seed)
-        known = corpus.known_vectors(rows, np.load(args.phrases)) if args.phrases else {}
+        known = corpus.known_vectors(rows, phrase_vectors(args.phrases)) if args.phrases else {}
         vectors = made.vectors(embed(list(made.english), known))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"texts": made.texts(), "sources": words["sources"], "seed": args.seed}
-        args.out.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-        np.save(args.out.with_suffix(".npy"), vectors.astype(np.float16))
+        write(args.out.with_suffix(".json"), json.dumps(content, ensure_ascii=False).encode())
+        with replacing(args.out.with_suffix(".npy")) as file:
+            np.save(file, vectors.astype(np.float16))
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {len(made.english)} English and {len(made.chinese)} Chinese texts")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 import checkpoints
 from clip_guidance import lite, model, pictures
 from clip_guidance.augment import AugmentConfig
+from clip_guidance.captions import phrase_vectors
 from clip_guidance.config import ClipConfig
 from clip_guidance.image_task import ImageTask, ImageTrainConfig
 from training import checkpoint, distributed, flags
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_flags(p, ClipConfig, "model")
     flags.add_flags(p, ImageTrainConfig, "losses and data")
     flags.add_flags(p, AugmentConfig, "augmentations")
-    flags.add_flags(p, LoopConfig, "schedule")
+    flags.add_flags(p, LoopConfig, "schedule", LOOP)
     return p
 
 
@@ -84,12 +85,9 @@ def get_task(args: argparse.Namespace, device: str) -> tuple[ImageTask, dict]:
     """The task and its configs, from flags or, with --resume, from the run."""
     stored = {"model": {}, "train": {}, "augment": {}, "loop": LOOP}
     if args.resume:
-        stored = checkpoint.load(args.out / "last.pt")["config"]
+        stored = checkpoint.config_of(args.out, "clip_guidance.train_image", stored)
     configs = {k: flags.build(c, stored[k], flags.given(args, c)) for k, c in PARTS.items()}
-    try:
-        vectors = np.load(args.phrases, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{args.phrases} holds no phrases: {error}") from error
+    vectors = phrase_vectors(args.phrases)
     torch.manual_seed(configs["loop"].seed)
     clip = model.create(configs["model"].open_clip())
     if not args.resume and not args.init:
@@ -105,8 +103,12 @@ def get_task(args: argparse.Namespace, device: str) -> tuple[ImageTask, dict]:
         device,
     )
     if args.init:
-        state = checkpoint.load(args.init / "last.pt")["task"]["ema"]["shadow"]
-        task.tower.load_state_dict(state)
+        try:
+            state = checkpoint.load(args.init / "last.pt")["task"]["ema"]["shadow"]
+            task.tower.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            why = " ".join(str(error).splitlines()[:2])
+            raise ValueError(f"--init: {args.init} is no run of this tower: {why}") from error
         task.ema.load_state_dict({"updates": 0, "shadow": state})
     return task, {k: asdict(v) for k, v in configs.items()}
 

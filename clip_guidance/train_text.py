@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from clip_guidance import model, texts
+from clip_guidance.captions import captioned, phrase_vectors
 from clip_guidance.config import ClipConfig
 from clip_guidance.teacher import Teacher
 from clip_guidance.text_task import TextTask, TextTrainConfig, fill_table, is_chinese
@@ -38,20 +39,20 @@ def parser() -> argparse.ArgumentParser:
     flags.add_device(p)
     flags.add_flags(p, ClipConfig, "model")
     flags.add_flags(p, TextTrainConfig, "losses and data")
-    flags.add_flags(p, LoopConfig, "schedule")
+    flags.add_flags(p, LoopConfig, "schedule", LOOP)
     return p
 
 
 def held_out(data: str, phrases: Path) -> dict[str, tuple[list[str], np.ndarray]]:
     """Names of held-out pictures, English and Chinese, with the English names' vectors."""
-    rows, vectors = [p.row for p in dataset.scan(data)], np.load(phrases)[:, 0].astype(np.float32)
+    rows, vectors = captioned(dataset.scan(data)), phrase_vectors(phrases)[:, 0]
     found: dict[str, dict[str, np.ndarray]] = {"english": {}, "chinese": {}}
     if len(rows) != len(vectors):
         raise ValueError(f"{phrases} is of {len(vectors)} pictures and {data} has {len(rows)}")
     for row, vector in zip(rows, vectors, strict=True):
         if row["split"] == "val":
             found["english"][row["captions"][0]] = vector
-            if row["captions_zh"]:
+            if row.get("captions_zh"):
                 found["chinese"][row["captions_zh"][0]] = vector
     return {name: (list(some), np.array(list(some.values()))) for name, some in found.items()}
 
@@ -89,7 +90,7 @@ def get_task(args: argparse.Namespace, device: str) -> tuple[TextTask, dict]:
     """The task and its configs, from flags or, with --resume, from the run."""
     stored = {"model": {}, "train": {}, "loop": LOOP}
     if args.resume:
-        stored = checkpoint.load(args.out / "last.pt")["config"]
+        stored = checkpoint.config_of(args.out, "clip_guidance.train_text", stored)
     configs = {k: flags.build(c, stored[k], flags.given(args, c)) for k, c in PARTS.items()}
     corpus, vectors = texts.load(args.texts)
     torch.manual_seed(configs["loop"].seed)

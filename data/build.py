@@ -20,6 +20,7 @@ from pathlib import Path
 
 from data import sources
 from data.sources import Picture, SourceError
+from training.files import write
 from training.flags import Parser, fail
 
 FORMAT = 1
@@ -374,9 +375,7 @@ def _write(file: Path, text: str) -> None:
     """Replace `file` in one step, unless it holds `text` already."""
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
+    write(file, text.encode())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Turns an SVG, a clip-art PNG or a photograph into the files of the data set."""
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from training.files import replacing
 
 SIZE = 128  # pixels, icons and clip art
 MARGIN = 4  # pixels kept free around the drawing
@@ -92,7 +93,6 @@ def _open(file: Path) -> Iterator[Image.Image]:
 def save(picture: Image.Image, file: Path, **options) -> None:
     """Write `picture` to `file` in one step: a file that exists is whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     kind = {".png": "PNG", ".jpg": "JPEG"}[file.suffix]
-    picture.save(part, kind, **options)
-    os.replace(part, file)
+    with replacing(file) as whole:
+        picture.save(whole, kind, **options)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.sources import SourceError, fetch
+from training.files import writable, write
 from training.flags import Parser, fail
 
 # Lexicographer files of WordNet nouns that can be drawn, more or less.
@@ -103,9 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--cache", type=Path, help="unpacked packages (default: beside OUT)")
     args = p.parse_args(argv)
     try:
+        writable(args.out)
         words = build(args.cache or args.out.parent / "cache")
-        args.out.write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
-    except (SourceError, OSError) as error:
+        write(args.out, json.dumps(words, ensure_ascii=False).encode())
+    except (SourceError, ValueError, OSError) as error:
         fail(error)
     print(f"{args.out}: {len(words['nouns'])} senses, {len(words['characters'])} characters")
     return 0

@@ -24,6 +24,7 @@ from prior.sheet import Record, bits_per_code, decode, sheet, weights_id
 from prior.sketch import PULL, drawn, from_text, picture_lines, shifts_of, to_text
 from training import flags
 from training.device import usable_device
+from training.files import replacing, writable
 from training.memory import keep_pages
 from vqgan.images import letterbox, open_image
 
@@ -73,8 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
     try:
-        if args.out.suffix.lower() != ".png":
-            raise ValueError(f"out is {args.out}: it must end in .png")
+        out = writable(args.out, ".png")
         chosen = flags.given(args, Settings)
         if args.sketch or args.lines_of:
             chosen.setdefault("cfg_scale", PULL)
@@ -95,8 +95,9 @@ def main(argv: list[str] | None = None) -> None:
         made |= {} if lines is None else {"sketch": to_text(lines)}
         made |= words
         kept = Record(made, last.grid.numpy(), tuple(bits))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        sheet(decode(bundle.vqgan, last.grid)).save(args.out, "PNG", pnginfo=kept.info())
+        picture = sheet(decode(bundle.vqgan, last.grid))
+        with replacing(out) as file:
+            picture.save(file, "PNG", pnginfo=kept.info())
     except (ValueError, OSError) as error:
         flags.fail(error)
     print(f"{args.out}: {args.n} pictures, {last.tokens_per_second:.0f} codes a second")

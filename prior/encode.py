@@ -15,6 +15,7 @@ from prior import tokens
 from prior.views import KINDS
 from training import flags
 from training.device import usable_device
+from training.files import writable
 from training.memory import keep_pages
 from vqgan import dataset
 
@@ -74,10 +75,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
     try:
-        out = tokens.named(args.out)
+        out = writable(tokens.named(args.out))
         bundle = checkpoints.load(args.bundle, usable_device(args.device))
         options = {n: getattr(args, n) for n in ("limit", "batch", "views", "view_kinds")}
         found = encode_folder(bundle, args.data, **options)
+        if not len(found.where("train")):
+            raise ValueError(f"{args.data} has no picture for training: all are held out")
         tokens.save(found, out)
     except (ValueError, OSError) as error:
         flags.fail(error)
@@ -87,8 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{out}: {len(train)} training and {len(val)} held-out pictures, each also mirrored{more}"
     )
     print(f"tokenizer {found.tokenizer_id}")
-    used = len(np.unique(train)) if len(train) else 0
-    print(f"{used} of {found.codebook_size} codes are used")
+    print(f"{len(np.unique(train))} of {found.codebook_size} codes are used")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 import checkpoints
-from checkpoints.bundle import PRIOR, SKETCH, save_sketch, write
+from checkpoints.bundle import PRIOR, SKETCH, find, save_sketch
 from checkpoints.export import joined, without_folders
 from prior import ranges
 from prior.grow import grown, reader_grown
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchConfig, SketchReader
 from training.checkpoint import commands, load
+from training.files import write
 from training.flags import Parser, fail
 
 FIGURES = ("val_bits", "val_free_bits", "unigram_bits", "val_outline_bits", "val_wrong_bits")
@@ -143,10 +144,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = p.parse_args(argv)
     try:
+        reader = find(args.bundle) / SKETCH
+        drawn = reader.exists()
         path = export(args.run, args.bundle, args.before, args.mix)
     except (ValueError, OSError) as error:
         fail(error)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if drawn and not reader.exists():
+        print(f"{reader} is gone: it read sketches for the prior before; prior.train_sketch")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ its text embedding alone. `python -m prior.ideas` writes both beside a model.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import zipfile
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from training.files import replacing
 
 FILE = "ideas.npz"  # in a bundle's folder
 ARTISTS = 4  # sets of pictures that must have drawn a title: what one drew is not known well
@@ -89,17 +90,15 @@ class Ideas:
     def save(self, folder: str | os.PathLike) -> int:
         """Write them beside a model -> bytes of the file."""
         text = zlib.compress(json.dumps(self.all, ensure_ascii=False).encode(), 9)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            ideas=np.frombuffer(text, np.uint8),
-            conditions=self.conditions.astype(np.float16),
-            clip=np.array(self.clip),
-        )
-        new = Path(folder) / f"{FILE}.new"
-        new.write_bytes(buffer.getvalue())
-        new.replace(Path(folder) / FILE)
-        return len(buffer.getvalue())
+        path = Path(folder) / FILE
+        with replacing(path) as file:
+            np.savez(
+                file,
+                ideas=np.frombuffer(text, np.uint8),
+                conditions=self.conditions.astype(np.float16),
+                clip=np.array(self.clip),
+            )
+        return path.stat().st_size
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Ideas:
@@ -120,6 +119,10 @@ class Ideas:
 
     def check(self, size: int, card: dict) -> None:
         """ValueError unless a prior takes conditions of this length, of the CLIP in its card."""
+        if not np.isfinite(self.conditions).all():
+            raise ValueError(
+                "the ideas' conditions hold numbers that are not finite: make new ones"
+            )
         if self.conditions.shape[1] != size:
             raise ValueError(
                 f"the ideas are {self.conditions.shape[1]} numbers long, and this prior takes "

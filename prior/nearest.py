@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.files import replacing
 from vqgan import dataset
 
 FILE = "training.npz"  # in a bundle's folder
@@ -92,7 +93,7 @@ class Training:
             np.frombuffer(x, np.uint8) for x in (buffer.getvalue(), zlib.compress(text, 9))
         )
         scale = np.array(self.scale or (), np.float64)
-        with open(path, "wb") as file:
+        with replacing(path) as file:
             np.savez(file, sheet=sheet, names=names, scale=scale)
         return Path(path).stat().st_size
 

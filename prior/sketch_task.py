@@ -57,7 +57,8 @@ class SketchTask(PriorTask):
         if sketches.shape != wanted or sketches.dtype != np.uint8:
             raise ValueError(
                 f"the sketches are {sketches.dtype} of shape {sketches.shape}: expected uint8 of "
-                f"{wanted}, as prior.sketches writes them for these tokens"
+                f"{wanted}, as prior.sketches --patch {config.size[0] // tokens.grid[0]} writes "
+                "them for these tokens"
             )
         if cfg.optimizer != "adamw":
             raise ValueError(f"optimizer is {cfg.optimizer!r}: a sketch reader learns by adamw")

@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import checkpoints
+from checkpoints.bundle import find, read_card
 from prior import tokens
 from prior.sketch import edges
 from training import flags
+from training.files import replacing, writable
 from training.memory import keep_pages
 from vqgan import dataset
+from vqgan.model import VQGANConfig
 
 BATCH = 32
 
@@ -44,6 +48,17 @@ def gather(found: tokens.TokenSet, data: str, patch: int = 8) -> np.ndarray:
     return packed
 
 
+def patch_of(bundle: str, found: tokens.TokenSet) -> int:
+    """Pixels along a cell of a bundle's pictures. ValueError if it did not make these tokens."""
+    card = read_card(find(bundle))
+    if card.get("tokenizer_id") != found.tokenizer_id:
+        raise ValueError(
+            f"the tokens are not of bundle {card['name']}: name theirs with --bundle, or how many "
+            "pixels a cell has with --patch"
+        )
+    return VQGANConfig(**card["vqgan"]).downsampling
+
+
 def parser() -> argparse.ArgumentParser:
     p = flags.Parser(
         prog="python -m prior.sketches",
@@ -52,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--tokens", required=True, type=Path, help="F.npy of prior.tokens")
     p.add_argument("--data", required=True, help="the folder that the tokens were made from")
     p.add_argument("--out", required=True, type=Path, help="S.npy")
-    p.add_argument("--patch", type=int, default=8, help="pixels along a cell (%(default)s)")
+    p.add_argument("--bundle", default=checkpoints.DEFAULT, help="whose tokens (%(default)s)")
+    p.add_argument("--patch", type=int, help="pixels along a cell (as the bundle has it)")
     return p
 
 
@@ -60,10 +76,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_pages()
     try:
-        if args.patch < 1:
+        if args.patch is not None and args.patch < 1:
             raise ValueError(f"patch is {args.patch}: it must be at least 1")
-        packed = gather(tokens.load(args.tokens), args.data, args.patch)
-        np.save(tokens.named(args.out), packed)
+        out, found = writable(args.out, ".npy"), tokens.load(args.tokens)
+        packed = gather(found, args.data, args.patch or patch_of(args.bundle, found))
+        with replacing(out) as file:
+            np.save(file, packed)
     except (ValueError, OSError) as error:
         flags.fail(error)
     drawn = [float(np.unpackbits(packed[:, kind]).mean()) for kind in (0, 1)]

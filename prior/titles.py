@@ -10,6 +10,7 @@ import checkpoints
 from prior import ideas, tokens
 from prior.ideas import Ideas
 from training import flags
+from training.arrays import read_array
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     args = p.parse_args(argv)
     try:
+        if args.artists < 1:
+            raise ValueError(f"artists is {args.artists}: it must be at least 1")
         bundle = checkpoints.load(args.bundle)
         kinds = bundle.card.get("prior", {}).get("training", {}).get("train", {}).get("kinds")
         known = tokens.load(args.tokens, bundle.tokenizer_id)
@@ -56,18 +59,18 @@ def main(argv: list[str] | None = None) -> None:
 
 def means(path: Path, places: list[list[int]], count: int) -> np.ndarray:
     """The mean of all conditions of each idea's drawings, at unit length: (n, E) float32."""
-    try:
-        given = np.load(path, allow_pickle=False, mmap_mode="r")
-        given = given[:, None] if given.ndim == 2 else given
-    except (AttributeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} holds no conditions: {error}") from error
+    given = read_array(path, "conditions", mmap=True)
+    given = given[:, None] if given.ndim == 2 else given
     if given.ndim != 3 or len(given) != count:
         raise ValueError(
             f"{path} holds conditions of shape {given.shape}: expected ({count}, choices, size), "
             "those of these tokens"
         )
     found = np.stack([np.asarray(given[p], np.float32).mean((0, 1)) for p in places])
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ValueError(f"{path} holds conditions that are zero or not finite: make them again")
+    return found / lengths
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from prior.views import check_kinds, drawn, varied
+from training.files import replacing, write
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -151,10 +151,8 @@ def save(tokens: TokenSet, path: Path) -> None:
     """Write F.npy (codes) and F.json (captions, tokenizer id); the .json last, each in one step."""
     path = named(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
+    with replacing(path) as file:
         np.save(file, tokens.codes)
-    os.replace(partial, path)
     card = {
         "format": FORMAT,
         "tokenizer_id": tokens.tokenizer_id,
@@ -163,8 +161,8 @@ def save(tokens: TokenSet, path: Path) -> None:
         "view_kinds": tokens.view_kinds,
         "pictures": tokens.rows,
     }
-    partial.write_text(json.dumps(card, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path.with_suffix(".json"))
+    text = json.dumps(card, ensure_ascii=False) + "\n"
+    write(path.with_suffix(".json"), text.encode())
 
 
 def named(path: str | Path) -> Path:

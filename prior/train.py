@@ -17,8 +17,10 @@ from prior.sample import finish, sample
 from prior.sheet import decode, sheet, weights_id
 from prior.task import Preview, PriorTask, TrainConfig
 from training import distributed, flags
-from training.checkpoint import load as load_checkpoint
+from training.arrays import read_array
+from training.checkpoint import config_of
 from training.command import launch, refuse_overwriting
+from training.files import writable
 from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan.model import VQGAN
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_device(p)
     flags.add_flags(p, PriorConfig, "model (grid and codebook follow from the tokens)")
     flags.add_flags(p, TrainConfig, "corruption and data")
-    flags.add_flags(p, LoopConfig, "schedule")
+    flags.add_flags(p, LoopConfig, "schedule", LOOP)
     return p
 
 
@@ -61,6 +63,7 @@ def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.T
         raise ValueError(f"there is no {path}: encode first, with python -m prior.tokens")
     if flags.given(args, TrainConfig).get("views"):
         raise ValueError(f"there is no {path} with varied views: make it with prior.tokens --views")
+    writable(path)
     log.info("encoding %s", args.data)
     found = encode_folder(bundle, args.data)
     tokens.save(found, path)
@@ -70,10 +73,7 @@ def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.T
 def get_conditions(path: Path | None) -> np.ndarray | None:
     if path is None:
         return None
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} holds no conditions: {error}") from error
+    array = read_array(path, "conditions")
     return array[:, None] if array.ndim == 2 else array
 
 
@@ -124,7 +124,7 @@ def configure(
     if start is not None:
         stored["model"] = start.config.to_dict()
     if args.resume:
-        stored = load_checkpoint(args.out / "last.pt")["config"]
+        stored = config_of(args.out, "prior.train", [*stored, "tokenizer_id"])
         if chosen["model"]:
             given = ", ".join(chosen["model"])
             raise ValueError(f"--resume keeps the model as it is: leave out {given}")

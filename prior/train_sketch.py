@@ -21,13 +21,15 @@ from prior.sketch_task import Lines, SketchTask
 from prior.task import Preview, TrainConfig
 from prior.train import get_conditions
 from training import distributed, flags
-from training.checkpoint import load as load_checkpoint
+from training.arrays import read_array
+from training.checkpoint import config_of
 from training.command import launch, refuse_overwriting
 from training.loop import LoopConfig
 from training.memory import keep_pages
 
 LOOP = {"lr": 1e-3}
 CHANNELS = 192
+REFUSED = ("views", "distil")  # of a prior's training; see SketchTask
 SHOWN = 12  # sketches in a preview
 TRAIN = {"drop": 0.5, "batch": 16}  # half of the samples without their text, so that lines count
 
@@ -46,19 +48,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--init", metavar="BUNDLE", help="start from the reader of this bundle")
     p.add_argument("--channels", type=int, help=f"of the reader ({CHANNELS}, or as in --init)")
     flags.add_device(p)
-    flags.add_flags(p, TrainConfig, "corruption and data")
-    flags.add_flags(p, LoopConfig, "schedule")
+    flags.add_flags(p, TrainConfig, "corruption and data", TRAIN, without=REFUSED)
+    flags.add_flags(p, LoopConfig, "schedule", LOOP)
     return p
 
 
 def get_sketches(path: Path) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} holds no sketches: {error}") from error
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{path} holds no sketches: give S.npy of prior.sketches")
-    return found
+    return read_array(path, "sketches")
 
 
 def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) -> Preview:
@@ -119,9 +115,7 @@ def configure(
     if args.resume:
         if args.channels is not None or args.init:
             raise ValueError("--resume goes on with the run's reader: leave out --channels, --init")
-        stored = load_checkpoint(args.out / "last.pt")["config"]
-        if "sketch" not in stored:
-            raise ValueError(f"{args.out} is no run of prior.train_sketch")
+        stored = config_of(args.out, "prior.train_sketch", [*stored, "sketch"])
         model = SketchConfig(**stored["sketch"])
         if stored["tokenizer_id"] != bundle.tokenizer_id:
             raise ValueError(f"{args.out} was trained on another tokenizer's codes")

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from training import checkpoint, distributed, flags
-from training.loop import DoesNotFit, LoopConfig, NotFinite, Task, run
+from training.files import usable_folder
+from training.loop import DoesNotFit, LoopConfig, NotFinite, NotWritten, Task, run
 from training.precision import warn_if_emulated
+from training.stopping import Stopped
 
 
 def refuse_overwriting(out: Path, resume: bool) -> None:
-    """ValueError if `out` holds a run already and this one would begin anew."""
+    """ValueError if `out` holds a run and this one would begin anew, or if it takes no files."""
     if not resume and (out / "last.pt").exists():
         raise ValueError(f"{out} holds a run already: add --resume, or give another folder")
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first one writes
+        return
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    usable_folder(out)
+    for folder in new:  # what else is refused leaves nothing behind
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def refuse_other_data(out: Path, stored: dict[str, Any], present: dict[str, Any]) -> None:
-    """DoesNotFit if a run would go on with another data set; plain folders are not known apart.
+    """DoesNotFit if a run would go on with another data set; plain folders are all alike.
 
     Both are configs of a run, whose "data" is as `vqgan.dataset.identity` gives it.
     """
     old, new = stored.get("data", {}), present.get("data", {})
     hashes = old.get("sha256"), new.get("sha256")
-    if None not in hashes and hashes[0] != hashes[1]:
-        raise DoesNotFit(
-            f"{out} was trained on other data: the sha256 of its manifest.jsonl, {old['name']}, "
-            f"was {hashes[0][:12]}, and that of {new['name']} is {hashes[1][:12]}: resume with the "
-            "same data, or start a new run"
-        )
+    if hashes[0] == hashes[1] or not (old and new):
+        return
+    was, given = (
+        f"{data['name']}, {f'whose manifest.jsonl has sha256 {h[:12]}' if h else 'a plain folder'}"
+        for data, h in zip((old, new), hashes, strict=True)
+    )
+    raise DoesNotFit(
+        f"{out} was trained on other data: on {was}, and not on {given}: resume with the same "
+        "data, or start a new run"
+    )
 
 
 def launch(
@@ -47,9 +63,10 @@ def launch(
     """Train `task`; `config`, with the command lines of this run so far, goes into the checkpoint.
 
     module: as in `python -m MODULE`; argv: its arguments, None for those of the process. Exit code
-    1 and one line where a loss or gradient is no longer finite; 2 where `resume` does not fit.
+    1 and one line where a loss or gradient is no longer finite or a file cannot be written; 2 where
+    `resume` does not fit; 130 after Ctrl-C and 143 after SIGTERM, which save a checkpoint first.
     """
-    words = " ".join(sys.argv[1:] if argv is None else argv)
+    words = shlex.join(sys.argv[1:] if argv is None else argv)
     stored = checkpoint.load(out / "last.pt")["config"] if resume else {}
     config = config | {
         "command": f"python -m {module} {words}",
@@ -61,7 +78,11 @@ def launch(
         run(task, loop, out, json.loads(json.dumps(config)), resume)
     except DoesNotFit as error:
         flags.fail(error)
-    except NotFinite as error:
+    except Stopped as stopped:
+        if distributed.rank() == 0:
+            print(stopped)
+        raise SystemExit(stopped.code) from None
+    except (NotFinite, NotWritten) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     finally:

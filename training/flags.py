@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -30,8 +31,18 @@ def _scalar(annotation: Any) -> Any:
     return args[0] if args else annotation
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser,
+    cls: type,
+    title: str,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    without: Sequence[str] = (),
+) -> None:
     """One `--flag` for each field of dataclass `cls`; booleans also get `--no-flag`.
+
+    `defaults`: where a command's differ from those of `cls`, to be told. `without`: fields that
+    get no flag.
 
     A flag that is not given is absent from the parsed namespace, so that a caller can tell a
     default from a choice (see `given`).
@@ -39,8 +50,11 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, title: str) -> None:
     group = parser.add_argument_group(title)
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
+        if field.name in without:
+            continue
         flag = "--" + field.name.replace("_", "-")
-        text = (field.metadata.get("help", "") + f" (default {field.default})").strip()
+        default = (defaults or {}).get(field.name, field.default)
+        text = (field.metadata.get("help", "") + f" (default {default})").strip()
         kind = hints[field.name]
         common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
         if _scalar(kind) is bool:

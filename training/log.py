@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
+
+from training.files import naming, write
 
 
 class CsvLog:
@@ -25,12 +27,11 @@ class CsvLog:
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".part")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(partial, self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write(self.path, text.getvalue().encode())
 
     def write(self, row: dict[str, float | int]) -> None:
         text = {k: str(v) if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()}
@@ -40,5 +41,5 @@ class CsvLog:
             self.columns += new
             self._rewrite()
             return
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, restval="").writerow(text)

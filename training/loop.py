@@ -19,9 +19,11 @@ from torch import nn
 from tqdm import tqdm
 
 from training import checkpoint, distributed
+from training.files import write
 from training.flags import option
 from training.log import CsvLog
 from training.muon import MuonAdamW
+from training.stopping import Stopped, listening
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ class LoopConfig:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("minutes", "sample_every", "warmup", "clip"):
+        if not 0 <= self.minutes < math.inf:
+            raise ValueError(f"minutes is {self.minutes}: it must be a number >= 0")
+        for name in ("sample_every", "warmup", "clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
         if not 0 <= self.seed < 2**63:
@@ -83,6 +87,10 @@ class DoesNotFit(ValueError):
 
 class NotFinite(ArithmeticError):
     """A loss or gradient became NaN or infinite; the message names it."""
+
+
+class NotWritten(OSError):
+    """A file of the run could not be written; the message names the last good checkpoint."""
 
 
 def learning_rate(step: int, cfg: LoopConfig) -> float:
@@ -165,7 +173,8 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     """Train `task` up to step `cfg.steps`; returns the step reached.
 
     `out` receives config.json, last.pt, log.csv and samples/. `config` is what a later `--resume`
-    or export needs to build the task again; it is stored in the checkpoint too.
+    or export needs to build the task again; it is stored in the checkpoint too. `Stopped` where a
+    signal has asked for an end, once the step that ran is saved.
     """
     first = distributed.rank() == 0
     step, seconds = 0, 0.0
@@ -181,11 +190,8 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
             ) from error
         restore_random(state, task.device)
         step, seconds = state["step"], state["seconds"]
-    table = None
-    if first:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        table = CsvLog(out / "log.csv", resume_step=step if resume else None)
+        if step >= cfg.steps:
+            raise DoesNotFit(f"the run is at step {step} already: give a larger --steps")
 
     def save() -> None:
         if first:
@@ -196,32 +202,49 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     began = time.monotonic()
     bar = tqdm(total=cfg.steps, initial=step, disable=not first, unit="step", smoothing=0.05)
     try:
-        while step < cfg.steps:
-            losses = task.train_step(step)
-            check_losses(losses)
-            step += 1
-            bar.update()
-            last = step == cfg.steps
-            if cfg.minutes:
-                over = time.monotonic() - began > cfg.minutes * 60
-                last = distributed.agreed(over) or last
-            row: dict[str, float | int] = {}
-            if step % cfg.log_every == 0 or last:
-                row = dict(losses)
-                bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
-            if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
-                row.update(evaluated(task, step, out / "samples"))
-            if row and table:
-                hours = (seconds + time.monotonic() - began) / 3600
-                table.write({"step": step - 1, "hours": hours, **row})
-            if step % cfg.checkpoint_every == 0 or last:
-                save()
-            if last:
-                break
+        table = _opened(out, config, step if resume else None) if first else None
+        with listening(tell=first) as wish:
+            while step < cfg.steps:
+                losses = task.train_step(step)
+                check_losses(losses)
+                step += 1
+                bar.update()
+                over = bool(cfg.minutes) and time.monotonic() - began > cfg.minutes * 60
+                end = distributed.agreed(over or wish.number > 0)
+                told = end and wish.number > 0
+                last = step == cfg.steps or (end and not told)
+                row: dict[str, float | int] = {}
+                if step % cfg.log_every == 0 or last:
+                    row = dict(losses)
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
+                if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
+                    row.update(evaluated(task, step, out / "samples"))
+                if row and table:
+                    hours = (seconds + time.monotonic() - began) / 3600
+                    table.write({"step": step - 1, "hours": hours, **row})
+                if step % cfg.checkpoint_every == 0 or last or told:
+                    save()
+                if last:
+                    break
+                if told:
+                    raise Stopped(step, wish.number)
     except NotFinite as error:
-        saved = (out / "last.pt").exists()
-        kept = f"the last good checkpoint is {out / 'last.pt'}" if saved else "none was saved yet"
-        raise NotFinite(f"step {step}: {error}; {kept}") from error
+        raise NotFinite(f"step {step}: {error}; {_kept(out)}") from error
+    except OSError as error:
+        raise NotWritten(f"step {step}: {error}; {_kept(out)}") from error
     finally:
         bar.close()
     return step
+
+
+def _opened(out: Path, config: dict[str, Any], step: int | None) -> CsvLog:
+    """OUT with its config.json, and its log, which goes on from `step` if there is one."""
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    return CsvLog(out / "log.csv", resume_step=step)
+
+
+def _kept(out: Path) -> str:
+    """What a run that ends in an error leaves to go on from."""
+    saved = (out / "last.pt").exists()
+    return f"the last good checkpoint is {out / 'last.pt'}" if saved else "none was saved yet"

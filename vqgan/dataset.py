@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqgan.images import check_image, open_image
+from vqgan.images import FORMATS, check_image, open_image
 
 log = logging.getLogger(__name__)
 
 # Code points of drawings that are measured like any other, but put on no sheet for people's eyes:
 # the raised middle finger.
 UNSHOWN = {"1f595"}
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 PHOTO_SIDE = 512  # pixels of a photograph's shorter side, as `data.build` makes them
 MAX_PIXELS = 178_000_000  # some 540 MB as RGB while one is read; larger ones are left out
 CACHE_BYTES = 2 * 2**30  # of decoded pictures kept in memory, in each process
+
+
+@cache
+def extensions() -> frozenset[str]:
+    """Endings, such as ".png", of the files that `images.open_image` reads."""
+    return frozenset(s for s, name in Image.registered_extensions().items() if name in FORMATS)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def plain_folder(root: Path) -> list[Picture]:
     A file whose header is not that of a picture is left out (see `Skipped`).
     """
     found, skipped = [], Skipped()
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS):
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in extensions()):
         try:
             check_image(path, max_pixels=MAX_PIXELS)
         except ValueError as error:
@@ -83,7 +89,7 @@ def scan(root: str | Path) -> list[Picture]:
         raise ValueError(f"{root} is not a folder: give one made by data.build or one of images")
     pictures = manifest_folder(root) if (root / "manifest.jsonl").is_file() else plain_folder(root)
     if not pictures:
-        raise ValueError(f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+        raise ValueError(f"{root} holds no pictures ({', '.join(sorted(extensions()))})")
     return pictures
 
 

@@ -11,13 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 import checkpoints
 from training import flags
 from training.device import usable_device
-from vqgan.images import FORMATS, open_image
+from training.files import replacing
+from vqgan.dataset import extensions
+from vqgan.images import open_image
 from vqgan.rebuild import NATIVE_LIMIT, Reconstruction, rebuild
 
 SIZES = {"128": 128, "256": 256, "384": 384, "native": None}
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         try:
             result = rebuild(vqgan, metric, open_image(source), SIZES[args.size])
             target.parent.mkdir(parents=True, exist_ok=True)
-            result.image.save(target, "PNG")
+            with replacing(target) as file:
+                result.image.save(file, "PNG")
         except (ValueError, OSError) as error:
             tqdm.write(f"error: {error}", file=sys.stderr)
             failed += 1
@@ -78,8 +80,12 @@ def plan(source: Path, out: Path) -> list[tuple[Path, Path]]:
         raise ValueError(f"IN is a folder, so OUT must be one too, and {out} is a file")
     if out.resolve() == source.resolve():
         raise ValueError(f"OUT is IN itself, {source}: choose another folder")
-    known = {s for s, name in Image.registered_extensions().items() if name in FORMATS}
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in known and p.is_file())
+    known, own = extensions(), out.resolve()  # what an earlier run has written is no picture of IN
+    found = sorted(
+        p
+        for p in source.rglob("*")
+        if p.suffix.lower() in known and p.is_file() and own not in p.resolve().parents
+    )
     if not found:
         raise ValueError(f"there is no picture in {source}")
     stems = Counter(p.with_suffix("") for p in found)

@@ -375,9 +375,11 @@ class VQGANTask:
         shapes, wanted = ({k: tuple(v.shape) for k, v in s.items()} for s in (weights, own))
         odd = [k for k in {**wanted, **shapes} if shapes.get(k) != wanted.get(k)]
         if odd:
+            codes = all("quant" in key.split(".")[0] for key in odd)
             raise ValueError(
                 f"--init: {odd[0]} is {shapes.get(odd[0], 'missing')} there and "
                 f"{wanted.get(odd[0], 'missing')} here: leave out flags that change the model"
+                f"{', or add --new-codebook' if codes else ''}"
             )
         self.model.load_state_dict(weights)
         self.ema = EMA(self.model, self.loop.ema)

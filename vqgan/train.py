@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from training import distributed, flags
+from training.checkpoint import config_of
 from training.checkpoint import load as load_checkpoint
 from training.command import launch, refuse_overwriting
 from training.loop import LoopConfig
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--init", metavar="BUNDLE", help="start from a bundle's or a run's weights")
     p.add_argument("--preset", choices=PRESETS, default="small", help="shape to start flags from")
     flags.add_device(p)
-    flags.add_flags(p, VQGANConfig, "model")
+    flags.add_flags(p, VQGANConfig, "model; defaults of --preset small", PRESETS["small"].to_dict())
     flags.add_flags(p, TrainConfig, "losses and data")
     flags.add_flags(p, LoopConfig, "schedule")
     return p
@@ -59,7 +60,7 @@ def configure(
     chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
     start, stored = None, {"model": PRESETS[args.preset].to_dict(), "train": {}, "loop": {}}
     if args.resume:
-        stored = load_checkpoint(Path(args.out) / "last.pt")["config"]
+        stored = config_of(Path(args.out), "vqgan.train", stored)
         if chosen[0]:
             raise ValueError(f"--resume keeps the model as it is: leave out {', '.join(chosen[0])}")
         if args.init:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from checkpoints.bundle import METRIC, pack, write
+from checkpoints.bundle import METRIC, pack
+from training.files import write
 from training.flags import Parser, fail
 from vqgan.perceptual import from_shift_tolerant, pypi_weights
 

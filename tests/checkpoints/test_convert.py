@@ -116,9 +116,11 @@ def test_llamagen_average_is_taken_before_the_last_weights(sources, tmp_path, ca
     good = Foreign("llamagen").state
     worse = {name: value + 1 for name, value in good.items()}
     torch.save({"model": worse, "ema": good, "steps": 9}, sources / "vq.pt")
-    main([str(sources / "vq.pt"), str(tmp_path / "out"), "--format", "llamagen"])
-    assert "taken: ema" in capsys.readouterr().out
-    same(checkpoints.load(tmp_path / "out"), Foreign("llamagen"))
+    out = tmp_path / "my own"
+    main([str(sources / "vq.pt"), str(out), "--format", "llamagen"])
+    said = capsys.readouterr().out
+    assert "taken: ema" in said and f"next: python app.py --bundle '{out}'" in said
+    same(checkpoints.load(out), Foreign("llamagen"))
 
 
 def test_precision_is_the_sources_and_stays(sources, tmp_path):

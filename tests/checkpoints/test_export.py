@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_what_a_new_export_keeps(runs, tmp_path):
         state["task"]["ema"]["shadow"][change] += 1
         save(tmp_path / "run" / "last.pt", state)
         (tmp_path / "run" / "log.csv").write_text("step\n0\n")
-        card = checkpoints.load(export(tmp_path / "run", out)).card
+        card = checkpoints.load(export(tmp_path / "run", out, replace=not kept)).card
         assert "metrics" not in card and ("more" in card) == kept
         assert (out / "README.md").read_text() == "the card"
 
@@ -118,7 +119,13 @@ def test_a_clip_stays_when_the_tokenizer_changes(runs, tmp_path):
     hashes = card["sha256"] | {"prior.safetensors": "00"}
     old = card | {"clip": {"metrics": {"recall": 1}}, "more": 1, "sha256": hashes}
     (out / "config.json").write_text(json.dumps(old))
-    new = checkpoints.load(export(runs / "second", out)).card  # which checks the files
+    (out / "prior.safetensors").write_bytes(b"the old tokenizer's")
+    with pytest.raises(ValueError, match="holds another tokenizer, and its prior"):
+        export(runs / "second", out)
+    assert json.loads((out / "config.json").read_text()) == old
+    export(runs / "second", out, replace=True)
+    new = checkpoints.load(out).card  # which checks the files
+    assert not (out / "prior.safetensors").exists() and (out / "clip.json").exists()
     assert new["tokenizer_id"] != old["tokenizer_id"] and "more" not in new
     assert new["clip"] == old["clip"] and new["sha256"].keys() == card["sha256"].keys()
 
@@ -129,6 +136,8 @@ def test_commands_lose_their_folders():
     )
     kept = "python -m vqgan.train --data emoji --out=x --init emoji-128 --lr 1e-4 --n 1/2"
     assert without_folders(command) == kept
+    spaced = "python -m m --data '/home/Jane Doe/secret project/my pics' --out '/x/a b/run'"
+    assert without_folders(spaced) == "python -m m --data 'my pics' --out run"
 
 
 def test_bad_input(runs, tmp_path, capsys):
@@ -145,6 +154,11 @@ def test_bad_input(runs, tmp_path, capsys):
     (tmp_path / "bad").mkdir()
     torch.save({"step": 1}, tmp_path / "bad" / "last.pt")
     assert "is not a VQGAN run's checkpoint" in fails(tmp_path / "bad", out)
+    early = load(runs / "first" / "last.pt")
+    early["config"]["train"]["autoencoder_steps"] = 3  # of the three that it has made
+    save(tmp_path / "early" / "last.pt", early)
+    assert "has no codebook yet: it is at step 3" in fails(tmp_path / "early", out)
+    assert "there is no bundle" in fails(runs / "first", out, "--onto")
     other = tmp_path / "data"
     other.mkdir()
     (other / "manifest.json").write_text("{}")
@@ -157,6 +171,15 @@ def test_the_command(runs, tmp_path, capsys):
     main([str(runs / "second"), str(tmp_path / "b"), "--before", str(runs / "first")])
     said = capsys.readouterr().out
     assert "6 steps" in said and checkpoints.load(tmp_path / "b").tokenizer_id in said
+
+
+def test_out_may_be_the_name_of_a_shipped_bundle(runs, tmp_path, monkeypatch):
+    """As it may for every other command: `--init NAME` and `--onto` speak of the same folder."""
+    monkeypatch.setattr("checkpoints.bundle.FOLDER", tmp_path)
+    export(runs / "first", tmp_path / "shipped")
+    monkeypatch.chdir(runs)
+    assert export(runs / "first", Path("shipped")) == tmp_path / "shipped"
+    assert not (runs / "shipped").exists()
 
 
 def test_a_run_goes_on_from_the_bundle_whose_own_runs_are_gone(runs, tmp_path):

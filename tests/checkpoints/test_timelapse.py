@@ -215,7 +215,10 @@ def test_bad_input_ends_with_one_line(run, tiny_vqgan, tmp_path, capsys):
         ([tmp_path / "none", "--bundle", bundle], "has no log.csv"),
         ([empty, "--bundle", bundle], "has not trained yet"),
         ([bare, "--bundle", bundle], "left no samples"),
-        ([few, "--bundle", bundle], "shows 3 pictures: 8 are needed"),
+        (
+            [few, "--bundle", bundle],
+            "and the time-lapse needs 8: train with --held-out 8",
+        ),
         ([run], "give --bundle"),
         ([run, "--bundle", bundle, "--frames", "1"], "--frames must be at least 2"),
         ([run, "--bundle", bundle, "--quality", "0"], "--quality lie between"),

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clip_guidance import corpus, texts
 from clip_guidance.captions import phrases
@@ -82,6 +83,25 @@ def test_known_vectors_belong_to_their_texts():
     assert np.array_equal(known[phrases(ROWS[1]["captions"])[4]], vectors[1, 4])
     with pytest.raises(ValueError, match=f"of 2 pictures and the data has {len(ROWS)}"):
         corpus.known_vectors(ROWS, vectors[:2])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", "{}", "no json", '{"nouns": [["a"]], "characters": [], "sources": ["x"]}',
+     '{"nouns": [["a", 1]], "characters": [], "sources": ["x"]}'],
+)  # fmt: skip
+def test_words_that_are_none(tmp_path, fixtures, capsys, content):
+    (tmp_path / "w.json").write_text(content)
+    line = ["--data", str(fixtures), "--words", str(tmp_path / "w.json"), "--out"]
+    with pytest.raises(SystemExit) as stop:
+        texts.main([*line, str(tmp_path / "t")])
+    assert stop.value.code == 2
+    assert "w.json is no words.json made by data.words" in capsys.readouterr().err
+    (tmp_path / "plain").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "plain" / "1.png")
+    with pytest.raises(SystemExit) as stop:
+        texts.main([line[0], str(tmp_path / "plain"), *line[2:], str(tmp_path / "t")])
+    assert stop.value.code == 2 and "1.png has no captions" in capsys.readouterr().err
 
 
 def test_a_corpus_that_is_none(tmp_path):

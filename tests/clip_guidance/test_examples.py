@@ -14,11 +14,29 @@ from clip_guidance.guide import decode, look
 from clip_guidance.prompts import parse, targets
 
 
+def fails_at(call: int):
+    """Drawing that goes well until then."""
+    calls = iter(range(1, call))
+
+    def last(*args):
+        if next(calls, None) is None:
+            raise ValueError("no memory")
+        return Image.new("RGB", (8, 8)), torch.zeros(1, 1, 1), 0.5
+
+    return last
+
+
 def test_they_are_drawn_in_order_and_belong_to_the_weights(bundle, monkeypatch, capsys, caplog):
     monkeypatch.setattr(redraw, "PROMPTS", ("red", "红苹果"))
     (bundle / examples.FOLDER).mkdir()
     Image.new("RGB", (4, 4)).save(bundle / examples.FOLDER / "9.png")  # of an earlier time
+    with monkeypatch.context() as broken, pytest.raises(SystemExit):
+        broken.setattr(redraw, "last", fails_at(2))
+        redraw.main(["--bundle", str(bundle)])
+    assert [p.name for p in (bundle / examples.FOLDER).iterdir()] == ["9.png"]  # not lost
+    capsys.readouterr()
     redraw.main(["--bundle", str(bundle)])
+    assert [p.name for p in sorted((bundle / examples.FOLDER).iterdir())] == ["0.png", "1.png"]
     assert capsys.readouterr().out.count("score") == 2
     card = checkpoints.load(bundle).card
     first, second = examples.read(bundle, card)

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import checkpoints
 from bench import clip as bench_clip
@@ -110,6 +111,42 @@ def test_phrases_of_fewer_pictures_are_refused(fixtures, tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((3, 2, 8), np.float16))
     with pytest.raises(ValueError, match=r"p\.npy is of 3 pictures and .* has "):
         train_text.held_out(str(fixtures), tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "sentence"),
+    [
+        ("text", {"phrases": np.zeros(3)}, "holds no phrases: it is float64 of shape (3,)"),
+        ("text", {"phrases": np.zeros((0, 2, 8))}, "holds no phrases"),
+        ("image", {"phrases": np.zeros((2, 2, 8), int)}, "holds no phrases: it is int64"),
+        ("image", {"init": "text"}, "text is no run of this tower"),
+        ("image", {"resume": "text"}, "is no run of clip_guidance.train_image"),
+        ("text", {"data": "plain"}, "has no captions: give a folder made by data.build"),
+    ],
+)
+def test_files_of_another_kind_are_one_line(
+    world, fixtures, tmp_path, capsys, part, wrong, sentence
+):
+    np.save(tmp_path / "p.npy", wrong.get("phrases", np.load(world / "phrases.npy")))
+    (tmp_path / "plain").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "plain" / "1.png")
+    data = tmp_path / "plain" if "data" in wrong else fixtures
+    out = world / "text" if "resume" in wrong else tmp_path / "run"
+    line = [part, "--data", str(data), "--phrases", str(tmp_path / "p.npy"), "--out", str(out)]
+    image = ["--pixels", f"{world}/pixels.npz", "--size", "32"]
+    line += ["--texts", f"{world}/texts"] if part == "text" else image
+    line += ["--init", str(world / "text")] if "init" in wrong else []
+    line += ["--resume"] if "resume" in wrong else SHAPE
+    with pytest.raises(SystemExit) as caught:
+        train.main([*line, *LOOP])
+    assert caught.value.code == 2 and sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pictures_of_no_size_are_refused(world, bundle, capsys):
+    runs = ["--image", str(world / "image"), "--text", str(world / "text")]
+    with pytest.raises(SystemExit) as caught:
+        export.main([*runs, "--size", "0", str(bundle)])
+    assert caught.value.code == 2 and "size is 0: it must be at least 32" in capsys.readouterr().err
 
 
 def test_runs_that_do_not_belong_together(world, bundle, capsys):

@@ -19,6 +19,7 @@ from prior.sample import finish, sample
 from prior.sheet import sheet
 from prior.tokens import load, save
 from training.checkpoint import load as load_checkpoint
+from training.checkpoint import save as save_checkpoint
 from vqgan.model import VQGAN, VQGANConfig
 
 TINY = VQGANConfig(
@@ -55,6 +56,9 @@ def world(tmp_path_factory):
         rows.append(json.dumps(row | {"split": "val" if i % 4 == 3 else "train"}))
     (root / "data" / "manifest.jsonl").write_text("\n".join(rows))
     encode.main(words(root, "--data data --out tokens.npy"))
+    np.savez(root / "packed.npz", np.zeros((12, 1, 4)))
+    vqgan = {"config": {"model": {}, "train": {}, "loop": {}, "command": ""}, "step": 1}
+    save_checkpoint(root / "other_run" / "last.pt", vqgan)
     return root
 
 
@@ -106,6 +110,16 @@ def test_a_limit_spreads_over_the_folder(world, tmp_path):
     encode.main(words(world, f"--data data --out {tmp_path / 't.npy'} --limit 4"))
     captions = [row["captions"][0] for row in load(tmp_path / "t.npy").rows]
     assert captions == ["noise 0", "noise 3", "noise 6", "noise 9"]
+
+
+def test_a_folder_without_training_pictures_has_no_tokens(world, tmp_path, capsys):
+    shutil.copytree(world / "data", tmp_path / "data")
+    manifest = tmp_path / "data" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"train"', '"val"'))
+    out = tmp_path / "t.npy"
+    line = ["--bundle", str(world / "bundle"), "--data", str(tmp_path / "data"), "--out", str(out)]
+    assert "has no picture for training" in refused(capsys, encode.main, line)
+    assert not out.exists()
 
 
 def test_tokens_hold_varied_views_where_asked(world, tmp_path, capsys):
@@ -215,6 +229,8 @@ def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys,
             "bundle",
             "holds no conditions",
         ),
+        ("--tokens tokens.npy --out twin --conditions packed.npz", "bundle", "it is an .npz, give"),
+        ("--tokens tokens.npy --out other_run --resume", "bundle", "is no run of prior.train: res"),
         ("--tokens tokens.npy --out twin --kinds photo", "bundle", "0 training"),
         ("--data missing --out twin", "bundle", "is not a folder"),
         ("--tokens tokens.npy --out twin --init bundle", "bundle", "holds no prior"),

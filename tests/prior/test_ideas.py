@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,12 @@ def test_an_id_names_titles_and_conditions(ideas):
         Ideas(KNOWN, np.eye(3, 5, 1, dtype=np.float32)),
     ):
         assert other.id != ideas.id
+
+
+def test_ideas_that_are_no_numbers_are_told_to_nobody(ideas):
+    strange = replace(ideas, conditions=np.full_like(ideas.conditions, np.nan))
+    with pytest.raises(ValueError, match="not finite: make new ones"):
+        strange.check(ideas.conditions.shape[1], {})
 
 
 def test_a_pictures_idea_depends_on_its_seed_alone(ideas):
@@ -188,12 +195,19 @@ def test_the_command_writes_what_the_clip_says_of_each_title(bundle, tmp_path, m
     np.save(tmp_path / "few.npy", given[:8])
     np.save(tmp_path / "long.npy", np.ones((9, 3, 6)))
     np.savez(tmp_path / "many.npz", given)
+    for name, value in (("nan", np.nan), ("nought", 0)):
+        np.save(tmp_path / f"{name}.npy", np.concatenate([given[:8] * 0 + value, given[8:]]))
+    with pytest.raises(SystemExit) as stop:
+        titles.main([*line, "--artists", "0"])
+    assert stop.value.code == 2 and "artists is 0: it must be at" in capsys.readouterr().err
     good = (bundle.path / FILE).read_bytes()
     capsys.readouterr()
     for name, said in (
         ("few.npy", "expected (9, choices, size)"),
         ("long.npy", "6 numbers long, and this prior takes 5"),
         ("many.npz", "holds no conditions"),
+        ("nan.npy", "nan.npy holds conditions that are zero or not finite"),
+        ("nought.npy", "nought.npy holds conditions that are zero or not finite"),
     ):
         with pytest.raises(SystemExit) as stop:
             titles.main([*line, "--conditions", str(tmp_path / name)])

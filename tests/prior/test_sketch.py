@@ -275,7 +275,8 @@ def world(tmp_path_factory):
     prior = ["--bundle", str(root / "b"), "--tokens", str(root / "t.npy")]
     train.main([*prior, "--out", str(root / "prior"), *shape, *COMMON])
     export.main([str(root / "prior"), str(root / "b")])
-    sketches.main(["--tokens", str(root / "t.npy"), *files, str(root / "s.npy"), "--patch", "2"])
+    lines = ["--tokens", str(root / "t.npy"), *files, str(root / "s.npy")]
+    sketches.main([*lines, "--bundle", str(root / "b")])
     return root
 
 
@@ -362,7 +363,7 @@ def test_what_does_not_belong_to_the_run_is_one_sentence(world, tmp_path, capsys
         ("floats.npy", "the sketches are float32"),
         ("few.npy", "expected uint8 of (12, 2, 32, 4)"),
         ("packed.npz", "packed.npz holds no sketches"),
-        ("codes.npy", "as prior.sketches writes them"),
+        ("codes.npy", "as prior.sketches --patch 2 writes them"),
     ):
         with pytest.raises(SystemExit) as stop:
             learn(world, "never", 2, "--sketches", str(tmp_path / name))
@@ -378,6 +379,17 @@ def test_what_does_not_belong_to_the_run_is_one_sentence(world, tmp_path, capsys
     with pytest.raises(SystemExit) as stop:
         learn(world, "beside", 4, "--resume", "--bundle", str(tmp_path / "b"))
     assert stop.value.code == 2 and "beside another prior than b's" in capsys.readouterr().err
+
+
+def test_how_large_a_cell_is_follows_from_the_bundle_of_the_tokens(world, tmp_path, capsys):
+    out = tmp_path / "s.npy"
+    line = ["--tokens", str(world / "t.npy"), "--data", str(world / "data"), "--out", str(out)]
+    with pytest.raises(SystemExit) as stop:
+        sketches.main(line)
+    said = "the tokens are not of bundle emoji-128: name theirs with --bundle"
+    assert stop.value.code == 2 and said in capsys.readouterr().err and not out.exists()
+    sketches.main([*line, "--patch", "2"])
+    assert np.array_equal(np.load(out), np.load(world / "s.npy"))
 
 
 def test_the_command_follows_a_drawing_or_a_pictures_edges(world, tmp_path, capsys):
@@ -429,7 +441,9 @@ def test_another_prior_takes_the_reader_out_of_the_bundle(world, tmp_path, capsy
     shape = "--layers 1 --heads 2 --dim 16 --steps 2".split()
     train.main([*more, "--out", str(tmp_path / "prior"), *shape, *COMMON])
     card = json.loads((world / "b" / "config.json").read_text())
+    capsys.readouterr()
     export.main([str(tmp_path / "prior"), str(world / "b")])
+    assert "sketch.safetensors is gone: it read sketches for the prior b" in capsys.readouterr().out
     bundle = checkpoints.load(world / "b")
     assert bundle.sketch is None and "sketch" not in bundle.card
     assert not (world / "b" / "sketch.safetensors").exists()

@@ -1,6 +1,7 @@
 """The loop as its users meet it: resume bit for bit, kill -9, data-parallel, NaN, flags."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -164,6 +165,7 @@ def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
         (["--num-groups", "3"], "num_groups is 3: it must divide"),
         (["--gan-loss", "wgan"], "gan_loss is 'wgan': choose hinge or log"),
         (["--lr", "nan"], "lr is nan: it must be a positive number"),
+        (["--minutes", "nan"], "minutes is nan: it must be a number >= 0"),
         (["--seed", "-1"], "seed is -1: it must be at least 0 and smaller than 2**63"),
         (["--seed", str(2**64)], f"seed is {2**64}: it must be at least 0"),
         (["--resume"], "no checkpoint at"),
@@ -211,6 +213,7 @@ def first_run(tmp_path_factory):
         (["--init", "RUN", "--ch", "16"], "encoder.conv_in.weight is (8, 3, 3, 3) there"),
         (["--init", "RUN", "--ch", "16", "--new-codebook"], "encoder.conv_in.weight is (8, 3, 3"),
         (["--init", "RUN", "--codebook-size", "9"], "quantize.embedding.weight is (32, 4) there"),
+        (["--init", "RUN", "--embed-dim", "9"], "change the model, or add --new-codebook"),
         (["--init", "RUN", "--num-groups", "2"], "num_groups is 4 there and 2 here: leave out"),
         (["--init", "RUN", "--quantizer", "euclidean"], "quantizer is cosine there and"),
         (["--init", "RUN", "--unit-range", "--new-codebook"], "unit_range is False there and True"),
@@ -256,21 +259,64 @@ def test_data_without_held_out_pictures_is_refused_before_training(first_run, tm
 
 
 def test_a_run_does_not_go_on_with_other_data(first_run, tmp_path, capsys):
-    """By the manifest's sha256; a plain folder has none, and may be the same one moved."""
+    """By the manifest's sha256; of two plain folders one may be the other one moved."""
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(first_run[0], data)
     shutil.copytree(first_run[1], run)
     rows = [{"path": f"{i}.png", "kind": "icon", "split": "train"} for i in range(8)]
     (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     line = ["--data", str(data), "--out", str(run), "--resume", "--steps"]
-    main([*line, "2"])
-    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows[1:])))
-    with pytest.raises(SystemExit) as stop:
-        main([*line, "3"])
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stop.value.code == 2 and "run was trained on other data" in error
-    assert "resume with the same data, or start a new run" in error
+
+    def refused() -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([*line, "3"])
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert stop.value.code == 2 and "run was trained on other data" in error
+        assert "resume with the same data, or start a new run" in error
+        return error
+
+    assert "on data, a plain folder, and not on data, whose manifest.jsonl has" in refused()
+    (data / "manifest.jsonl").rename(tmp_path / "kept")
+    shutil.copytree(data, tmp_path / "moved")
+    main([*line, "2", "--data", str(tmp_path / "moved")])
+    begun = checkpoint.load(run / "last.pt")
+    begun["config"]["data"]["sha256"] = hashlib.sha256(b"another").hexdigest()
+    checkpoint.save(run / "last.pt", begun)
+    assert "and not on data, a plain folder" in refused()
+    (tmp_path / "kept").rename(data / "manifest.jsonl")
+    refused()
     assert checkpoint.load(run / "last.pt")["step"] == 2
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(first_run, capsys):
+    data, run = first_run
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", str(data), "--out", str(run), "--resume", "--lr", "0.1"])
+    assert stop.value.code == 2 and (run / "config.json").read_bytes() == before
+    assert "the run is at step 1 already: give a larger --steps" in capsys.readouterr().err
+
+
+def test_a_run_needs_a_folder_before_anything_is_built(first_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("vqgan.train.VQGANTask", None)
+    (tmp_path / "file").write_text("")
+    for out, sentence in (
+        (tmp_path / "file", "file cannot be a folder: there is a file of that name"),
+        (tmp_path / "file" / "run", "run cannot be a folder"),
+        (Path("/proc/none/run"), "nothing can be written into /proc/none/run"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["--data", str(first_run[0]), "--out", str(out), *SMALL])
+        assert stop.value.code == 2 and sentence in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "a" / "b"), *SMALL])
+    assert not (tmp_path / "a").exists(), "what is refused leaves nothing behind"
+
+
+def test_the_command_is_kept_as_a_shell_would_read_it(first_run, tmp_path):
+    data, out = first_run[0], tmp_path / "my run"
+    main(["--data", str(data), "--out", str(out), *SMALL, "--steps", "1"])
+    assert f"--out '{out}' --ch 8" in checkpoint.load(out / "last.pt")["config"]["command"]
 
 
 def test_damaged_pictures_do_not_end_a_run(first_run, tmp_path, caplog):
@@ -304,6 +350,13 @@ class Breaking:
 
     def load_state_dict(self, state: dict) -> None:
         pass
+
+
+class Steady(Breaking):
+    """A task that goes well."""
+
+    def train_step(self, step: int) -> dict[str, float]:
+        return {"loss": 1.0}
 
 
 @pytest.mark.parametrize("every", [1, 5])
@@ -374,15 +427,49 @@ def test_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     def torn(state, file):
         file.write(b"half")
-        raise OSError("disk full")
+        raise RuntimeError("PytorchStreamWriter failed writing file: file write failed")
 
     monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"last\.pt could not be written: Pytorch.* failed writing"):
         checkpoint.save(path, {"step": 3})
     assert checkpoint.load(path)["step"] == 2
     assert checkpoint.load(tmp_path / "last.pt.prev")["step"] == 1
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
-        checkpoint.load(tmp_path / "last.pt.part")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "last.pt.prev"]
+    path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"not a readable checkpoint.*last\.pt\.prev is the one b"):
+        checkpoint.load(path)
+
+
+def test_the_one_before_is_kept_without_hard_links_too(tmp_path, monkeypatch):
+    def none(*args):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "last.pt", {"step": step})
+    assert checkpoint.load(tmp_path / "last.pt.prev")["step"] == 1
+    monkeypatch.setattr(shutil, "copyfile", none)
+    checkpoint.save(tmp_path / "last.pt", {"step": 3})
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 3
+
+
+def test_a_full_disk_is_one_line_that_names_what_there_is(tmp_path, monkeypatch, capsys):
+    def full(state, file):
+        if state["step"] == 2:
+            raise OSError(28, "No space left on device")
+        file.write(b"whole")
+
+    monkeypatch.setattr(torch, "save", full)
+    loop = LoopConfig(steps=9, checkpoint_every=1, sample_every=0)
+    options = {"module": "m", "argv": [], "resume": False}
+    with pytest.raises(SystemExit) as stop:
+        launch(Steady(), loop, tmp_path, {}, **options)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 1
+    assert error == (
+        f"error: step 2: {tmp_path / 'last.pt'} could not be written: No space left on device; the "
+        f"last good checkpoint is {tmp_path / 'last.pt'}"
+    )
 
 
 def test_log_grows_columns_and_drops_rows_past_the_checkpoint(tmp_path):

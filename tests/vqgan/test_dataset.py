@@ -93,6 +93,14 @@ def test_a_photograph_is_read_no_larger_than_a_built_one(tmp_path):
     assert np.abs(dataset.pixels_of(large, 128) - np.asarray(exact, int)).max() < 12
 
 
+def test_every_format_that_opens_is_trained_on(tmp_path):
+    """What the app takes, by name: the tokenizer of one's own scans is made from them too."""
+    for name in ("a.tiff", "b.tif", "c.ppm", "d.avif", "e.PNG", "f.jpe", "g.gif", "h.webp"):
+        Image.new("RGB", (40, 40), "teal").save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    assert len(dataset.plain_folder(tmp_path)) == 8
+
+
 def test_memory_has_a_bound_and_batches_do_not_depend_on_it(folder):
     pictures = dataset.scan(folder)
     kwargs = {**KWARGS, "size": 64, "crop": 32}

@@ -62,6 +62,21 @@ def test_a_folder_keeps_its_layout_and_two_pictures_of_one_name(bundle, tmp_path
     written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png"))
     assert written == ["a.jpg.png", "a.png.png", "deep/b.png"]
     assert "mean of 3: PSNR" in capsys.readouterr().out
+    for _ in range(2):  # what the first time has written there is no picture of the second
+        main([str(source), str(source / "out"), "--bundle", bundle])
+        assert "mean of 3: PSNR" in capsys.readouterr().out
+    assert not (source / "out" / "out").exists()
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(bundle, picture, tmp_path, monkeypatch):
+    def full(image, file, kind):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(SystemExit):
+        main([str(picture), str(tmp_path / "out" / "a.png"), "--bundle", bundle])
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_one_bad_picture_of_a_folder_is_named_and_the_rest_done(bundle, tmp_path, capsys):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 import checkpoints
 from training import flags
 from training.device import usable_device
+from training.files import writable
 from vqgan import dataset
 from vqgan.codebook.build import build, redraw
 from vqgan.codebook.cells import Progress
@@ -94,11 +95,10 @@ def run(args: argparse.Namespace) -> tuple[Path, CodeStatistics]:
         raise ValueError(f"--quality is {args.quality}: it must lie between 1 and 100")
     if not (args.data or args.redraw):
         raise ValueError("give the pictures to encode with --data, or --redraw")
+    out = writable(args.out) if args.out else None
     bundle = checkpoints.load(args.bundle, usable_device(args.device))
     size = bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution)
-    out = Path(args.out) if args.out else bundle.path / FILE
-    if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent} to write {out.name} into")
+    out = out or bundle.path / FILE
     if args.redraw:
         found = CodeStatistics.load(out)
         if found.tokenizer_id != bundle.tokenizer_id:

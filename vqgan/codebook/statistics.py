@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.files import replacing
 from vqgan.codebook.cells import split_mosaic
 from vqgan.model import VQGAN
 
@@ -84,10 +85,8 @@ class CodeStatistics:
         arrays["strips"] = np.frombuffer(b"".join(strips), np.uint8)
         arrays["strip_ends"] = np.cumsum([len(s) for s in strips])
         arrays["plain"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with open(part, "wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, **arrays)
-        os.replace(part, path)
         return path
 
     @classmethod
