@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import ANSWER, EACH, data_url, heavy
+from ui.common import ANSWER, EACH, data_url, heavy, said, whole
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -141,7 +141,7 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
         return two, panel(studio, two, min(max(float(share), 0.0), 1.0))
 
     def take_example(event: gr.EventData, session: Session, share: float) -> tuple[Any, str, str]:
-        path = str(EXAMPLES[int(event.index) % len(EXAMPLES)].path)
+        path = str(EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path)
         return (path, *show(session, None, path, share))
 
     def take_upload(path: str, session: Session, share: float) -> tuple[Any, str, str]:

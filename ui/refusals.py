@@ -19,6 +19,7 @@ KNOWN = tuple(
             r"(.+) is not a picture of a known format: .+",
             f"{{0}} 不是已知格式的图片：{FORMATS}。",
         ),
+        (r"no picture was given but .+: choose a file\.", "没有收到图片：请选择一个文件。"),
         (
             r"(.+) is empty \(0 bytes\): choose a picture\..+",
             f"{{0}} 是空文件（0 字节）：请选择一张图片。{FORMATS}。",

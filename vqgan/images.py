@@ -156,6 +156,8 @@ def _opened(source: str | os.PathLike | bytes | BinaryIO) -> tuple[str, BinaryIO
     if isinstance(source, (bytes, bytearray)):
         return "this file", io.BytesIO(source)
     if not isinstance(source, (str, os.PathLike)):
+        if not hasattr(source, "seek"):
+            raise ValueError(f"no picture was given but {type(source).__name__}: choose a file.")
         return "this file", source
     path = Path(source)
     try:

@@ -286,6 +286,8 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
     event = gr.EventData(None, junk)
     with pytest.raises(gr.Error, match="understood"):
         handler(client, "_connect_sources", "show_example")(event, "128")
+    with pytest.raises(gr.Error, match="understood"):
+        handler(client, "build", "take_example")(event, opened, 0.5)
     with pytest.raises(gr.Error, match=r"understood|no code"):
         handler(client, "_connect_grid", "pick")(event, opened)
 

@@ -62,6 +62,7 @@ def sampled(path):
     ("act", "said"),
     [
         (lambda path: picture(path, b"hello"), "x.png 不是已知格式的图片"),
+        (lambda path: open_image(None), "没有收到图片：请选择一个文件。"),
         (lambda path: picture(path, b""), "x.png 是空文件"),
         (cut_off, "x.png 已损坏"),
         (
