@@ -25,23 +25,24 @@ add(
         "between.title": ("Between two pictures", "两张图片之间"),
         "between.own": ("Another picture…", "其他图片…"),
         "between.t": ("Share of the second picture", "第二张图片所占比例"),
-        "between.z": ("In z: mixed, not quantised", "在 z 中:混合,不量化"),
+        "between.z": ("In z: mixed, not quantised", "在 z 中：混合，不量化"),
         "between.z.note": (
             "The decoder gets the mixture itself, so every step moves everything a little.",
-            "解码器直接得到混合结果,因此每一步都让整体稍微移动。",
+            "解码器直接得到混合结果，因此每一步都让整体稍微移动。",
         ),
-        "between.codes": ("In codes: mixed, then quantised", "在码中:混合,再量化"),
+        "between.codes": ("In codes: mixed, then quantised", "在码中：混合，再量化"),
         "between.codes.note": (
             "Each cell must take a code that exists. {same} of {cells} cells have one code in both "
             "pictures; of the others, {first} still have the first one's, {second} have the "
             "second's already, {neither} have one of neither.",
-            "每个格子都必须取一个已有的码。{cells} 格中,{same} 格在两张图里是同一个码;其余的格子中,"
-            "{first} 格仍是第一张图的码,{second} 格已是第二张图的码,{neither} 格两者都不是。",
+            "每个格子都必须取一个已有的码。{cells} 格中，{same} 格在两张图里是同一个码；"
+            "其余的格子中，{first} 格仍是第一张图的码，{second} 格已是第二张图的码，"
+            "{neither} 格两者都不是。",
         ),
         "between.jumps": (
             "Cells that change their code, step by step. z has no such steps: a discrete space "
             "can only jump.",
-            "逐步发生换码的格子数。z 中没有这样的台阶:离散空间只能跳跃。",
+            "逐步发生换码的格子数。z 中没有这样的台阶：离散空间只能跳跃。",
         ),
     }
 )

@@ -32,7 +32,7 @@ add(
         "grid.name": (
             "The picture as a grid of codes. Arrow keys move from cell to cell, Enter uses the "
             "chosen tool.",
-            "以码网格表示的图片。方向键逐格移动,回车使用所选工具。",
+            "以码网格表示的图片。方向键逐格移动，回车使用所选工具。",
         ),
         "grid.look": ("Look", "查看"),
         "grid.paint": ("Paint", "绘制"),
@@ -41,27 +41,27 @@ add(
         "grid.undo": ("Undo", "撤销"),
         "grid.shuffle": ("Shuffle", "打乱"),
         "grid.restore": ("Start over", "复原"),
-        "grid.brush": ("Brush: code", "画笔:码"),
+        "grid.brush": ("Brush: code", "画笔：码"),
         "grid.wait": (
             "The sheet of all codes is being decoded; cells of the picture work meanwhile: "
             "pick one with Look.",
-            "正在解码全部的码;在此期间可以用“查看”从图片中取一个码。",
+            "正在解码全部的码；在此期间可以用“查看”从图片中取一个码。",
         ),
         "grid.hint.look": (
             "Click a cell: every cell with the same code lights up.",
-            "点击一个格子:所有使用同一个码的格子都会亮起。",
+            "点击一个格子：所有使用同一个码的格子都会亮起。",
         ),
         "grid.hint.paint": (
             "Drag over cells: they get the brush's code, and the picture is decoded again.",
-            "在格子上拖动:它们会换成画笔的码,图片随即重新解码。",
+            "在格子上拖动：它们会换成画笔的码，图片随即重新解码。",
         ),
         "grid.hint.swap": (
             "Click a cell: its code becomes the brush's code everywhere.",
-            "点击一个格子:它的码在所有位置都换成画笔的码。",
+            "点击一个格子：它的码在所有位置都换成画笔的码。",
         ),
         "grid.hint.erase": (
             "Drag over cells: they get the code of plain white paper.",
-            "在格子上拖动:它们会换成代表纯白纸面的码。",
+            "在格子上拖动：它们会换成代表纯白纸面的码。",
         ),
     }
 )

@@ -47,12 +47,12 @@ add(
             "All {codes} codes this model can write with. The decoder sees a cell's neighbours, so "
             "a code has no picture of its own: shown here is the middle of a {side}×{side} grid of "
             "nothing but that code, decoded.",
-            "该模型可以使用的全部 {codes} 个码。解码器会看到相邻的格子,所以一个码本身没有固定的"
-            "样子:这里显示的是全部为该码的 {side}×{side} 网格解码后的中央一格。",
+            "该模型可以使用的全部 {codes} 个码。解码器会看到相邻的格子，所以一个码本身没有固定的"
+            "样子：这里显示的是全部为该码的 {side}×{side} 网格解码后的中央一格。",
         ),
         "codes.map": (
             "All codes. Arrow keys open the code beside, + and − zoom.",
-            "全部码。方向键打开相邻的码,+ 和 − 缩放。",
+            "全部码。方向键打开相邻的码，+ 和 − 缩放。",
         ),
         "codes.order.similarity": ("Similarity", "相似度"),
         "codes.order.hue": ("Hue", "色相"),
@@ -72,19 +72,19 @@ add(
         "codes.left.seconds": ("Less than a minute to go.", "还需不到一分钟。"),
         "codes.left.minutes": (
             "Some {n} minutes to go. The page can be used meanwhile.",
-            "还需大约 {n} 分钟,期间页面可以照常使用。",
+            "还需大约 {n} 分钟，期间页面可以照常使用。",
         ),
         "codes.left.hours": (
             "Some {n} hours to go. The page can be used meanwhile.",
-            "还需大约 {n} 小时,期间页面可以照常使用。",
+            "还需大约 {n} 小时，期间页面可以照常使用。",
         ),
         "codes.hint.similarity": (
             "Neighbours look alike. Click a cell; zoom with + and −, then drag.",
-            "相邻的格子看起来相似。点击格子;用 + 和 − 缩放,然后拖动。",
+            "相邻的格子看起来相似。点击格子；用 + 和 − 缩放，然后拖动。",
         ),
         "codes.hint.hue": (
             "Greys first, then round the colour wheel; each row from dark to light.",
-            "先是灰色,然后绕色环一周;每行由暗到亮。",
+            "先是灰色，然后绕色环一周；每行由暗到亮。",
         ),
         "codes.hint.usage": ("The most used code comes first.", "最常用的码在最前。"),
         "codes.hint.number": ("As they lie in the codebook.", "按码本中的编号排列。"),

@@ -28,30 +28,30 @@ add(
         "codes.code": ("Code", "码"),
         "codes.used": (
             "In <b>{count}</b> of {total} training cells ({share}), rank <b>{rank}</b> of {codes}.",
-            "在 {total} 个训练格子中出现 <b>{count}</b> 次({share}),在 {codes} 个码中排第 "
+            "在 {total} 个训练格子中出现 <b>{count}</b> 次（{share}），在 {codes} 个码中排第 "
             "<b>{rank}</b>。",
         ),
         "codes.card.decoded": ("decoded alone", "单独解码"),
         "codes.card.real": ("mean of its patches", "真实图块的平均"),
         "codes.unused": (
             "Never used in {pictures} training pictures: a dead code.",
-            "在 {pictures} 张训练图片中从未使用:死码。",
+            "在 {pictures} 张训练图片中从未使用：死码。",
         ),
         "codes.norm": (
             "Norm of its vector: <b>{norm}</b>, in {dim} dimensions.",
-            "向量的模:<b>{norm}</b>,共 {dim} 维。",
+            "向量的模：<b>{norm}</b>，共 {dim} 维。",
         ),
         "codes.norm.cosine": (
             "Norm of its vector: <b>{norm}</b>, as for all codes: this quantiser compares "
             "directions, in {dim} dimensions.",
-            "向量的模:<b>{norm}</b>,所有码都一样:该量化器只比较方向,共 {dim} 维。",
+            "向量的模：<b>{norm}</b>，所有码都一样：该量化器只比较方向，共 {dim} 维。",
         ),
         "codes.near": (
             "Nearest codes, by {metric}. Click to go on.",
-            "最近的码(按{metric})。点击继续。",
+            "最近的码（按{metric}）。点击继续。",
         ),
         "metric.euclidean": ("Euclidean distance", "欧氏距离"),
-        "metric.cosine": ("distance on the unit sphere (cosine)", "单位球面上的距离(余弦)"),
+        "metric.cosine": ("distance on the unit sphere (cosine)", "单位球面上的距离（余弦）"),
         "metric.gumbel": ("distance between rows of the projection", "投影矩阵各行之间的距离"),
         "codes.patches": (
             "The {count} nearest real patches, with what surrounds them",
@@ -60,28 +60,28 @@ add(
         "codes.patches.note": (
             "Solid: the cell itself, {f}×{f} pixels. Dashed: the {field}×{field} pixels where 90 % "
             "of what moves its vector lies. Grey lies outside the picture.",
-            "实线:格子本身,{f}×{f} 像素。虚线:影响其向量的因素有 90% 位于这 {field}×{field} "
+            "实线：格子本身，{f}×{f} 像素。虚线：影响其向量的因素有 90% 位于这 {field}×{field} "
             "像素之内。灰色在图片之外。",
         ),
         "codes.patches.wide": (
             "Solid: the cell itself, {f}×{f} pixels. 90 % of what moves its vector lies within "
             "{field}×{field} pixels, more than is shown. Grey lies outside the picture.",
-            "实线:格子本身,{f}×{f} 像素。影响其向量的因素有 90% 位于 {field}×{field} 像素之内,"
+            "实线：格子本身，{f}×{f} 像素。影响其向量的因素有 90% 位于 {field}×{field} 像素之内，"
             "超出图示范围。灰色在图片之外。",
         ),
         "codes.field": (
             "The encoder's convolutions reach {side}×{side} pixels around a cell; its "
             "normalisation looks at the whole picture.",
-            "编码器的卷积可触及格子周围 {side}×{side} 像素;归一化则会看整张图片。",
+            "编码器的卷积可触及格子周围 {side}×{side} 像素；归一化则会看整张图片。",
         ),
         "codes.field.attention": (
             "The encoder's convolutions reach {side}×{side} pixels around a cell; its attention "
             "and normalisation look at the whole picture.",
-            "编码器的卷积可触及格子周围 {side}×{side} 像素;注意力与归一化则会看整张图片。",
+            "编码器的卷积可触及格子周围 {side}×{side} 像素；注意力与归一化则会看整张图片。",
         ),
         "codes.here": (
             "In your picture: {count} of {cells} cells",
-            "在你的图片中:{cells} 格里有 {count} 格",
+            "在你的图片中：{cells} 格里有 {count} 格",
         ),
         "codes.here.none": (
             "Your picture does not use this code.",
@@ -89,21 +89,21 @@ add(
         ),
         "codes.beside": (
             "Beside it in the training pictures, most often first",
-            "训练图片中与它相邻的码,最常见的在前",
+            "训练图片中与它相邻的码，最常见的在前",
         ),
-        "side.left": ("Before it, to the left", "之前:左边"),
-        "side.right": ("After it, to the right", "之后:右边"),
-        "side.above": ("Before it, above", "之前:上方"),
-        "side.below": ("After it, below", "之后:下方"),
+        "side.left": ("Before it, to the left", "之前：左边"),
+        "side.right": ("After it, to the right", "之后：右边"),
+        "side.above": ("Before it, above", "之前：上方"),
+        "side.below": ("After it, below", "之后：下方"),
         "codes.none": (
             "This model comes without code statistics, so only decoded cells are shown. Usage, "
             "real patches and neighbours are built from a folder of pictures with",
-            "该模型没有附带码的统计数据,因此只显示解码后的格子。使用率、真实图块和相邻码可由一个"
-            "图片文件夹生成,命令是",
+            "该模型没有附带码的统计数据，因此只显示解码后的格子。使用率、真实图块和相邻码可由一个"
+            "图片文件夹生成，命令是",
         ),
         "codes.refused": (
             "The statistics beside this model were left aside: {reason}",
-            "已忽略该模型旁的统计数据:{reason}",
+            "已忽略该模型旁的统计数据：{reason}",
         ),
         "figure.used": ("Codes used", "用到的码"),
         "figure.used.note": ("of {codes}", "共 {codes} 个"),
@@ -115,15 +115,15 @@ add(
             "相当于均匀使用这么多个码",
         ),
         "figure.bits": ("Entropy", "熵"),
-        "figure.bits.note": ("bits a cell, of {most}", "比特/格,上限 {most}"),
+        "figure.bits.note": ("bits a cell, of {most}", "比特/格，上限 {most}"),
         "codes.counted": (
             "Counted in {pictures} pictures ({data}).",
-            "统计自 {pictures} 张图片({data})。",
+            "统计自 {pictures} 张图片（{data}）。",
         ),
         "histogram": (
             "How often codes are used: height, how many codes; across, their share as a multiple "
             "of an even one (1/{codes}).",
-            "码的使用频率:高度为码的数量;横轴为其占比相对于均匀占比(1/{codes})的倍数。",
+            "码的使用频率：高度为码的数量；横轴为其占比相对于均匀占比（1/{codes}）的倍数。",
         ),
     }
 )

@@ -33,16 +33,16 @@ add(
             "Hatched cells will be written anew. Rows: click where that begins. The prior writes "
             "row by row and cannot look ahead, so cells above a kept part join it by chance: "
             "several are written, and the likeliest come first.",
-            "带斜线的格子将被重新书写。“行”:点击从哪一行开始。先验模型逐行书写,看不到后面,"
-            "所以保留部分上方的格子只能碰巧衔接:因此会写多张,似然最高的排在最前。",
+            "带斜线的格子将被重新书写。“行”：点击从哪一行开始。先验模型逐行书写，看不到后面，"
+            "所以保留部分上方的格子只能碰巧衔接：因此会写多张，似然最高的排在最前。",
         ),
         "complete.none": (
             "Nothing is erased, so there is nothing to write: erase some cells first.",
-            "没有擦除任何格子,无可书写:请先擦除一些。",
+            "没有擦除任何格子，无可书写：请先擦除一些。",
         ),
         "complete.mask": (
             "What was erased could not be understood: reload the page and try again.",
-            "无法识别擦除的部分:请刷新页面后重试。",
+            "无法识别擦除的部分：请刷新页面后重试。",
         ),
         "complete.own": ("Another picture…", "其他图片…"),
         "complete.session": ("The one in Reconstruct", "重建中的图片"),

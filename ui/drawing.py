@@ -51,41 +51,41 @@ add(
     {
         "draw.prompt.empty": (
             "The prompt is empty: write what the picture should show, such as: a red apple.",
-            "提示词为空:请写出想看到的内容,例如:红苹果。",
+            "提示词为空：请写出想看到的内容，例如：红苹果。",
         ),
         "draw.prompt.long": (
             "The prompt has {count} characters: {most} are the most.",
-            "提示词有 {count} 个字符:最多 {most} 个。",
+            "提示词有 {count} 个字符：最多 {most} 个。",
         ),
         "draw.prompt.parts": (
             "The prompt has {count} parts: {most} are the most.",
-            "提示词有 {count} 个部分:最多 {most} 个。",
+            "提示词有 {count} 个部分：最多 {most} 个。",
         ),
         "draw.prompt.words": (
             "“{part}” has no words: write what the picture should show.",
-            "“{part}”中没有文字:请写出想看到的内容。",
+            "“{part}”中没有文字：请写出想看到的内容。",
         ),
         "draw.prompt.weight": (
             "“{part}” is a weight without a text: write the text before its colon.",
-            "“{part}”只有权重没有文字:请在冒号前写上文字。",
+            "“{part}”只有权重没有文字：请在冒号前写上文字。",
         ),
         "draw.prompt.range": (
             "The weight of “{part}” is too large: it must lie in -{most} to {most}.",
-            "“{part}”的权重过大:必须在 -{most} 到 {most} 之间。",
+            "“{part}”的权重过大：必须在 -{most} 到 {most} 之间。",
         ),
         "draw.prompt.negative": (
             "Every weight is 0 or negative: at least one part must say what the picture should "
             "show.",
-            "所有权重都是 0 或负数:至少要有一部分写出想看到的内容。",
+            "所有权重都是 0 或负数：至少要有一部分写出想看到的内容。",
         ),
         "draw.prompt.cancel": (
             "The parts of the prompt cancel each other: give them unequal weights.",
-            "提示词的各部分互相抵消:请给它们不同的权重。",
+            "提示词的各部分互相抵消：请给它们不同的权重。",
         ),
         "draw.clip.failed": (
             "The CLIP “{name}” can't be used: it is downloaded at first use, and that failed "
             "({reason}). The shipped one works without a network.",
-            "无法使用 CLIP“{name}”:它需要在首次使用时下载,但下载失败({reason})。"
+            "无法使用 CLIP“{name}”：它需要在首次使用时下载，但下载失败（{reason}）。"
             "自带的 CLIP 无需网络。",
         ),
         "draw.clip.unknown": (
@@ -96,11 +96,11 @@ add(
         ),
         "draw.clip.others": (
             "Among the published CLIPs this public page draws with {names} only.",
-            "在公开发布的 CLIP 中,此公共页面仅支持 {names}。",
+            "在公开发布的 CLIP 中，此公共页面仅支持 {names}。",
         ),
         "draw.clip.none": (
             "This model bundle ({name}) holds no CLIP: choose a published one in the settings.",
-            "该模型包({name})不含 CLIP:请在设置中选择一个公开发布的 CLIP。",
+            "该模型包（{name}）不含 CLIP：请在设置中选择一个公开发布的 CLIP。",
         ),
     }
 )

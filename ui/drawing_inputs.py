@@ -59,10 +59,10 @@ RANGES = {
 
 add(
     {
-        "draw.prompt": ("What should it show?", "画什么?"),
+        "draw.prompt": ("What should it show?", "画什么？"),
         "draw.prompt.info": (
             "Parts between | count together; a number after a colon is a weight, negative: away.",
-            "用 | 分隔多个部分;冒号后的数字是权重,负数表示远离。",
+            "用 | 分隔多个部分；冒号后的数字是权重，负数表示远离。",
         ),
         "draw.prompt.hint": ("a red apple", "红苹果"),
         "draw.examples": ("or try one of these", "或试试这些"),
@@ -78,7 +78,7 @@ add(
         "draw.strength": ("Strength", "强度"),
         "draw.strength.info": (
             "The share that is drawn anew: 0 keeps the picture, 1 forgets it.",
-            "重画的比例:0 保留原图,1 完全重画。",
+            "重画的比例：0 保留原图，1 完全重画。",
         ),
         "draw.fine": ("Fine settings", "细节设置"),
         "draw.steps.label": WHOLE["steps"][0],
@@ -88,37 +88,37 @@ add(
             "每一步 CLIP 看到的裁剪图数量。",
         ),
         "draw.seed": WHOLE["seed"][0],
-        "draw.seed.info": ("Same seed, same picture.", "相同种子,相同图片。"),
+        "draw.seed.info": ("Same seed, same picture.", "相同种子，相同图片。"),
         "draw.count": WHOLE["candidates"][0],
         "draw.cfg_scale": ("Pull of the prompt", "提示词的牵引"),
         "draw.cfg_scale.info": (
             "Classifier-free guidance of the prior; 1: none.",
-            "先验模型的无分类器引导;1:不使用。",
+            "先验模型的无分类器引导；1：不使用。",
         ),
         "draw.temperature": ("Temperature", "温度"),
         "draw.top_p": ("Top-p", "Top-p"),
         "draw.lr": ("Learning rate", "学习率"),
         "draw.lr.info": (
             "0: chosen by the start; small from a picture, larger from noise.",
-            "0:由起点决定;从图片开始时较小,从噪声开始时较大。",
+            "0：由起点决定；从图片开始时较小，从噪声开始时较大。",
         ),
         "draw.optimizer": ("Optimiser", "优化器"),
         "draw.method": ("What is optimised", "优化对象"),
-        "draw.method.latents": ("Latents, straight-through", "潜向量(直通)"),
+        "draw.method.latents": ("Latents, straight-through", "潜向量（直通）"),
         "draw.method.logits": ("Logits over codes", "码的 logits"),
-        "draw.ema": ("Average over steps (EMA)", "步间平均(EMA)"),
+        "draw.ema": ("Average over steps (EMA)", "步间平均（EMA）"),
         "draw.z_l2": ("Pull back to the start", "拉回起点"),
-        "draw.tv": ("Smoothness (total variation)", "平滑(全变差)"),
+        "draw.tv": ("Smoothness (total variation)", "平滑（全变差）"),
         "draw.surprise": ("Pull of the prior", "先验的牵引"),
         "draw.surprise.info": (
             "Keeps the codes likely while CLIP moves them; 0: CLIP alone. Not in Guided only.",
-            "CLIP 调整时让码保持高概率;0:只听 CLIP。“仅引导”不使用。",
+            "CLIP 调整时让码保持高概率；0：只听 CLIP。“仅引导”不使用。",
         ),
         "draw.clip": ("CLIP", "CLIP"),
         "draw.clip.info": (
             "The shipped one works offline. A published one is downloaded at first use; open_clip "
             "knows its name.",
-            "自带的可离线使用。公开发布的在首次使用时下载;名称与 open_clip 一致。",
+            "自带的可离线使用。公开发布的在首次使用时下载；名称与 open_clip 一致。",
         ),
         "draw.clip.own": ("shipped", "自带"),
         "draw.image_prompt": ("A picture to go towards", "作为目标的图片"),

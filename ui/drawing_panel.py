@@ -17,23 +17,23 @@ add(
     {
         "draw.start": (
             "Write what you want to see, or take one of the examples.",
-            "写下想看到的内容,或选一个例子。",
+            "写下想看到的内容，或选一个例子。",
         ),
         "draw.waiting": ("Waiting for its turn…", "排队中……"),
         "draw.ready": ("Getting ready…", "准备中……"),
         "draw.unbegun": ("Stopped before anything was drawn", "在开始画之前已停止"),
         "draw.fetching": (
             "Fetching the published CLIP. The first time takes minutes…",
-            "正在获取公开的 CLIP,首次需要几分钟……",
+            "正在获取公开的 CLIP，首次需要几分钟……",
         ),
         "draw.fetching.stopped": (
             "Stopped before the CLIP was there, so nothing was drawn. It goes on coming: try again "
             "later.",
-            "CLIP 还没取到就停止了,所以什么也没画。它会继续下载:请稍后再试。",
+            "CLIP 还没取到就停止了，所以什么也没画。它会继续下载：请稍后再试。",
         ),
         "draw.writing": (
             "The prior writes: code {done} of {total}",
-            "先验模型书写中:第 {done} / {total} 个码",
+            "先验模型书写中：第 {done} / {total} 个码",
         ),
         "draw.unfinished": (
             "Stopped at code {done} of {total}",
@@ -51,17 +51,17 @@ add(
         "draw.score": ("Score", "得分"),
         "draw.score.note": (
             "how well CLIP finds that the picture shows the prompt, at most 1",
-            "CLIP 认为图片与提示词相符的程度,最高为 1",
+            "CLIP 认为图片与提示词相符的程度，最高为 1",
         ),
         "draw.distance": ("Loss", "损失"),
         "draw.distance.note": (
             "spherical distance of the cutouts from the prompt, lower is nearer",
-            "各裁剪与提示词的球面距离,越低越接近",
+            "各裁剪与提示词的球面距离，越低越接近",
         ),
-        "draw.candidates": ("What the prior wrote, best first", "先验模型写出的图,最佳在前"),
+        "draw.candidates": ("What the prior wrote, best first", "先验模型写出的图，最佳在前"),
         "draw.candidates.note": (
             "CLIP's score below each. Click one to take it instead, then Continue.",
-            "下方是 CLIP 得分。点击可改选,然后按“继续”。",
+            "下方是 CLIP 得分。点击可改选，然后按“继续”。",
         ),
         "draw.candidates.other": (
             "CLIP's score below each, for “{prompt}”. Click one to take it instead, then Continue.",

@@ -32,7 +32,7 @@ add(
         "gallery.bits": ("bits per code under each", "图下为每码比特数"),
         "gallery.empty": (
             "Nothing is written yet: press Write.",
-            "还没有写任何图片:请按“书写”。",
+            "还没有写任何图片：请按“书写”。",
         ),
         "gallery.waiting": ("Waiting for its turn…", "排队中……"),
         "gallery.live": (
@@ -42,7 +42,7 @@ add(
         "gallery.stopping": ("Stopped at row {row} of {rows}", "已停在第 {row} / {rows} 行"),
         "gallery.done": (
             "{count} pictures, {codes} codes · {rate} codes a second",
-            "{count} 张图片,{codes} 个码 · 每秒 {rate} 个码",
+            "{count} 张图片，{codes} 个码 · 每秒 {rate} 个码",
         ),
         "gallery.done.one": (
             "1 picture, {codes} codes · {rate} codes a second",
@@ -51,7 +51,7 @@ add(
         "gallery.example": (
             "Seeds {first} to {last}, written beforehand and not picked: this is what the first "
             "{count} look like.",
-            "种子 {first} 到 {last},事先写好,未经挑选:这就是最前面 {count} 张的样子。",
+            "种子 {first} 到 {last}，事先写好，未经挑选：这就是最前面 {count} 张的样子。",
         ),
         "gallery.nothing": (
             "Stopped before the first code was written.",

@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 add(
     {
-        "ideas.first": ("First an idea, then the picture", "先想好画什么,再画"),
+        "ideas.first": ("First an idea, then the picture", "先想好画什么，再画"),
         "ideas.info": (
             "The seed picks a title that several artists drew, and the prior is told. "
             "Off: nothing but codes.",
-            "由种子选出多位画家画过的一个标题,并告诉先验模型。关闭:只有码。",
+            "由种子选出多位画家画过的一个标题，并告诉先验模型。关闭：只有码。",
         ),
         "ideas.title": ("{title}", "{title}"),
         "ideas.missing": (
             "This bundle holds no ideas: switch “First an idea” off.",
-            "该模型包没有可用的标题:请关闭“先想好画什么”。",
+            "该模型包没有可用的标题：请关闭“先想好画什么”。",
         ),
     }
 )

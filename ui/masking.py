@@ -26,28 +26,28 @@ PKEEP = 0.9  # what the shipped prior was trained with, unless its card says oth
 add(
     {
         "mask.title": ("The masked sequence of your picture", "你的图片的掩码序列"),
-        "mask.pkeep": ("pkeep: share of codes kept", "pkeep:保留的码的比例"),
+        "mask.pkeep": ("pkeep: share of codes kept", "pkeep：保留的码的比例"),
         "mask.again": ("Other random codes", "换一批随机码"),
         "mask.session": ("The picture in Reconstruct", "重建中的图片"),
         "mask.read": ("What GPT reads", "GPT 读到的"),
         "mask.read.note": (
             "{count} of {cells} codes are replaced by random ones (orange).",
-            "{cells} 个码中有 {count} 个换成了随机码(橙色)。",
+            "{cells} 个码中有 {count} 个换成了随机码（橙色）。",
         ),
         "mask.asked": ("What it is asked for", "要求它预测的"),
         "mask.asked.note": (
             "The whole picture, each code from those before it: also where it read a wrong one.",
-            "整张图片,每个码都由它前面的码预测:包括它读到错误码的地方。",
+            "整张图片，每个码都由它前面的码预测：包括它读到错误码的地方。",
         ),
         "mask.said": ("What it finds likeliest", "它认为最可能的"),
         "mask.said.note": (
             "Right in {right} of {cells} cells (green). Point at a cell for its probabilities.",
-            "{cells} 格中有 {right} 格正确(绿色)。把指针移到格子上可看到概率。",
+            "{cells} 格中有 {right} 格正确（绿色）。把指针移到格子上可看到概率。",
         ),
         "mask.loss": (
             "Cross-entropy: {masked} bits a code with these replacements, {clean} without. "
             "Guessing blindly would cost {blind}.",
-            "交叉熵:有这些替换时每码 {masked} 比特,没有替换时 {clean}。完全盲猜为 {blind}。",
+            "交叉熵：有这些替换时每码 {masked} 比特，没有替换时 {clean}。完全盲猜为 {blind}。",
         ),
         "mask.bad": (
             "pkeep must be a number from 0 to 1.",

@@ -23,11 +23,11 @@ FULL = "full"  # the bundle's own decoder, among the others
 
 add(
     {
-        "off.title": ("Try it: losses on and off", "试一试:开关各项损失"),
+        "off.title": ("Try it: losses on and off", "试一试：开关各项损失"),
         "off.lead": (
             "The same codes of your picture, drawn by other decoders. Encoder and codebook were "
             "frozen while these were trained, so nothing but the decoder differs.",
-            "你的图片的同一组码,由不同的解码器画出。训练它们时编码器和码本保持不变,"
+            "你的图片的同一组码，由不同的解码器画出。训练它们时编码器和码本保持不变，"
             "因此只有解码器不同。",
         ),
         "off.full": ("As shipped", "附带的解码器"),
@@ -37,17 +37,17 @@ add(
         "off.perceptual-gan": ("Pixels only", "仅像素损失"),
         "off.full.how": (
             "The app's own decoder, {steps} steps in all ({minutes} minutes).",
-            "应用自己的解码器,共训练 {steps} 步({minutes} 分钟)。",
+            "应用自己的解码器，共训练 {steps} 步（{minutes} 分钟）。",
         ),
         "off.how": (
             "Trained for this comparison only, all from the same start: {steps} steps ({minutes} "
             "minutes) with {flags}.",
-            "仅为此对比而训练,起点相同:{steps} 步({minutes} 分钟),参数 {flags}。",
+            "仅为此对比而训练，起点相同：{steps} 步（{minutes} 分钟），参数 {flags}。",
         ),
         "off.original": ("Your picture", "你的图片"),
         "off.near": (
             "PSNR {psnr} dB, perceptual distance {distance}.",
-            "峰值信噪比 {psnr} dB,感知距离 {distance}。",
+            "峰值信噪比 {psnr} dB，感知距离 {distance}。",
         ),
     }
 )

@@ -25,64 +25,64 @@ add(
     {
         "rec.slider": (
             "Before | after: your picture, and what its codes give back",
-            "之前 | 之后:你的图片,以及由码还原的图",
+            "之前 | 之后：你的图片，以及由码还原的图",
         ),
         "rec.slider.bare": (
             "Before | after: the codes as they came, and as they are now",
-            "之前 | 之后:载入时的码,以及现在的码",
+            "之前 | 之后：载入时的码，以及现在的码",
         ),
         "tile.psnr": ("PSNR", "峰值信噪比"),
-        "tile.psnr.note": ("pixel by pixel, higher is closer", "逐像素比较,越高越接近"),
+        "tile.psnr.note": ("pixel by pixel, higher is closer", "逐像素比较，越高越接近"),
         "tile.ssim": ("SSIM", "结构相似度"),
-        "tile.ssim.note": ("structure, 1 = equal", "结构,1 = 相同"),
+        "tile.ssim.note": ("structure, 1 = equal", "结构，1 = 相同"),
         "tile.distance": ("Perceptual distance", "感知距离"),
-        "tile.distance.note": ("as eyes judge, 0 = equal", "接近人眼的判断,0 = 相同"),
+        "tile.distance.note": ("as eyes judge, 0 = equal", "接近人眼的判断，0 = 相同"),
         "tile.codes": ("Distinct codes", "不同的码"),
-        "tile.codes.note": ("in {cells} cells, of {codebook}", "共 {cells} 格,码本 {codebook} 个"),
+        "tile.codes.note": ("in {cells} cells, of {codebook}", "共 {cells} 格，码本 {codebook} 个"),
         "tile.bits": ("Bits per pixel", "每像素比特"),
         "tile.bits.note": ("{bytes} in all", "总共 {bytes}"),
         "tile.ratio": ("Smaller than your file", "比原文件小"),
         "tile.larger": ("Larger than your file", "比原文件大"),
         "tile.ratio.note": (
             "{bytes} as it came ({width}×{height} px now)",
-            "原文件 {bytes}(现为 {width}×{height} 像素)",
+            "原文件 {bytes}（现为 {width}×{height} 像素）",
         ),
         "tile.capped": (
             "This picture was larger than {limit} px, the most that is decoded in one piece, and "
             "was scaled down to that.",
-            "这张图片大于 {limit} 像素(一次解码的上限),因此已缩小到该尺寸。",
+            "这张图片大于 {limit} 像素（一次解码的上限），因此已缩小到该尺寸。",
         ),
         "tile.bare": (
             "These codes came without their picture, so there is nothing to compare with.",
-            "这些码没有附带原图,因此没有可比较的对象。",
+            "这些码没有附带原图，因此没有可比较的对象。",
         ),
         "card.code": ("Code", "码"),
         "card.here": (
             "in {count} of {cells} cells here ({share})",
-            "在此图 {cells} 格中出现 {count} 次({share})",
+            "在此图 {cells} 格中出现 {count} 次（{share}）",
         ),
         "card.alone": (
             "What it looks like alone: the middle of a {side}×{side} grid of nothing else.",
-            "单独的样子:全部为此码的 {side}×{side} 网格的中央一格。",
+            "单独的样子：全部为此码的 {side}×{side} 网格的中央一格。",
         ),
         "card.near": (
             "The codes nearest to it (click to go on)",
-            "与它最近的码(点击继续)",
+            "与它最近的码（点击继续）",
         ),
         "webp.title": ("WebP at the same size", "相同字节数的 WebP"),
         "webp.note": (
             "{bytes} beside our {ours}. Perceptual distance {theirs} against {mine}.",
-            "{bytes},我们是 {ours}。感知距离 {theirs},我们是 {mine}。",
+            "{bytes}，我们是 {ours}。感知距离 {theirs}，我们是 {mine}。",
         ),
         "webp.over": (
             "WebP cannot go below {bytes} here; our codes take {ours}. Perceptual distance "
             "{theirs} against {mine}.",
-            "WebP 在此无法小于 {bytes};我们的码占 {ours}。感知距离 {theirs},我们是 {mine}。",
+            "WebP 在此无法小于 {bytes}；我们的码占 {ours}。感知距离 {theirs}，我们是 {mine}。",
         ),
         "error.title": ("Where it is wrong", "误差分布"),
         "error.note": (
             "Dark: equal. Bright: off by {top} of 255 or more.",
-            "暗:相同。亮:相差 {top}/255 或更多。",
+            "暗：相同。亮：相差 {top}/255 或更多。",
         ),
     }
 )

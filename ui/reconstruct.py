@@ -56,27 +56,27 @@ add(
             "把图片拖到这里\n或点击选择",
         ),
         "rec.picture": ("Your picture", "你的图片"),
-        "rec.side": ("Longest side, in pixels", "最长边(像素)"),
+        "rec.side": ("Longest side, in pixels", "最长边（像素）"),
         "rec.side.info": (
             f"Native keeps the picture's own size, up to {NATIVE_LIMIT}.",
-            f"“原尺寸”保留图片自身大小,最大 {NATIVE_LIMIT}。",
+            f"“原尺寸”保留图片自身大小，最大 {NATIVE_LIMIT}。",
         ),
         "rec.native": ("native", "原尺寸"),
         "rec.side.bare": (
             "These codes came without their picture, so their size is fixed: {f} pixels a code.",
-            "这些码没有附带原图,因此尺寸固定:每个码 {f} 像素。",
+            "这些码没有附带原图，因此尺寸固定：每个码 {f} 像素。",
         ),
         "rec.save": ("Take it with you", "保存与载入"),
-        "rec.png": ("Picture (PNG)", "图片(PNG)"),
-        "rec.npz": ("Codes (NPZ)", "码(NPZ)"),
+        "rec.png": ("Picture (PNG)", "图片（PNG）"),
+        "rec.npz": ("Codes (NPZ)", "码（NPZ）"),
         "rec.open": ("Open codes…", "打开码文件…"),
         "rec.other": (
             "These codes were made by another encoder or codebook: here they mean other things.",
-            "这些码由另一个编码器或码本生成:在这里含义不同。",
+            "这些码由另一个编码器或码本生成：在这里含义不同。",
         ),
         "rec.stroke": (
             "That stroke could not be understood: reload the page and try again.",
-            "无法识别这一笔:请刷新页面后重试。",
+            "无法识别这一笔：请刷新页面后重试。",
         ),
     }
 )

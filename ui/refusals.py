@@ -44,7 +44,7 @@ KNOWN = tuple(
         ),
         (
             r"cell \((-?\d+), (-?\d+)\) lies outside this grid of (\d+) rows, (\d+) columns",
-            "格子({0}, {1})不在这个 {2} 行 {3} 列的网格内。",
+            "格子（{0}, {1}）不在这个 {2} 行 {3} 列的网格内。",
         ),
         (r"(.+) is no code: it must be a whole number", "{0} 不是码：码必须是整数。"),
         (

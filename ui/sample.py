@@ -27,23 +27,23 @@ add(
         "sample.lead": (
             "A GPT-2 that learned from pictures as grids of codes writes new ones: one code after "
             "the other, row by row, each drawn given all those before it.",
-            "一个从码网格学习图片的 GPT-2 写出新的图片:一个码接一个码,逐行书写,"
+            "一个从码网格学习图片的 GPT-2 写出新的图片：一个码接一个码，逐行书写，"
             "每个码都根据前面所有的码抽取。",
         ),
         "sample.lead.counted": (
             "A GPT-2 that learned from {count} pictures as grids of codes writes new ones: one "
             "code after the other, row by row, each drawn given all those before it.",
-            "一个从 {count} 张图片的码网格学习的 GPT-2 写出新的图片:一个码接一个码,逐行书写,"
+            "一个从 {count} 张图片的码网格学习的 GPT-2 写出新的图片：一个码接一个码，逐行书写，"
             "每个码都根据前面所有的码抽取。",
         ),
         "sample.lead.sketch": (
             "Give it a sketch, and it fills in your lines.",
-            "给它一张草图,它会把线条填成图片。",
+            "给它一张草图，它会把线条填成图片。",
         ),
         "sample.none": (
             "This model bundle ({name}) holds no prior, so there is nothing here that could write "
             "new pictures; python -m prior.train makes one.",
-            "该模型包({name})不含先验模型,因此这里无法写出新图片;"
+            "该模型包（{name}）不含先验模型，因此这里无法写出新图片；"
             "可用 python -m prior.train 训练一个。",
         ),
         "sample.preset": ("How daring", "大胆程度"),
@@ -59,12 +59,12 @@ add(
         "sample.temperature": ("Temperature", "温度"),
         "sample.temperature.info": (
             "Logits are divided by it: lower is surer.",
-            "logits 除以它:越低越保守。",
+            "logits 除以它：越低越保守。",
         ),
         "sample.top_k": ("Top-k", "Top-k"),
         "sample.top_k.info": (
             "Only the k likeliest codes; 0: all.",
-            "只取最可能的 k 个码;0:全部。",
+            "只取最可能的 k 个码；0：全部。",
         ),
         "sample.top_p": ("Top-p", "Top-p"),
         "sample.top_p.info": (
@@ -80,7 +80,7 @@ add(
             "只用于“从零开始”。超出训练尺寸时，先验模型通过滑动窗口书写。",
         ),
         "sample.open": ("Open in Reconstruct", "在重建中打开"),
-        "sample.download": ("Picture with codes and settings (PNG)", "含码和设置的图片(PNG)"),
+        "sample.download": ("Picture with codes and settings (PNG)", "含码和设置的图片（PNG）"),
     }
 )
 

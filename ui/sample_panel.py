@@ -26,24 +26,24 @@ INTO_SIGHT = """() => {
 
 add(
     {
-        "one.title": ("Picture {number} of {count}", "第 {number} 张,共 {count} 张"),
+        "one.title": ("Picture {number} of {count}", "第 {number} 张，共 {count} 张"),
         "one.original": ("What it started from", "起始图片"),
         "one.bits": ("Bits per code", "每码比特"),
         "one.bits.note": (
             "{total} bits in all: log₂ p(s) = −{total}",
-            "总共 {total} 比特:log₂ p(s) = −{total}",
+            "总共 {total} 比特：log₂ p(s) = −{total}",
         ),
         "one.bits.given": (
             "{total} bits in all, given the sketch: log₂ p(s | y) = −{total}",
-            "给定草图时总共 {total} 比特:log₂ p(s | y) = −{total}",
+            "给定草图时总共 {total} 比特：log₂ p(s | y) = −{total}",
         ),
         "one.bits.idea": (
             "{total} bits in all, given the idea: log₂ p(s | y) = −{total}",
-            "给定标题时总共 {total} 比特:log₂ p(s | y) = −{total}",
+            "给定标题时总共 {total} 比特：log₂ p(s | y) = −{total}",
         ),
         "one.bits.class": (
             "{total} bits in all, given the class: log₂ p(s | y) = −{total}",
-            "给定类别时总共 {total} 比特:log₂ p(s | y) = −{total}",
+            "给定类别时总共 {total} 比特：log₂ p(s | y) = −{total}",
         ),
         "one.rank": ("Likelihood", "似然"),
         "one.rank.value": ("no. {rank}", "第 {rank} 名"),
@@ -58,32 +58,32 @@ add(
             "事先写出了这一张；换一种精度可能写出另一张",
         ),
         "one.none": ("none", "无"),
-        "one.none.note": ("brought along, not drawn", "带入的图,并非抽样"),
+        "one.none.note": ("brought along, not drawn", "带入的图，并非抽样"),
         "one.near": ("Nearest training picture", "最接近的训练图片"),
         "one.near.note": (
             "Off by {distance} of 255: root mean square over 16 × 16 pixels, mirror images "
             "included.",
-            "相差 {distance}/255:16 × 16 像素上的均方根,含镜像。",
+            "相差 {distance}/255：16 × 16 像素上的均方根，含镜像。",
         ),
         "one.near.scale": (
             "A training picture that only went through the codes is off by {own} (median), a "
             "held-out one from its nearest by {held_out}.",
-            "只经过编码再解码的训练图片相差 {own}(中位数);"
+            "只经过编码再解码的训练图片相差 {own}（中位数）；"
             "未参与训练的图片与其最接近者相差 {held_out}。",
         ),
         "one.near.mirrored": ("mirrored", "镜像"),
         "one.near.missing": (
             "This bundle ships no thumbnails of its training pictures. To add them, run",
-            "该模型包没有附带训练图片的缩略图。要添加,请运行",
+            "该模型包没有附带训练图片的缩略图。要添加，请运行",
         ),
         "one.row": (
             "Click a row, then rewrite all from there on.",
-            "点击一行,然后从那里开始重写其余部分。",
+            "点击一行，然后从那里开始重写其余部分。",
         ),
-        "one.rewrite": ("Rewrite from row", "重写,从第几行起:"),
+        "one.rewrite": ("Rewrite from row", "重写，从第几行起："),
         "one.partial": (
             "Stopped before the end: {done} of {cells} codes are written.",
-            "在写完之前停止:已写 {done} / {cells} 个码。",
+            "在写完之前停止：已写 {done} / {cells} 个码。",
         ),
     }
 )

@@ -40,7 +40,7 @@ add(
     {
         "sample.gone": (
             "That picture is no longer there: click one of those shown.",
-            "那张图片已不在:请点击现在显示的图片。",
+            "那张图片已不在：请点击现在显示的图片。",
         ),
     }
 )

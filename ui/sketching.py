@@ -37,10 +37,10 @@ add(
         "sketch.hint": (
             "Draw outlines, or click one of the small sketches. The prior writes codes that fit "
             "the lines; colours are its own choice, or that of your words.",
-            "画出轮廓,或点击一张小草图。先验模型写出与线条相符的码;颜色由它决定,或由你的文字决定。",
+            "画出轮廓，或点击一张小草图。先验模型写出与线条相符的码；颜色由它决定，或由你的文字决定。",
         ),
         "sketch.ready": ("Small sketches to begin with", "可供开始的小草图"),
-        "sketch.words": ("What is it? (may stay empty)", "画的是什么?(可留空)"),
+        "sketch.words": ("What is it? (may stay empty)", "画的是什么？（可留空）"),
         "sketch.pull": ("How closely the lines count", "多大程度遵循线条"),
         "sketch.pull.bad": (
             "How closely must be a number from 1 to {most}.",
@@ -50,24 +50,24 @@ add(
         "sketch.own": ("Lines of a picture…", "某张图片的线条…"),
         "sketch.empty": (
             "Nothing is drawn yet: draw some lines first, or click one of the small sketches.",
-            "还没有画任何东西:请先画几笔,或点击一张小草图。",
+            "还没有画任何东西：请先画几笔，或点击一张小草图。",
         ),
         "sketch.bad": (
             "The sketch could not be understood: reload the page and try again.",
-            "无法识别草图:请刷新页面后重试。",
+            "无法识别草图：请刷新页面后重试。",
         ),
         "sketch.long": (
             "The words have {count} characters: {most} at most, please.",
-            "文字有 {count} 个字符:最多 {most} 个。",
+            "文字有 {count} 个字符：最多 {most} 个。",
         ),
         "sketch.size": (
             "A sketch always becomes {rows} × {columns} codes: the size chosen below counts only "
             "for “From nothing”.",
-            "草图固定生成 {rows} × {columns} 个码:下方选择的尺寸只用于“从零开始”。",
+            "草图固定生成 {rows} × {columns} 个码：下方选择的尺寸只用于“从零开始”。",
         ),
         "sketch.wordless": (
             "This bundle's prior takes no words: leave them empty.",
-            "该模型包的先验模型不接受文字:请留空。",
+            "该模型包的先验模型不接受文字：请留空。",
         ),
     }
 )

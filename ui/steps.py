@@ -34,14 +34,14 @@ add(
             "The orange cell comes next. Beside it: the codes the prior finds likeliest there. "
             "Click one to force it, or let one be drawn; click a written cell to go back to it and "
             "take another way.",
-            "橙色的格子是下一个。旁边是先验模型认为最可能的码。点击一个即可强制采用,也可以抽取;"
-            "点击已写的格子可回到那里,另走一条路。",
+            "橙色的格子是下一个。旁边是先验模型认为最可能的码。点击一个即可强制采用，也可以抽取；"
+            "点击已写的格子可回到那里，另走一条路。",
         ),
         "steps.first": ("First code", "第一个码"),
         "steps.first.info": (
             "From the start token, which the prior knows; random, as the article has it; or one of "
             "your own.",
-            "由先验模型的起始标记预测;随机(如文章所述);或自己选择。",
+            "由先验模型的起始标记预测；随机（如文章所述）；或自己选择。",
         ),
         "steps.first.start": ("Start token", "起始标记"),
         "steps.first.random": ("Random", "随机"),
@@ -56,11 +56,11 @@ add(
         "steps.after": ("after temperature, top-k, top-p", "经温度、top-k、top-p 之后"),
         "steps.where": (
             "Code {number} of {total}: row {row}, column {column}",
-            "第 {number} / {total} 个码:第 {row} 行,第 {column} 列",
+            "第 {number} / {total} 个码：第 {row} 行，第 {column} 列",
         ),
         "steps.others": (
             "{count} more codes share {before} of the prediction; {after} of what is drawn from.",
-            "其余 {count} 个码共占预测的 {before};占抽取分布的 {after}。",
+            "其余 {count} 个码共占预测的 {before}；占抽取分布的 {after}。",
         ),
         "steps.done": (
             "All {total} codes are written. Click a cell to go back to it.",

@@ -36,28 +36,28 @@ add(
             "Bits each code costs under the prior, which reads row by row and knows only the codes "
             "before it. Dark: it saw the code coming. Bright: a surprise. {total} bits in all, "
             "{mean} a code; knowing nothing, each would cost {plain}. Click a cell for its code.",
-            "每个码在先验下花费的比特。先验逐行阅读,只知道前面的码。暗:早已料到。亮:感到意外。"
-            "总共 {total} 比特,平均每个码 {mean} 比特;若一无所知,每个要花 {plain} 比特。"
+            "每个码在先验下花费的比特。先验逐行阅读，只知道前面的码。暗：早已料到。亮：感到意外。"
+            "总共 {total} 比特，平均每个码 {mean} 比特；若一无所知，每个要花 {plain} 比特。"
             "点击格子可查看其码。",
         ),
-        "surprise.unknown": ("{plain}: no idea", "{plain}:一无所知"),
+        "surprise.unknown": ("{plain}: no idea", "{plain}：一无所知"),
         "surprise.small": (
             "The prior learned grids of {height} × {width} codes and reads nothing smaller; this "
             "picture has {rows} × {columns}.",
-            "先验学的是 {height} × {width} 个码的网格,无法阅读更小的;"
+            "先验学的是 {height} × {width} 个码的网格，无法阅读更小的；"
             "这张图片是 {rows} × {columns}。",
         ),
         "surprise.large": (
             "This picture has {rows} × {columns} codes, more than the {height} × {width} that the "
             "prior learned. It can be read through {count} windows of that size, which takes a "
             "moment.",
-            "这张图片有 {rows} × {columns} 个码,多于先验所学的 {height} × {width} 个。"
-            "可以用 {count} 个这样大小的窗口来阅读,需要等一会儿。",
+            "这张图片有 {rows} × {columns} 个码，多于先验所学的 {height} × {width} 个。"
+            "可以用 {count} 个这样大小的窗口来阅读，需要等一会儿。",
         ),
         "surprise.go": ("Measure", "测量"),
         "surprise.most": (
             "This picture has {rows} × {columns} codes: {most} are the most that are read here.",
-            "这张图片有 {rows} × {columns} 个码:这里最多阅读 {most} 个。",
+            "这张图片有 {rows} × {columns} 个码：这里最多阅读 {most} 个。",
         ),
     }
 )

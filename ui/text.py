@@ -80,7 +80,7 @@ add(
         "app.lead": (
             "A picture, written in {codes} codes. Drop one in, see what survives, "
             "and rewrite it code by code.",
-            "用 {codes} 个码写成的图片。放一张进来,看看什么留了下来,再逐个码地改写它。",
+            "用 {codes} 个码写成的图片。放一张进来，看看什么留了下来，再逐个码地改写它。",
         ),
         "app.model": (
             "Model <b>{name}</b>: 1 code = {f}×{f} pixels",
@@ -89,7 +89,7 @@ add(
         "app.how": ("How it works", "工作原理"),
         "error.memory": (
             "There is not enough memory for a picture of this size: choose a smaller working size.",
-            "内存不足以处理这么大的图片:请选择较小的工作尺寸。",
+            "内存不足以处理这么大的图片：请选择较小的工作尺寸。",
         ),
     }
 )

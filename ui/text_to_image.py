@@ -45,27 +45,27 @@ add(
         "draw.lead": (
             "Say what you want to see. The prior writes a few pictures for it, CLIP picks the one "
             "that fits best, and then every code is nudged until CLIP likes it better still.",
-            "说出你想看到的内容。先验模型据此写出几张图,CLIP 挑出最合适的一张,"
-            "然后逐步微调每个码,让 CLIP 更满意。",
+            "说出你想看到的内容。先验模型据此写出几张图，CLIP 挑出最合适的一张，"
+            "然后逐步微调每个码，让 CLIP 更满意。",
         ),
         "draw.lead.guided": (
             "Say what you want to see. Starting from noise or from your picture, every code is "
             "nudged until CLIP finds that it shows your words. This bundle has no prior that takes "
             "words, so the other ways are not offered.",
-            "说出你想看到的内容。从噪声或你的图片出发,逐步微调每个码,直到 CLIP 认为它符合你的描述。"
-            "该模型包没有可用的先验模型,因此不提供其他方式。",
+            "说出你想看到的内容。从噪声或你的图片出发，逐步微调每个码，"
+            "直到 CLIP 认为它符合你的描述。该模型包没有可用的先验模型，因此不提供其他方式。",
         ),
         "draw.open": ("Open in Reconstruct", "在重建中打开"),
         "draw.save": ("Take it with you", "保存与载入"),
-        "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片(PNG)"),
-        "draw.gif": ("The way there (GIF)", "生成过程(GIF)"),
+        "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片（PNG）"),
+        "draw.gif": ("The way there (GIF)", "生成过程（GIF）"),
         "draw.restore": (
             "A PNG drawn here brings its settings back",
             "在此生成的 PNG 可恢复设置",
         ),
         "draw.restored": (
             "Prompt and settings are back: press Draw for the same picture.",
-            "提示词和设置已恢复:按“开始画”可得到同一张图。",
+            "提示词和设置已恢复：按“开始画”可得到同一张图。",
         ),
         "draw.restored.picture": (
             "Prompt and settings are back. It began from a picture of yours: put it back under "
@@ -81,22 +81,22 @@ add(
         "draw.restored.earlier": (
             "Prompt and settings of its last steps are back. The steps before had others, so that "
             "“Draw” makes another picture.",
-            "已恢复最后一段所用的提示词和设置。之前的步骤用的是别的设置,因此“开始画”会得到另一张图。",
+            "已恢复最后一段所用的提示词和设置。之前的步骤用的是别的设置，因此“开始画”会得到另一张图。",
         ),
         "draw.restored.candidate": (
             "Prompt and settings are back. Press Draw, click number {place} of the prior's "
             "candidates, then Continue: this picture began with that one.",
-            "提示词和设置已恢复。按“开始画”,再点先验模型的第 {place} 个候选,然后按“继续”:"
+            "提示词和设置已恢复。按“开始画”，再点先验模型的第 {place} 个候选，然后按“继续”："
             "这张图由它而来。",
         ),
         "draw.kept": (
             "This picture goes on with what it began with, whatever is set now: {names}. “Draw” "
             "begins anew.",
-            "这张图沿用开始时的设置,现在的改动不起作用:{names}。要使用新设置,请按“开始画”。",
+            "这张图沿用开始时的设置，现在的改动不起作用：{names}。要使用新设置，请按“开始画”。",
         ),
         "draw.nothing": (
             "There is no picture to go on from: press Draw first.",
-            "还没有可以继续的图片:请先按“开始画”。",
+            "还没有可以继续的图片：请先按“开始画”。",
         ),
     }
 )

@@ -32,23 +32,24 @@ add(
             "Held-out pictures, each above what came back of it, and beside them every code, "
             "decoded as the model then stood (blank while there were no codes yet). Drag from "
             "minute {first} to minute {last}, of {total} in all.",
-            "每张未参与训练的图片下方是它的重建结果,右边是当时的模型解码出的全部码"
-            "(尚无码本时为空白)。拖动滑块,从第 {first} 分钟到第 {last} 分钟(共 {total} 分钟)。",
+            "每张未参与训练的图片下方是它的重建结果，右边是当时的模型解码出的全部码"
+            "（尚无码本时为空白）。"
+            "拖动滑块，从第 {first} 分钟到第 {last} 分钟（共 {total} 分钟）。",
         ),
         "timelapse.pictures": (
             "Held-out pictures, each above what came back of it. Drag from minute {first} to "
             "minute {last}, of {total} in all.",
-            "每张未参与训练的图片下方是它的重建结果。拖动滑块,从第 {first} 分钟到第 {last} 分钟"
-            "(共 {total} 分钟)。",
+            "每张未参与训练的图片下方是它的重建结果。拖动滑块，从第 {first} 分钟到第 {last} 分钟"
+            "（共 {total} 分钟）。",
         ),
         "timelapse.another": (
             "This is a second run of the same recipe, made for this slider: its codes are not "
             "those above. Held-out pictures, each above what came back of it, and beside them "
             "every code, decoded as the model then stood (blank while there were no codes yet). "
             "Drag from minute {first} to minute {last}.",
-            "这是为此滑块用同样方法另行训练的一次,其码本与上方的不同。每张未参与训练的图片下方是"
-            "它的重建结果,右边是当时的模型解码出的全部码(尚无码本时为空白)。"
-            "拖动滑块,从第 {first} 分钟到第 {last} 分钟。",
+            "这是为此滑块用同样方法另行训练的一次，其码本与上方的不同。每张未参与训练的图片下方是"
+            "它的重建结果，右边是当时的模型解码出的全部码（尚无码本时为空白）。"
+            "拖动滑块，从第 {first} 分钟到第 {last} 分钟。",
         ),
         "timelapse.play": ("Play", "播放"),
     }

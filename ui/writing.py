@@ -42,7 +42,7 @@ add(
         ),
         "sample.bad.top_k": (
             "Top-k must be a whole number from 0 (all codes) to {most}, the size of the codebook.",
-            "Top-k 必须是 0(全部码)到 {most}(码本大小)之间的整数。",
+            "Top-k 必须是 0（全部码）到 {most}（码本大小）之间的整数。",
         ),
         "sample.bad.top_p": (
             "Top-p must be a number above 0 and up to 1.",
@@ -54,11 +54,11 @@ add(
         ),
         "sample.bad.class": (
             "Class must be a whole number from 0 to {most}, or empty.",
-            "类别必须是 0 到 {most} 之间的整数,或留空。",
+            "类别必须是 0 到 {most} 之间的整数，或留空。",
         ),
         "sample.bad.size": (
             "Size must be one of those offered: {sizes}.",
-            "尺寸必须是列出的选项之一:{sizes}。",
+            "尺寸必须是列出的选项之一：{sizes}。",
         ),
     }
 )

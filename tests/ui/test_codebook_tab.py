@@ -396,7 +396,7 @@ def test_time_lapse_frames_are_in_order_and_exist(tmp_path, caplog):
     assert unpack(url)[0, 0, 2] > 200
     assert "beside them every code" in told and "second run" not in told
     assert "from minute 2 to minute 90, of 150 in all" in " ".join(told.split())
-    assert "第 2 分钟到第 90 分钟(共 150 分钟)" in told
+    assert "第 2 分钟到第 90 分钟（共 150 分钟）" in told
     assert "beside them" not in shown([row | {"codes": False} for row in rows])
     told = shown(rows, another=True, hours=2.5)  # whose hours say nothing of this run
     assert "a second run of the same recipe" in told and "另行训练" in told and "150" not in told

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ui import page, text
+from ui import page, refusals, text
 
 
 def test_every_sentence_has_both_languages_and_the_same_places():
@@ -18,6 +18,16 @@ def test_every_sentence_has_both_languages_and_the_same_places():
         if not key.startswith("how."):
             places = [sorted(set(re.findall(r"\{(\w+)\}", s))) for s in (english, chinese)]
             assert places[0] == places[1], key
+
+
+def test_chinese_sentences_have_chinese_punctuation():
+    """Full-width next to a Chinese character or a Chinese mark; formulas and code aside."""
+    narrow = re.compile(r"[\u4e00-\u9fff”）][,:;?!(]|[,:;?!)][\u4e00-\u9fff]")
+    said = text.translations().translations_dict["zh"].items()
+    said = [*said, *((english.pattern, chinese) for english, chinese in refusals.KNOWN)]
+    for key, sentence in said:
+        prose = re.sub(r"\$[^$]+\$|`[^`]+`|<[^>]+>|\{\w+\}", "", sentence)
+        assert not narrow.search(prose), (key, narrow.search(prose))
 
 
 @pytest.mark.parametrize("models", ["studio", "writer"])

@@ -274,7 +274,7 @@ function showTip(at) {
   if (!at) return;
   tip.textContent = say(
     `code ${codeAt(at)} · row ${at[0] + 1}, column ${at[1] + 1}`,
-    `码 ${codeAt(at)} · 第 ${at[0] + 1} 行,第 ${at[1] + 1} 列`,
+    `码 ${codeAt(at)} · 第 ${at[0] + 1} 行，第 ${at[1] + 1} 列`,
   );
   const left = canvas.offsetLeft + (at[1] + 0.5) * state.cell;
   tip.style.left = Math.min(Math.max(left, 80), stage.clientWidth - 80) + 'px';

@@ -24,7 +24,7 @@ function show(event) {
   if (!found) return;
   const { image, row, column, bits, code, rows, columns } = found;
   tip.textContent = zh()
-    ? `${bits.toFixed(1)} 比特 · 码 ${code} · 第 ${row + 1} 行,第 ${column + 1} 列`
+    ? `${bits.toFixed(1)} 比特 · 码 ${code} · 第 ${row + 1} 行，第 ${column + 1} 列`
     : `${bits.toFixed(1)} bits · code ${code} · row ${row + 1}, column ${column + 1}`;
   const left = ((column + 0.5) * image.clientWidth) / columns, half = tip.offsetWidth / 2;
   tip.style.left = Math.min(Math.max(left, half), image.clientWidth - half) + 'px';

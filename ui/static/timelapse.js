@@ -11,7 +11,7 @@ function when({ minutes, step, psnr, losses }) {
   const time = zh ? `${h ? h + ' 小时 ' : ''}${m} 分钟` : `${h ? h + ' h ' : ''}${m} min`;
   const said = zh ? [`训练 ${time}后`, `第 ${step.toLocaleString()} 步`] : [`after ${time}`, `step ${step.toLocaleString()}`];
   if (psnr !== null) said.push(`${psnr.toFixed(1)} dB`);
-  if (losses.length) said.push((zh ? '损失:' : 'loss: ') + losses.map((name) => LOSSES[name][zh ? 1 : 0]).join(' + '));
+  if (losses.length) said.push((zh ? '损失：' : 'loss: ') + losses.map((name) => LOSSES[name][zh ? 1 : 0]).join(' + '));
   return said.join(' · ');
 }
 
