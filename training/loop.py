@@ -192,6 +192,9 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
         step, seconds = state["step"], state["seconds"]
         if step >= cfg.steps:
             raise DoesNotFit(f"the run is at step {step} already: give a larger --steps")
+    if not first:  # or dropout would leave out the same units in all processes
+        own = hash((cfg.seed, distributed.rank(), step))  # of whole numbers: always the same
+        torch.manual_seed(own & 0x7FFF_FFFF_FFFF_FFFF)
 
     def save() -> None:
         if first:

@@ -13,7 +13,7 @@ from clip_guidance import record
 from clip_guidance.modes import MODES
 from ui import compute, drawing
 from ui import drawing_panel as panel
-from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly
+from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
 from ui.drawing import OWN, Clips, Drawn
 from ui.drawing_board import Board, Desk, follow, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
@@ -211,7 +211,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         return board.change(stage=panel.kept(drawn, "draw.unbegun"), **switches)
 
     def example(event: gr.EventData, request: gr.Request, drawn: Drawn | None) -> list[Any]:
-        text = str((event._data or {}).get("prompt", ""))
+        text = str(said(event).get("prompt", ""))
         return [text if text in EXAMPLES else EXAMPLES[0], *armed(request, drawn)]
 
     def leave(request: gr.Request) -> None:
@@ -260,17 +260,17 @@ def _restored(made: dict[str, Any]) -> str:
     place = made.get("candidate")
     if made.get("earlier"):
         return both("draw.restored.earlier")
-    said = [both(f"draw.restored.{own}") for own in ("picture", "image_prompt") if made.get(own)]
+    told = [both(f"draw.restored.{own}") for own in ("picture", "image_prompt") if made.get(own)]
     if isinstance(place, int):
-        said.append(both("draw.restored.candidate", place=place))
-    return together(*said) if said else both("draw.restored")
+        told.append(both("draw.restored.candidate", place=place))
+    return together(*told) if told else both("draw.restored")
 
 
 def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -> None:
     """The history, the candidates, and a PNG that is dropped back in."""
 
     def again(event: gr.EventData, request: gr.Request, results: list[Drawn]) -> list[Any]:
-        number = str((event._data or {}).get("number"))
+        number = str(said(event).get("number"))
         drawn = next((d for d in results if str(d.number) == number), None)
         if drawn is None:
             return gr.skip()
@@ -279,7 +279,8 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
     def candidate(
         event: gr.EventData, request: gr.Request, results: list[Drawn], drawn: Drawn | None
     ) -> list[Any]:
-        index = int((event._data or {}).get("candidate", -1))
+        place = str(said(event).get("candidate"))  # as the page's attributes have it
+        index = int(place) if place.isdecimal() else -1
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
         other = drawing.chosen(desk.studio.vqgan, drawn, index)
@@ -290,7 +291,7 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
     def restored(file: dict | None) -> list[Any]:
         if file is None:
             return [gr.skip()] * len(fields)
-        request, made = record.read(file["path"])
+        request, made = record.read(path_of(file))
         clip = made.get("clip")
         values = {**made, "prompt": request.prompt, "clip": clip if isinstance(clip, str) else OWN}
         gr.Info(_restored(made))

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, help="folder of the run: checkpoint, log, samples")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
     p.add_argument("--init", metavar="BUNDLE", help="start from a bundle's or a run's weights")
-    p.add_argument("--preset", choices=PRESETS, default="small", help="shape to start flags from")
+    p.add_argument("--preset", choices=PRESETS, help="shape to start flags from (small)")
     flags.add_device(p)
     flags.add_flags(p, VQGANConfig, "model; defaults of --preset small", PRESETS["small"].to_dict())
     flags.add_flags(p, TrainConfig, "losses and data")
@@ -58,7 +58,10 @@ def configure(
 ) -> tuple[VQGANConfig, TrainConfig, LoopConfig, tuple[dict, VQGANConfig] | None]:
     """The three configs and, with --init, the weights to start from and what they are of."""
     chosen = [flags.given(args, cls) for cls in (VQGANConfig, TrainConfig, LoopConfig)]
-    start, stored = None, {"model": PRESETS[args.preset].to_dict(), "train": {}, "loop": {}}
+    shape = PRESETS[args.preset or "small"].to_dict()
+    start, stored = None, {"model": shape, "train": {}, "loop": {}}
+    if args.preset and (args.resume or args.init):
+        raise ValueError("--resume and --init bring a shape of their own: leave out --preset")
     if args.resume:
         stored = config_of(Path(args.out), "vqgan.train", stored)
         if chosen[0]:

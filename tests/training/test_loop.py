@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import checkpoint
+from training import checkpoint, distributed
 from training.command import launch
 from training.log import CsvLog
 from training.loop import (
@@ -218,6 +218,8 @@ def first_run(tmp_path_factory):
         (["--init", "RUN", "--quantizer", "euclidean"], "quantizer is cosine there and"),
         (["--init", "RUN", "--unit-range", "--new-codebook"], "unit_range is False there and True"),
         (["--init", "RUN", "--resume"], "the run's own weights: leave out --init"),
+        (["--init", "RUN", "--preset", "paper"], "a shape of their own: leave out --preset"),
+        (["--resume", "--preset", "small"], "a shape of their own: leave out --preset"),
         (["--resume", "--gan-weight", "0", "--freeze-encoder"], "autoencoder_steps replaces it"),
         (["--resume", "--disc-ch", "16", "--steps", "2"], "does not fit these flags"),
     ],
@@ -332,6 +334,41 @@ def test_damaged_pictures_do_not_end_a_run(first_run, tmp_path, caplog):
     assert float(rows(tmp_path / "x")[-1]["val_psnr"]) > 0
     assert any("left out 1 of 5 so far: 2.png is damaged" in m for m in caplog.messages)
     assert any("left out 1 of 3 pictures" in m and "6.png" in m for m in caplog.messages)
+
+
+class Rolling:
+    """A task that only draws, as dropout does."""
+
+    device = "cpu"
+
+    def __init__(self):
+        self.drawn = []
+
+    def train_step(self, step: int) -> dict[str, float]:
+        self.drawn.append(float(torch.rand(())))
+        return {"loss": 1.0}
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+def test_each_process_has_its_own_chance(tmp_path, monkeypatch):
+    drawn: list[float] = []
+    for rank in (0, 1, 2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        for resume in (False, True):
+            torch.manual_seed(0)
+            task = Rolling()
+            config = LoopConfig(steps=5 if resume else 3, sample_every=0)
+            run(task, config, tmp_path, {}, resume)
+            if not rank and not resume:
+                checkpoint.save(tmp_path / "kept.pt", checkpoint.load(tmp_path / "last.pt"))
+            shutil.copy(tmp_path / "kept.pt", tmp_path / "last.pt")
+            drawn += task.drawn
+    assert len(set(drawn)) == len(drawn) == 15, "no process repeats another's, or its own"
 
 
 class Breaking:
