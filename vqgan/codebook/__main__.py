@@ -95,7 +95,10 @@ def run(args: argparse.Namespace) -> tuple[Path, CodeStatistics]:
         raise ValueError(f"--quality is {args.quality}: it must lie between 1 and 100")
     if not (args.data or args.redraw):
         raise ValueError("give the pictures to encode with --data, or --redraw")
-    out = writable(args.out) if args.out else None
+    out = Path(args.out) if args.out else None
+    if out and not out.parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent} to write {out.name} into")
+    out = writable(out) if out else None
     bundle = checkpoints.load(args.bundle, usable_device(args.device))
     size = bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution)
     out = out or bundle.path / FILE
