@@ -84,7 +84,7 @@ add(
         ),
         "app.model": (
             "Model <b>{name}</b>: 1 code = {f}×{f} pixels",
-            "模型 <b>{name}</b>:1 个码 = {f}×{f} 像素",
+            "模型 <b>{name}</b>：1 个码 = {f}×{f} 像素",
         ),
         "app.how": ("How it works", "工作原理"),
         "error.memory": (
