@@ -34,6 +34,10 @@ add(
             "chosen tool.",
             "以码网格表示的图片。方向键逐格移动，回车使用所选工具。",
         ),
+        "grid.palette": (
+            "All codes. Arrow keys choose the one of the brush.",
+            "全部码。方向键选择画笔的码。",
+        ),
         "grid.look": ("Look", "查看"),
         "grid.paint": ("Paint", "绘制"),
         "grid.swap": ("Swap all", "全部替换"),

@@ -389,6 +389,13 @@ def test_the_keyboard_is_seen_and_canvases_have_names(visit):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     assert "row 1, column 2" in page.inner_text("#code-grid .cg-tip")
+    page.click("#code-grid [data-tool=paint]")
+    page.get_by_role("application", name="All codes. Arrow keys choose").focus()
+    brush, codes = page.locator("#code-grid .cg-brush input"), set()
+    for key in ("ArrowDown", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+        codes.add(brush.input_value())
+    assert len(codes) >= 2 and page.evaluate(seen) == orange
     page.locator("#upload button").last.focus()
     for _ in range(12):  # past the examples
         page.keyboard.press("Tab")

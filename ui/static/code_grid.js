@@ -8,6 +8,7 @@ const state = {
   data: null, picture: new Image(), cell: 0, tool: 'look', brush: null, picked: null,
   hover: null, cursor: null, pressed: null, stroke: null, numbers: true, sheet: null,
 };
+const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const chinese = () => document.documentElement.lang.startsWith('zh');
 const say = (en, zh) => (chinese() ? zh : en);
 const codeAt = ([row, column]) => state.data.grid[row][column];
@@ -260,6 +261,15 @@ palette.addEventListener('click', (event) => {
   if (code >= 0) setBrush(code);
 });
 
+palette.addEventListener('keydown', (event) => {
+  const move = MOVES[event.key];
+  if (!state.sheet || !move) return;
+  const [r, c] = state.sheet.where.get(state.brush);
+  const code = (state.sheet.grid[r + move[0]] || [])[c + move[1]];
+  if (code >= 0) setBrush(code);
+  event.preventDefault();
+});
+
 // --- pointer and keys ----------------------------------------------------------------------------
 
 function cellOf(event) {
@@ -324,7 +334,7 @@ canvas.addEventListener('blur', () => {
 });
 canvas.addEventListener('keydown', (event) => {
   if (!state.data) return;
-  const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  const move = MOVES[event.key];
   const { grid } = state.data, [r, c] = state.cursor || [0, 0];
   if (move) {
     state.cursor = [
