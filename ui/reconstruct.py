@@ -29,12 +29,12 @@ from ui.common import (
 )
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
-from ui.session import SIDES, Session
+from ui.session import Session
 from ui.studio import Studio, digest
 from ui.text import add, both, explanation, t
 from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
 from vqgan.metrics import webp_at_bytes
-from vqgan.rebuild import NATIVE_LIMIT
+from vqgan.rebuild import NATIVE_LIMIT, SIDES, usual_side
 
 Edit = Callable[[Session, dict], Session]
 
@@ -127,7 +127,7 @@ def _rival(studio: Studio, session: Session) -> str:
 
 def prepare(studio: Studio, path: Path) -> None:
     """Compute what opening a file at the first working size will show; the studio keeps it."""
-    session = sessions.open_picture(studio, path, sessions.first_side(studio))
+    session = sessions.open_picture(studio, path, usual_side(studio.vqgan))
     _figures(studio, session)
     _rival(studio, session)
     if studio.bundle.prior is not None:
@@ -216,7 +216,7 @@ class Board:
 
 def build(studio: Studio) -> TabHandles:
     """The tab, with a worked example in it before the first click."""
-    first = sessions.open_picture(studio, EXAMPLES[0].path, sessions.first_side(studio))
+    first = sessions.open_picture(studio, EXAMPLES[0].path, usual_side(studio.vqgan))
     example, downloads = _telling_code(first, studio.f), Downloads()
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
         # Inside the tab: a State among the tabs would be counted as one of them.

@@ -19,16 +19,9 @@ from ui.studio import Studio
 from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
 from vqgan.metrics import bits_per_pixel, code_bytes
-from vqgan.rebuild import NATIVE_LIMIT, Closeness, at_size
+from vqgan.rebuild import NATIVE_LIMIT, SIDES, Closeness, at_size
 
-SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
 UNDO_STEPS = 100
-
-
-def first_side(studio: Studio) -> str:
-    """The working size to begin with: the one nearest to what the model was trained on."""
-    trained = studio.vqgan.config.resolution
-    return min((s for s in SIDES if SIDES[s]), key=lambda s: abs(SIDES[s] - trained))
 
 
 @dataclass(frozen=True)

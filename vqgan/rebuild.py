@@ -19,6 +19,14 @@ from vqgan.model import VQGAN, reconstruct
 from vqgan.perceptual import MINIMUM_SIDE, PerceptualLoss
 
 NATIVE_LIMIT = 768  # longest side of a "native" reconstruction: memory grows with the pixels
+# Working sizes by name: the longest side in pixels, None for the picture's own.
+SIDES: dict[str, int | None] = {"128": 128, "256": 256, "384": 384, "native": None}
+
+
+def usual_side(vqgan: VQGAN) -> str:
+    """The working size to begin with: the one nearest to what the model was trained on."""
+    trained = vqgan.config.resolution
+    return min((s for s in SIDES if SIDES[s]), key=lambda s: abs(SIDES[s] - trained))
 
 
 @dataclass(frozen=True)

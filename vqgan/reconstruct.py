@@ -19,9 +19,7 @@ from training.device import usable_device
 from training.files import replacing
 from vqgan.dataset import extensions
 from vqgan.images import open_image
-from vqgan.rebuild import NATIVE_LIMIT, Reconstruction, rebuild
-
-SIZES = {"128": 128, "256": 256, "384": 384, "native": None}
+from vqgan.rebuild import NATIVE_LIMIT, SIDES, Reconstruction, rebuild, usual_side
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,9 +29,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bundle", default=checkpoints.DEFAULT, help="name or folder (%(default)s)")
     p.add_argument(
         "--size",
-        choices=SIZES,
-        default="128",
-        help=f"longest side in pixels; native keeps it, up to {NATIVE_LIMIT} (%(default)s)",
+        choices=SIDES,
+        help=f"longest side in pixels; native keeps it, up to {NATIVE_LIMIT} (the model's own)",
     )
     flags.add_device(p, "cpu")
     return p
@@ -47,10 +44,10 @@ def main(argv: list[str] | None = None) -> None:
         vqgan, metric = checkpoints.load(args.bundle, device).vqgan, checkpoints.metric(device)
     except (ValueError, OSError) as error:
         flags.fail(error)
-    done, failed = [], 0
+    size, done, failed = args.size or usual_side(vqgan), [], 0
     for source, target in tqdm(jobs, unit="picture", disable=len(jobs) == 1):
         try:
-            result = rebuild(vqgan, metric, open_image(source), SIZES[args.size])
+            result = rebuild(vqgan, metric, open_image(source), SIDES[size])
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as file:
                 result.image.save(file, "PNG")

@@ -44,13 +44,6 @@ def test_a_picture_keeps_its_aspect_and_is_measured(studio, picture, opened):
     )
 
 
-@pytest.mark.parametrize(("trained", "side"), [(64, "128"), (128, "128"), (256, "256")])
-def test_the_first_working_size_is_the_models(studio, monkeypatch, trained, side):
-    config = replace(studio.vqgan.config, resolution=trained)
-    monkeypatch.setattr(studio.vqgan, "config", config)
-    assert sessions.first_side(studio) == side
-
-
 def test_native_keeps_the_size(studio, picture):
     assert sessions.open_picture(studio, picture, "native").size == (100, 60)
 

@@ -1,5 +1,7 @@
 """One picture through the model: sizes, cropping, and figures that describe what is returned."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +66,9 @@ def test_distance_of_equal_pictures_is_zero(metric):
     x = torch.rand(1, 3, 8, 40) * 2 - 1
     assert perceptual_distance(metric, x, x) == pytest.approx(0, abs=1e-6)
     assert perceptual_distance(metric, x, -x) > 0.01
+
+
+@pytest.mark.parametrize(("trained", "side"), [(64, "128"), (128, "128"), (256, "256")])
+def test_the_working_size_to_begin_with_is_the_models(trained, side):
+    model = SimpleNamespace(config=SimpleNamespace(resolution=trained))
+    assert module.usual_side(model) == side
