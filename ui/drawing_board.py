@@ -71,6 +71,11 @@ class Desk:
         (folder / f"{stem}.gif").write_bytes(way)
         return str(folder / f"{stem}.png"), str(folder / f"{stem}.gif")
 
+    def given(self, drawn: Drawn) -> tuple[list[str], dict[str, Any]]:
+        """What a program gets: the picture, the way there if there is one, and the score."""
+        files = [path for path in self.files(drawn) if path is not None]
+        return files, {"score": round(drawn.score, 4), "steps": drawn.taken}
+
 
 @dataclass(frozen=True)
 class Board(Filled):
@@ -204,7 +209,7 @@ def in_turn(
             # Something must be said: of nothing at all Gradio makes empty components.
             yield from [board.change()] if run is None else handler(desk, board, run, *given)
 
-    def asked(request: gr.Request, results: list[Drawn], *values: Any) -> Iterator[list[Any]]:
-        yield from clicks(request, None, results, None, *values)
+    def asked(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        yield from clicks(request, None, [], None, *values)
 
     return clicks if clicked else asked

@@ -55,9 +55,14 @@ class Filled:
     def shown(self) -> list[gr.components.Component]:
         return [getattr(self, f.name) for f in dataclasses.fields(self)]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the fields, in the order of `shown`."""
+        return [f.name for f in dataclasses.fields(self)]
+
     def change(self, **values: Any) -> list[Any]:
         """New values for some of `shown`; the others stay."""
-        return [values.get(f.name, gr.skip()) for f in dataclasses.fields(self)]
+        return [values.get(name, gr.skip()) for name in self.names]
 
 
 @dataclass(eq=False)

@@ -100,15 +100,10 @@ class Starter:
         ran = armed_.then(heavy(self._ran(handler)), given, board.shown, **how)
         ran.failure(failed, [board.batch, board.picked], board.shown, **QUICK)
 
-    def asked(self, name: str, handler: Callable, inputs: list[Any]) -> None:
-        """The same without a page: an endpoint of the API."""
-        run, board = self._ran(handler), self.board
-
-        def asked(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-            yield from run(request, None, None, 0, *values)
-
-        how = {**STREAM, "api_name": name, "api_visibility": "public"}
-        gr.on([], heavy(asked), inputs, board.shown, **how)
+    def unclicked(self, handler: Callable) -> Callable[..., Iterator[list[Any]]]:
+        """The same without a page: `(request, *inputs)`."""
+        run = self._ran(handler)
+        return lambda request, *values: run(request, None, None, 0, *values)
 
     def _ran(self, handler: Callable) -> Callable[..., Iterator[list[Any]]]:
         def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ import numpy as np
 from gradio.context import Context
 from PIL import Image
 
-from ui import classes, complete, gallery, ideas, sketching, writing
+from ui import classes, complete, endpoint, gallery, ideas, sketching, writing
 from ui import sample_panel as panel
 from ui.common import ANSWER, EACH, Sent, Sentence, TabHandles, friendly, heavy
 from ui.complete import Source
@@ -27,6 +28,10 @@ from ui.studio import Studio
 from ui.text import add, both
 from ui.writing import Batch, Given, Request, Step
 
+ABOUT = (
+    "Write pictures, each after an idea of its own or (ideas=False) from nothing. Returns a PNG "
+    "for each, with codes and settings in it, and seeds and bits per code."
+)
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
 TOLD = 0.5  # share of a picture that must be written before others are called near it
@@ -70,6 +75,14 @@ class Sampler:
             scale, found = training.scale, training.nearest(batch.pictures[index], NEIGHBOURS)
         command = f"python -m prior.nearest --bundle {self.studio.bundle.name} --data DIR"
         return panel.page(batch, index, panel.near(found, scale, command))
+
+    def given(self, batch: Batch) -> tuple[list[str], dict[str, Any]]:
+        """What a program gets: a PNG for each picture, and figures of them."""
+        bits = [None if math.isnan(b) else round(float(b), 4) for b in batch.bits]
+        said: dict[str, Any] = {"seeds": list(batch.seeds), "bits_per_code": bits}
+        if batch.given is not None:
+            said["given"] = [batch.given.settings(i) for i in range(len(batch.grids))]
+        return [self.file(batch, i) for i in range(len(batch.grids))], said
 
     def file(self, batch: Batch, index: int) -> str:
         """One picture as a PNG that carries its settings and codes -> its path."""
@@ -179,7 +192,10 @@ def connect(
     start = Starter(sampler.runs, board)
     write = partial(_write, sampler, board)
     start.by(board.go.click, None, write, [*settings.all, thinking])
-    start.asked("sample", write, [*settings.all, thinking])
+    named = {name: c for name, c in vars(settings).items() if c is not None}
+    named["ideas"] = thinking
+    found = start.unclicked(write)
+    endpoint.add("sample", ABOUT, found, named, board, "batch", sampler.given, heavy)
     start.by(board.about.rewrite, "asked", partial(_rewrite, sampler, board), settings.all)
     start.by(
         completing.mask.complete,

@@ -11,7 +11,7 @@ from gradio.context import Context
 
 from clip_guidance import record
 from clip_guidance.modes import MODES
-from ui import compute, drawing
+from ui import compute, drawing, endpoint
 from ui import drawing_panel as panel
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
 from ui.drawing import OWN, Clips, Drawn
@@ -38,6 +38,11 @@ new MutationObserver(() => {
   childList: true, subtree: true, attributes: true, attributeFilter: ['data-phase'],
 });
 """
+
+ABOUT = (
+    "Draw a picture of a text. Returns a PNG with settings and codes in it, after guided steps a "
+    "GIF of the way there, and the score."
+)
 
 add(
     {
@@ -249,8 +254,9 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
         ran = fetched.success(run, given, board.shown, api_visibility="private", **long)
         for end in (fetched, ran):
             end.failure(failed, board.drawn, board.shown, **quick)
-    asked = friendly(in_turn(desk, board, _draw, clicked=False))
-    gr.on([], asked, [board.results, *inputs.all], board.shown, api_name="text_to_image", **long)
+    given = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(Inputs)}
+    asked = in_turn(desk, board, _draw, clicked=False)
+    endpoint.add("text_to_image", ABOUT, asked, given, board, "drawn", desk.given, friendly)
     board.halt.click(stop, board.drawn, board.shown, **quick)
     Context.root_block.unload(leave)  # a run for no one would only make others wait
 

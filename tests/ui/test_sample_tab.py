@@ -361,8 +361,15 @@ def test_the_api_answers_bad_settings_with_the_sentence(writer):
         ):
             with pytest.raises(Exception, match=sentence):
                 client.predict(*{**GOOD, **change}.values(), api_name="/sample")
-        pictures, about, *_ = client.predict(*GOOD.values(), api_name="/sample")
-        assert "Picture 1 of 3" in json.dumps([pictures, about])
+        files, said = client.predict(**GOOD, ideas=False, api_name="/sample")
+        assert said["seeds"] == [5, 6, 7] and len(said["bits_per_code"]) == 3
+        _, batch = run(writer, ask(writer))
+        for file, picture, grid in zip(files, batch.pictures, batch.grids, strict=True):
+            assert np.array_equal(np.asarray(Image.open(file)), picture)
+            assert np.array_equal(Record.read(file).codes[0], grid)
+        asked = client.view_api(return_format="dict")["named_endpoints"]["/sample"]["parameters"]
+        assert [p["parameter_name"] for p in asked] == [*GOOD, "ideas"]
+        assert all(p["parameter_has_default"] for p in asked), "each may be left out"
     finally:
         app.close()
 

@@ -647,18 +647,22 @@ def test_without_prior_or_clip_the_tab_says_so_and_offers_what_works(studio):
     assert "holds no CLIP" in shown and "has no prior" in shown
 
 
-def test_the_page_draws_continues_and_restores(able, tmp_path):
+def test_a_program_gets_the_picture_its_settings_and_the_way(able, tmp_path):
     app = page.build(able)
     _, url, _ = app.launch(prevent_thread_lock=True, **page.launch_options())
     try:
         client = Client(url, verbose=False)
-        given = values(able) | {"steps": 3, "cutouts": 2, "candidates": 2}
-        job = client.submit(*(given[f.name] for f in fields(Inputs)), api_name="/text_to_image")
-        job.result(60)
-        stages = [str(output[0]) for output in job.outputs()]
-        assert any("Step 3 of 3" in s for s in stages) and "Done" in str(job.outputs()[-2])
-        pictures = {s.split('src="')[1].split('"')[0] for s in stages if 'src="' in s}
-        assert len(pictures) > 2, "previews differ"
+        given = {"steps": 3, "cutouts": 2, "candidates": 2, "seed": 4}
+        (png, gif), said = client.predict("red", **given, api_name="/text_to_image")
+        request, made = record.read(png)
+        assert request.prompt == "red" and request.guidance.steps == 3
+        assert request.guidance.seed == 4 and request.drawing.candidates == 2
+        assert said == {"score": made["score"], "steps": 3}
+        with Image.open(gif) as way:
+            assert way.n_frames >= 2
+        assert Image.open(png).size == (32, 32)
+        with pytest.raises(Exception, match="The prompt is empty"):
+            client.predict(" ", **given, api_name="/text_to_image")
     finally:
         app.close()
 

@@ -1,0 +1,64 @@
+"""Endpoints of the API for what the page does in runs: named settings in, files and figures out.
+
+A program gets all at the end, where the page is told all the while.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from ui.common import RUN
+from ui.runs import Filled
+
+Run = Callable[..., Iterator[list[Any]]]  # (request, *values) -> changes of a board
+
+
+def add(
+    name: str,
+    about: str,
+    run: Run,
+    inputs: dict[str, Component],
+    board: Filled,
+    made: str,
+    give: Callable[[Any], tuple[list[str], dict[str, Any]]],
+    guard: Callable[[Callable], Callable],
+) -> None:
+    """Offer `run` as `/name`, told in `about`; `inputs` by the names of their arguments.
+
+    made   the field of `board` that holds what a run has made
+    give   that -> files, and what there is to say about them
+    guard  `friendly` or `heavy` of ui.common
+    """
+
+    def asked(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        found = None
+        for change in run(request, *values):
+            new = dict(zip(board.names, change, strict=True))[made]
+            found = found if _skipped(new) else new
+            yield [gr.skip(), gr.skip()]  # where the program has left, Gradio ends the run here
+        yield [[], {}] if found is None else list(give(found))
+
+    asked.__signature__ = _signature(inputs)  # type: ignore[attr-defined]
+    given = list(inputs.values())
+    files, said = gr.File(visible=False, file_count="multiple"), gr.JSON(visible=False)
+    how: dict[str, Any] = {"show_progress": "hidden", "preprocess": False, **RUN}
+    gr.on([], guard(asked), given, [files, said], api_name=name, api_description=about, **how)
+
+
+def _skipped(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("__type__") == "update"
+
+
+def _signature(inputs: dict[str, Component]) -> inspect.Signature:
+    """What the documentation of the API shows: each argument may be left out."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    request = inspect.Parameter("request", kind, annotation=gr.Request)
+    others = [
+        inspect.Parameter(name, kind, default=component.value) for name, component in inputs.items()
+    ]
+    return inspect.Signature([request, *others])
