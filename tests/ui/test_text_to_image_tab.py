@@ -686,7 +686,7 @@ def test_drawing_computes_in_the_models_thread_and_waits_for_a_download_elsewher
     monkeypatch.setattr(drawing, "draw", draw)
     handler = next(fn for fn in alone(able).fns.values() if fn.api_name == "text_to_image").fn
     given = values(able)
-    list(handler(SimpleNamespace(session_hash="me"), [], *(given[f.name] for f in fields(Inputs))))
+    list(handler(SimpleNamespace(session_hash="me"), *(given[f.name] for f in fields(Inputs))))
     model_thread = compute.run(threading.current_thread)
     assert threads["draw"] is model_thread
     assert threads["load"] not in (model_thread, threading.current_thread())
