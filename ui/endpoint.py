@@ -6,7 +6,8 @@ A program gets all at the end, where the page is told all the while.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from gradio.components import Component
 from ui.common import RUN
 from ui.runs import Filled
 
-Run = Callable[..., Iterator[list[Any]]]  # (request, *values) -> changes of a board
+Run = Callable[..., Generator[list[Any], None, None]]  # (request, *values) -> changes of a board
 
 
 def add(
@@ -37,10 +38,14 @@ def add(
 
     def asked(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         found = None
-        for change in run(request, *values):
-            new = dict(zip(board.names, change, strict=True))[made]
-            found = found if _skipped(new) else new
-            yield [gr.skip(), gr.skip()]  # where the program has left, Gradio ends the run here
+        # Closed once it is made: what the page would be told next takes files and time of its own.
+        with closing(run(request, *values)) as changes:
+            for change in changes:
+                new = dict(zip(board.names, change, strict=True))[made]
+                if not _skipped(new):
+                    found = new
+                    break
+                yield [gr.skip(), gr.skip()]  # where the program has left, Gradio ends the run here
         yield [[], {}] if found is None else list(give(found))
 
     asked.__signature__ = _signature(inputs)  # type: ignore[attr-defined]
