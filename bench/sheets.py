@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from vqgan import dataset
+from vqgan.dataset import shown_name
 from vqgan.images import to_image
 from vqgan.metrics import code_bytes, webp_at_bytes
 from vqgan.model import VQGAN, reconstruct
@@ -87,7 +88,7 @@ def blind(
     key = [
         {"number": n, **{k: p.row[k] for k in wanted}}
         if p.row
-        else {"number": n, "name": p.path.stem, "path": p.path.name}
+        else {"number": n, "name": shown_name(p.path.stem), "path": shown_name(p.path.name)}
         for n, p in enumerate(chosen, 1)
     ]
     text = json.dumps(key, indent=1, ensure_ascii=False) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -49,6 +50,11 @@ class Picture:
         return (self.row or {}).get("codepoints") not in UNSHOWN
 
 
+def shown_name(name: str) -> str:
+    """A file's name as text that any file can hold: old archives bring names that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def plain_folder(root: Path) -> list[Picture]:
     """Every image under `root`; one in twenty, chosen by hash of its name, is held out.
 
@@ -62,7 +68,7 @@ def plain_folder(root: Path) -> list[Picture]:
             skipped.add(error)
             continue
         name = path.relative_to(root).as_posix()
-        held_out = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 20 == 0
+        held_out = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 20 == 0
         found.append(Picture(path, photo=True, split="val" if held_out else "train"))
     skipped.report(len(found))
     if found and len({p.split for p in found}) == 1:  # too few for the hash to hold one out
@@ -97,7 +103,7 @@ def identity(root: str | Path) -> dict:
     """What a data set was: sha256 of its manifest (None for a plain folder) and its name."""
     manifest = Path(root) / "manifest.jsonl"
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
-    return {"name": Path(root).name, "sha256": digest}
+    return {"name": shown_name(os.path.basename(os.path.abspath(root))), "sha256": digest}
 
 
 class Skipped:

@@ -71,7 +71,7 @@ def title(picture: dataset.Picture, root: Path) -> str:
     row = picture.row or {}
     if row.get("name"):
         return f"{row['name']} ({row['set']})" if row.get("set") else str(row["name"])
-    return picture.path.relative_to(root).as_posix()
+    return dataset.shown_name(picture.path.relative_to(root).as_posix())
 
 
 def bars(what: str) -> Progress:
