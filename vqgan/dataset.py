@@ -78,13 +78,23 @@ def plain_folder(root: Path) -> list[Picture]:
 
 
 def manifest_folder(root: Path) -> list[Picture]:
-    """The pictures that `manifest.jsonl` lists, with masks, kinds and split."""
-    found = []
-    with open(root / "manifest.jsonl", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            mask = root / row["mask"] if row.get("mask") else None
-            photo = row["kind"] == "photo"
-            found.append(Picture(root / row["path"], mask, photo, row["split"], row))
+    """The pictures that `manifest.jsonl` lists, with masks, kinds and split.
+
+    ValueError, naming the line, where it is none of `data.build`.
+    """
+    found, number, path = [], 0, root / "manifest.jsonl"
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                mask = root / row["mask"] if row.get("mask") else None
+                photo = row["kind"] == "photo"
+                found.append(Picture(root / row["path"], mask, photo, row["split"], row))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"line {number} of {path} is no row of data.build ({type(error).__name__}: {error}): "
+            "without that file the folder is read as one of plain pictures"
+        ) from error
     return found
 
 

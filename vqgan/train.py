@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)
         if start is not None:
             task.init_from(*start)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         flags.fail(error)
     config = {
         "model": model_cfg.to_dict(),

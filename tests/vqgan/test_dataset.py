@@ -208,3 +208,11 @@ def test_a_data_set_is_named_by_its_folder_wherever_one_stands(folder, monkeypat
     monkeypatch.chdir(folder)
     assert dataset.identity(".") == dataset.identity(folder)
     assert dataset.identity(".")["name"] == folder.name
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"path": "00.png"}', "[]", '{"mask": 3}'])
+def test_a_manifest_of_another_program_is_refused_with_its_line(folder, line):
+    good = json.dumps({"path": "00.png", "kind": "icon", "split": "train"})
+    (folder / "manifest.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .*manifest\.jsonl is no row of data\.build"):
+        dataset.scan(folder)
