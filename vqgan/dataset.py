@@ -85,7 +85,8 @@ def manifest_folder(root: Path) -> list[Picture]:
     found, number, path = [], 0, root / "manifest.jsonl"
     try:
         with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
+                number += 1
                 row = json.loads(line)
                 mask = root / row["mask"] if row.get("mask") else None
                 photo = row["kind"] == "photo"
