@@ -6,10 +6,10 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from training.spread import spread
 from vqgan import dataset
 from vqgan.dataset import shown_name
 from vqgan.images import to_image
@@ -49,12 +49,11 @@ def grid(images: list[Image.Image], columns: int, captions: list[str] | None = N
 
 def comparison(vqgan: VQGAN, pictures: list[dataset.Picture], path: Path, *, size: int) -> None:
     """A PNG with up to 24 pictures: the original, from its codes, and as WebP of equal bytes."""
-    picks = np.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).round().astype(int)
     codes = (size // vqgan.config.downsampling) ** 2
     budget = code_bytes(codes, vqgan.config.codebook_size)
     cells = []
-    for i in picks:
-        original, result = rebuilt(vqgan, pictures[i], size)
+    for picture in spread(pictures, MOST):
+        original, result = rebuilt(vqgan, picture, size)
         cells += [original, result, webp_at_bytes(original, budget)[0]]
     grid(cells, 3 * (COLUMNS // 2)).save(path)
 

@@ -26,6 +26,7 @@ from training import distributed
 from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
+from training.spread import spread
 
 log = logging.getLogger(__name__)
 
@@ -213,12 +214,6 @@ class ImageTask:
         self.module.load_state_dict(state["tower"])
         restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
-
-
-def spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of them, evenly spread, always the same ones."""
-    picks = np.linspace(0, len(indices) - 1, min(count, len(indices)))
-    return indices[picks.round().astype(int)]
 
 
 def recalls(

@@ -23,6 +23,7 @@ from training.flags import option
 from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
 from training.muon import MuonAdamW
 from training.precision import autocast
+from training.spread import spread
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +136,7 @@ class PriorTask:
                 f"the tokens hold {len(self.train)} training and {len(self.val)} held-out "
                 f"pictures of {', '.join(cfg.kinds) or 'any kind'}: both are needed"
             )
-        picks = np.linspace(0, len(self.val) - 1, min(cfg.held_out, len(self.val)))
-        self.val = self.val[picks.round().astype(int)]
+        self.val = spread(self.val, cfg.held_out)
         train, val = self.codes[self.train, :2], self.codes[self.val, 0]
         self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
         torch.manual_seed(loop.seed)
@@ -312,8 +312,8 @@ class PriorTask:
 
     def typical(self, count: int) -> Tensor:
         """(count or fewer, N) int64: grids spread over the training pictures."""
-        picks = np.linspace(0, len(self.train) - 1, min(count, len(self.train))).round().astype(int)
-        return torch.from_numpy(self.codes[self.train[picks], 0].astype(np.int64)).flatten(1)
+        grids = self.codes[spread(self.train, count), 0]
+        return torch.from_numpy(grids.astype(np.int64)).flatten(1)
 
     def state_dict(self) -> dict[str, Any]:
         return {

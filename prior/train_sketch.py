@@ -26,6 +26,7 @@ from training.checkpoint import config_of
 from training.command import launch, refuse_overwriting
 from training.loop import LoopConfig
 from training.memory import keep_pages
+from training.spread import spread
 
 LOOP = {"lr": 1e-3}
 CHANNELS = 192
@@ -59,9 +60,7 @@ def get_sketches(path: Path) -> np.ndarray:
 
 def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) -> Preview:
     """Writes held-out sketches above what is written for them, always from the same seeds."""
-    val = found.where("val")
-    val = val[np.linspace(0, len(val) - 1, min(SHOWN, len(val))).round().astype(int)]
-    asked = thicken(lines.of(val, 1), 3)
+    asked = thicken(lines.of(spread(found.where("val"), SHOWN), 1), 3)
     shown = paper(asked)
 
     def preview(reader: SketchReader, step: int, folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.spread import spread
 from vqgan.images import FORMATS, check_image, open_image
 
 log = logging.getLogger(__name__)
@@ -293,6 +294,4 @@ class Crops:
 
 def held_out(pictures: Sequence[Picture], count: int) -> list[Picture]:
     """`count` held-out pictures spread evenly over the data set, always the same ones."""
-    val = [p for p in pictures if p.split == "val"]
-    picks = np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)
-    return [val[i] for i in picks]
+    return spread([p for p in pictures if p.split == "val"], count)

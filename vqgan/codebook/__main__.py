@@ -15,6 +15,7 @@ import checkpoints
 from training import flags
 from training.device import usable_device
 from training.files import writable
+from training.spread import spread
 from vqgan import dataset
 from vqgan.codebook.build import build, redraw
 from vqgan.codebook.cells import Progress
@@ -52,10 +53,7 @@ def choose(data: str, split: str, limit: int | None) -> list[dataset.Picture]:
     found = [p for p in dataset.scan(data) if split in (p.split, "all")]
     if not found:
         raise ValueError(f"{data} has no picture in its {split} split: try --split all")
-    if limit is not None:
-        picks = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
-        found = [found[i] for i in picks]
-    return found
+    return found if limit is None else spread(found, limit)
 
 
 def readable(pictures: list[dataset.Picture], size: int) -> list[dataset.Picture]:
