@@ -25,7 +25,7 @@ from clip_guidance.pictures import Pictures
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
+from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
 from training.spread import spread
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class ImageTask:
         grad = optimise(self.opt, self.module, lr, self.loop.clip)
         self.ema.update(self.tower)
         report = {"to_texts": to_texts, "to_images": to_images, "cosine": cosine, "scale": scale}
-        return {k: float(v.detach()) for k, v in report.items()} | {"grad": grad, "lr": lr}
+        return figures(report) | {"grad": grad, "lr": lr}
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:
@@ -199,9 +199,9 @@ class ImageTask:
         ]
         self.tower.load_state_dict(kept)
         concepts = [self.pictures.rows[i]["concept"] for i in self.val]
-        figures = recalls(torch.cat(found), self.vectors[self.val, 0], concepts)
-        log.info("step %d: %s", step, {k: round(v, 4) for k, v in figures.items()})
-        return figures
+        shares = recalls(torch.cat(found), self.vectors[self.val, 0], concepts)
+        log.info("step %d: %s", step, {k: round(v, 4) for k, v in shares.items()})
+        return shares
 
     def state_dict(self) -> dict[str, Any]:
         return {

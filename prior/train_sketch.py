@@ -18,8 +18,9 @@ from prior.sample import finish, sample
 from prior.sheet import decode, weights_id
 from prior.sketch import PULL, SketchConfig, SketchReader, config_for, paper, thicken
 from prior.sketch_task import Lines, SketchTask
-from prior.task import Preview, TrainConfig
+from prior.task import Preview
 from prior.train import get_conditions
+from prior.train_config import TrainConfig
 from training import distributed, flags
 from training.arrays import read_array
 from training.checkpoint import config_of

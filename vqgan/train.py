@@ -18,7 +18,8 @@ from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan import dataset
 from vqgan.model import PRESETS, VQGANConfig
-from vqgan.task import TrainConfig, VQGANTask
+from vqgan.task import VQGANTask
+from vqgan.train_config import TrainConfig
 
 
 def parser() -> argparse.ArgumentParser:

@@ -26,8 +26,8 @@ from prior.sketch import (
     thicken,
 )
 from prior.sketch_task import SketchTask
-from prior.task import TrainConfig
 from prior.tokens import TokenSet
+from prior.train_config import TrainConfig
 from training.checkpoint import load as load_checkpoint
 from training.loop import LoopConfig
 from vqgan.model import VQGAN, VQGANConfig
