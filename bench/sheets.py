@@ -21,6 +21,7 @@ GAP = 4  # pixels between pictures
 CAPTION = 18  # pixels above a numbered picture
 MOST = 24  # pictures of a comparison
 BLIND = 32
+PICTURES = (".webp", ".png", ".jpg")  # what a sheet can be
 
 
 def rebuilt(vqgan: VQGAN, picture: dataset.Picture, size: int) -> tuple[Image.Image, Image.Image]:

@@ -94,6 +94,16 @@ def test_pictures_are_kept_and_not_made_twice(tmp_path):
     assert len(asked) == 8
 
 
+def test_seconds_of_pictures_from_another_machine_do_not_count(judge, tmp_path, monkeypatch):
+    first, second = wanted(["both"], limit=2, seeds=1)
+    make([first], generate, tmp_path, str)
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    made = make([first, second], generate, tmp_path, str)
+    assert [m.seconds is None for m in made] == [True, False]
+    assert figures(judge, made[1:])["seconds"]["of"] == 1
+    assert "seconds" not in figures(judge, made[:1])
+
+
 def test_figures_are_shares_of_the_real_ones(judge):
     todo = [w for w in wanted(["prior"]) if w.prompt in COLOURS]
     found = figures(judge, make(todo, generate, None, str))
