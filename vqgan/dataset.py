@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 UNSHOWN = {"1f595"}
 PHOTO_SIDE = 512  # pixels of a photograph's shorter side, as `data.build` makes them
 MAX_PIXELS = 178_000_000  # some 540 MB as RGB while one is read; larger ones are left out
+MADE_HERE = ("last.pt", "vqgan.safetensors")  # a folder with one of these is a run or a bundle
 CACHE_BYTES = 2 * 2**30  # of decoded pictures kept in memory, in each process
 
 
@@ -59,10 +60,14 @@ def shown_name(name: str) -> str:
 def plain_folder(root: Path) -> list[Picture]:
     """Every image under `root`; one in twenty, chosen by hash of its name, is held out.
 
-    A file whose header is not that of a picture is left out (see `Skipped`).
+    A file whose header is not that of a picture is left out (see `Skipped`), and so are the
+    pictures of a run or bundle that lies in there: it would learn from its own samples.
     """
     found, skipped = [], Skipped()
+    own = {p.parent for mark in MADE_HERE for p in root.rglob(mark)} - {root}
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in extensions()):
+        if not own.isdisjoint(path.parents):
+            continue
         try:
             check_image(path, max_pixels=MAX_PIXELS)
         except ValueError as error:

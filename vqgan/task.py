@@ -30,6 +30,7 @@ from vqgan.train_config import TrainConfig, check_fit
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
 log = logging.getLogger(__name__)
+LATENTS_A_CODE = 40  # that k-means sees where it makes a codebook
 
 
 def generator(*seed: int) -> torch.Generator:
@@ -227,11 +228,13 @@ class VQGANTask:
         """Take the codebook by k-means from latents of the autoencoder trained so far."""
         self.model.eval()
         rows = []
-        for i in range(max(8, 40 * self.model.config.codebook_size // (16 * 64))):
+        config = self.model.config
+        a_batch = self.cfg.batch * (self.cfg.crop // config.downsampling) ** 2
+        for i in range(max(8, -(-LATENTS_A_CODE * config.codebook_size // a_batch))):
             with self.autocast():
                 latents = self.model.quantize.encode(self.model.latents(self.batch(step + i)))[0]
             rows.append(distributed.gather(latents.permute(0, 2, 3, 1).flatten(0, 2)).cpu())
-        unit = self.model.config.quantizer == "cosine"
+        unit = config.quantizer == "cosine"
         table = self.model.quantize.embedding.weight
         centres = kmeans(torch.cat(rows), len(table), generator(self.loop.seed, step), unit=unit)
         table.copy_(centres)

@@ -210,6 +210,20 @@ def test_a_data_set_is_named_by_its_folder_wherever_one_stands(folder, monkeypat
     assert dataset.identity(".")["name"] == folder.name
 
 
+def test_runs_and_bundles_among_the_pictures_are_none_of_them(folder):
+    """Else a resumed run would draw other crops than one that never stopped, and from its own."""
+    before = dataset.scan(folder)
+    for name, mark in (("run", "last.pt"), ("mine/bundle", "vqgan.safetensors")):
+        samples = folder / name / "samples"
+        samples.mkdir(parents=True)
+        photo(80, 60).save(samples / "0000500.png")
+        photo(80, 60).save(samples.parent / "samples.png")
+        (samples.parent / mark).write_bytes(b"")
+    assert dataset.scan(folder) == before
+    photo(80, 60).save(folder / "mine" / "new.png")
+    assert len(dataset.scan(folder)) == len(before) + 1
+
+
 @pytest.mark.parametrize("line", ["nonsense", '{"path": "00.png"}', "[]", '{"mask": 3}'])
 def test_a_manifest_of_another_program_is_refused_with_its_line(folder, line):
     good = json.dumps({"path": "00.png", "kind": "icon", "split": "train"})

@@ -160,6 +160,22 @@ def test_autoencoder_start_then_kmeans_codebook(pictures, tiny_config):
     assert task.train_step(4)["l1"] < 1.5 * error
 
 
+@pytest.mark.parametrize("batch", [2, 16])
+def test_kmeans_sees_enough_latents_whatever_the_batch(pictures, tiny_config, monkeypatch, batch):
+    """Of small crops in small batches it once saw fewer than there are codes."""
+    config = replace(tiny_config, codebook_size=256)
+    task, seen = make(pictures, config, new_codebook=True, batch=batch), []
+
+    def kmeans(points, k, *_, **__):
+        seen.append(len(points))
+        return points[:k]
+
+    monkeypatch.setattr("vqgan.task.kmeans", kmeans)
+    task.start_codebook(0)
+    a_batch = batch * (CONFIG.crop // config.downsampling) ** 2
+    assert 40 * 256 <= seen[0] < 40 * 256 + 8 * a_batch
+
+
 def test_frozen_encoder_keeps_tokens(pictures, tiny_config):
     task = make(pictures, tiny_config, freeze_encoder=True)
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
