@@ -105,6 +105,9 @@ class ImageTask:
                 f"the phrases' vectors have shape {vectors.shape}: expected ({len(pictures)}, "
                 f"phrases, {clip.embedding_size})"
             )
+        world = distributed.world_size()
+        if cfg.batch % world:
+            raise ValueError(f"batch is {cfg.batch}: it must be a multiple of {world} processes")
         self.cfg, self.augment, self.loop, self.device = cfg, augment_cfg, loop, device
         self.clip, self.pictures = clip.to(device), pictures
         self.vectors = torch.from_numpy(vectors.astype(np.float32))

@@ -239,6 +239,15 @@ def test_dead_codes_restart_at_latents_of_the_batch():
     assert usage.dead(0.05).numel() == 0
 
 
+@pytest.mark.parametrize(("latents", "places"), [(90, 64), (40, 40)])
+def test_dead_codes_restart_each_at_a_latent_of_its_own(latents, places):
+    usage, codes = CodeUsage(64), torch.zeros(64, 1)
+    usage.share.zero_()
+    usage.restart(codes, torch.arange(float(latents))[:, None] + 1, 0.05, generator(1))
+    assert codes.min() >= 1 and len(codes.unique()) <= places
+    assert len(codes.unique()) == 64 or latents < 64
+
+
 def test_kmeans_of_fewer_points_than_centres():
     points = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     centres = kmeans(points, 64, torch.Generator().manual_seed(1))
