@@ -156,7 +156,9 @@ class TextTask:
         self.tower.eval()
         shares = {}
         for name, (texts, vectors) in self.held_out.items():
-            found, wanted = self.clip.encode_text(texts).cpu(), torch.from_numpy(vectors)
+            found = self.clip.encode_text(texts).cpu()
+            # Half precision took some of their length, and by that a place is known below.
+            wanted = F.normalize(torch.from_numpy(vectors), dim=-1)
             scores = found @ wanted.T
             best = scores.argmax(1)
             hits = (wanted[best] * wanted).sum(1) > 1 - 1e-4

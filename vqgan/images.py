@@ -191,9 +191,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
     alpha = None
+    if image.mode.startswith("I") or image.mode == "F":
+        clear = image.info.get("transparency")  # a PNG's grey of 16 bits that is none
+        if clear is not None:
+            alpha = Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * np.uint8(255))
+        image = _eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")

@@ -289,3 +289,11 @@ def test_of_a_large_jpeg_no_more_is_decoded_than_is_wanted(monkeypatch):
     monkeypatch.setattr(images, "LARGE", 100)
     assert open_image(data, side=100).size == (200, 100)
     assert open_image(data, side=120).size == (400, 200)
+
+
+def test_the_clear_grey_of_a_png_of_16_bits_is_white_paper(tmp_path):
+    pixels = np.zeros((8, 8), np.uint16)
+    pixels[2:6, 2:6] = 40_000
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=0)
+    image = open_image(tmp_path / "a.png")
+    assert image.getpixel((0, 0)) == (255,) * 3 and image.getpixel((3, 3)) == (156,) * 3
