@@ -30,6 +30,7 @@ ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # modes without colours
 _one_large = threading.Lock()
 
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image
@@ -191,7 +192,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         image = ImageOps.exif_transpose(image)
-    alpha = None
+    alpha, grey = None, image.mode in GREY
     if image.mode.startswith("I") or image.mode == "F":
         clear = image.info.get("transparency")  # a PNG's grey of 16 bits that is none
         if clear is not None:
@@ -203,7 +204,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode != "CMYK":
         image = image.convert("RGB")
     if profile:
-        image = _to_srgb(image, profile)
+        image = _to_srgb(image, profile, grey)
     image = image.convert("RGB")
     if alpha is None:
         return image
@@ -224,14 +225,18 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8), "L")
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours as the embedded ICC profile means them (wide-gamut phones, printers' CMYK)."""
+def _to_srgb(image: Image.Image, profile: bytes, grey: bool) -> Image.Image:
+    """Colours as the embedded ICC profile means them (wide-gamut phones, printers' CMYK).
+
+    `grey`: there were none, so that the profile may be one of a printer's or scanner's greys.
+    """
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = given.profile.xcolor_space.strip()
-        if space == ("CMYK" if image.mode == "CMYK" else "RGB"):
-            target = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image.convert(space), given, target, outputMode="RGB")
+        fits = {"CMYK"} if image.mode == "CMYK" else {"RGB", "GRAY"} if grey else {"RGB"}
+        if space in fits:
+            target, mode = ImageCms.createProfile("sRGB"), {"GRAY": "L"}.get(space, space)
+            return ImageCms.profileToProfile(image.convert(mode), given, target, outputMode="RGB")
     return image
 
 
