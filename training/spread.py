@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import Any
 
 import numpy as np
 
-T = TypeVar("T")
 
+def spread(items: np.ndarray | Sequence[Any], count: int) -> Any:
+    """At most `count` of them, evenly from the first to the last, always the same ones.
 
-@overload
-def spread(items: np.ndarray, count: int) -> np.ndarray: ...
-
-
-@overload
-def spread(items: Sequence[T], count: int) -> list[T]: ...
-
-
-def spread(items: np.ndarray | Sequence[T], count: int) -> np.ndarray | list[T]:
-    """At most `count` of them, evenly from the first to the last, always the same ones."""
+    An array of an array, a list of anything else.
+    """
     picks = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return items[picks] if isinstance(items, np.ndarray) else [items[i] for i in picks]
