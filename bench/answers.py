@@ -28,6 +28,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from training.files import writable
 from training.flags import Parser, fail
 
 ROOT = Path(__file__).parents[1]
@@ -322,6 +323,11 @@ def main(argv: list[str] | None = None) -> None:
     args = p.parse_args(argv)
     if args.repeats < 1:
         fail(f"--repeats is {args.repeats}: it must be at least 1")
+    try:
+        if args.json:
+            writable(args.json)
+    except ValueError as error:
+        fail(error)
     if args.beside and not (args.beside / "app.py").is_file():
         fail(f"--beside {args.beside}: there is no app.py in it")
     chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -29,6 +29,7 @@ from checkpoints.export import without_folders
 from clip_guidance.image_task import recalls
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
+from training.files import writable
 from training.flags import Parser, fail
 from training.memory import keep_pages
 from vqgan import dataset
@@ -131,6 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     keep_pages()
     try:
+        if args.json:
+            writable(args.json)
         bundle = checkpoints.load(args.bundle)
         if bundle.clip is None:
             raise ValueError(

@@ -25,6 +25,7 @@ from prior.nearest import FILE, Found, Training
 from training import flags
 from training.files import write
 from training.precision import autocast
+from training.spread import spread
 from vqgan import dataset
 from vqgan.images import to_image
 from vqgan.model import VQGAN, reconstruct
@@ -65,12 +66,6 @@ def rebuilt(vqgan: VQGAN, pictures: list[dataset.Picture]) -> list[tuple[str, Im
             output = reconstruct(vqgan, x)[0].float()
         found += [(p.path.stem, to_image(y[None])) for p, y in zip(some, output, strict=True)]
     return found
-
-
-def spread(pictures: list[dataset.Picture], count: int) -> list[dataset.Picture]:
-    """`count` of them, evenly."""
-    picks = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
-    return [pictures[i] for i in picks]
 
 
 def calibrate(vqgan: VQGAN, index: Training, pictures: list[dataset.Picture]) -> dict:

@@ -20,11 +20,12 @@ import checkpoints
 from bench import judge as judges
 from bench.copies import load_index, twins
 from bench.judge import POOL, SYNONYM, Judge, shares
-from bench.sheets import grid
+from bench.sheets import PICTURES, grid
 from clip_guidance.teacher import Teacher
 from prior.ideas import PULL, Ideas
 from prior.sample import finish, sample
 from prior.sheet import decode
+from training.files import writable
 from training.flags import Parser, fail
 from training.memory import keep_pages
 from vqgan.images import to_tensor
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.n < 1:
             raise ValueError(f"n is {args.n}: it must be at least 1")
+        if args.sheet:
+            writable(args.sheet, *PICTURES)
         bundle, judge = checkpoints.load(args.bundle), judges.load()
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} holds no prior")

@@ -28,6 +28,7 @@ from clip_guidance.captions import article
 from clip_guidance.teacher import Teacher
 from prior import tokens as token_files
 from training import flags
+from training.arrays import read_array
 from training.precision import autocast
 from vqgan import dataset
 
@@ -132,11 +133,11 @@ def run(args: argparse.Namespace) -> dict:
     bundle = checkpoints.load(args.bundle)
     tokens = token_files.load(args.tokens, bundle.tokenizer_id)
     pictures, rows = tokens.pictures(dataset.scan(args.data)), tokens.rows
-    if tokens.data != dataset.identity(args.data):
+    if tokens.data["sha256"] != dataset.identity(args.data)["sha256"]:
         raise ValueError(f"{args.tokens} was not made from {args.data}: encode it again")
     if not any(map(is_reference, rows)):
         raise ValueError(f"{args.data} has no held-out icons: give a folder made by data.build")
-    phrases = np.load(args.conditions, mmap_mode="r")
+    phrases = read_array(args.conditions, "conditions", mmap=True)
     if len(phrases) != len(rows) or args.steps < 1:
         raise ValueError(f"--conditions has {len(phrases)} rows for {len(rows)}, or no --steps")
     everything = judge_views.items(rows)

@@ -29,6 +29,7 @@ from checkpoints.export import without_folders
 from training.device import usable_device
 from training.files import writable
 from training.flags import Parser, add_device, fail
+from training.spread import spread
 from vqgan import dataset
 from vqgan.images import to_image, to_tensor
 from vqgan.metrics import (
@@ -192,11 +193,9 @@ def choose(root: Path, split: str, limit: int | None) -> list[dataset.Picture]:
     pictures = [p for p in dataset.scan(root) if split in ("all", p.split)]
     if not pictures:
         raise ValueError(f"{root} holds no pictures of the split {split}")
-    if limit is None or limit >= len(pictures):
-        return pictures
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: it must be at least 1")
-    return [pictures[i] for i in np.linspace(0, len(pictures) - 1, limit).round().astype(int)]
+    return pictures if limit is None else spread(pictures, limit)
 
 
 def load_metrics(device: torch.device) -> dict[str, PerceptualLoss]:

@@ -6,11 +6,12 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from training.spread import spread
 from vqgan import dataset
+from vqgan.dataset import shown_name
 from vqgan.images import to_image
 from vqgan.metrics import code_bytes, webp_at_bytes
 from vqgan.model import VQGAN, reconstruct
@@ -20,6 +21,7 @@ GAP = 4  # pixels between pictures
 CAPTION = 18  # pixels above a numbered picture
 MOST = 24  # pictures of a comparison
 BLIND = 32
+PICTURES = (".webp", ".png", ".jpg")  # what a sheet can be
 
 
 def rebuilt(vqgan: VQGAN, picture: dataset.Picture, size: int) -> tuple[Image.Image, Image.Image]:
@@ -48,12 +50,11 @@ def grid(images: list[Image.Image], columns: int, captions: list[str] | None = N
 
 def comparison(vqgan: VQGAN, pictures: list[dataset.Picture], path: Path, *, size: int) -> None:
     """A PNG with up to 24 pictures: the original, from its codes, and as WebP of equal bytes."""
-    picks = np.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).round().astype(int)
     codes = (size // vqgan.config.downsampling) ** 2
     budget = code_bytes(codes, vqgan.config.codebook_size)
     cells = []
-    for i in picks:
-        original, result = rebuilt(vqgan, pictures[i], size)
+    for picture in spread(pictures, MOST):
+        original, result = rebuilt(vqgan, picture, size)
         cells += [original, result, webp_at_bytes(original, budget)[0]]
     grid(cells, 3 * (COLUMNS // 2)).save(path)
 
@@ -87,7 +88,7 @@ def blind(
     key = [
         {"number": n, **{k: p.row[k] for k in wanted}}
         if p.row
-        else {"number": n, "name": p.path.stem, "path": p.path.name}
+        else {"number": n, "name": shown_name(p.path.stem), "path": shown_name(p.path.name)}
         for n, p in enumerate(chosen, 1)
     ]
     text = json.dumps(key, indent=1, ensure_ascii=False) + "\n"

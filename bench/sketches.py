@@ -20,12 +20,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 import checkpoints
-from bench.sheets import grid
+from bench.sheets import PICTURES, grid
 from checkpoints.bundle import read_card, write_card
 from prior.sample import finish, sample
 from prior.sheet import decode
 from prior.sketch import PULL, edges, paper, shifts_of, thicken
-from training.files import write
+from training.files import writable, write
 from training.flags import Parser, fail
 from vqgan import dataset
 
@@ -92,7 +92,6 @@ def sheet(sketches: np.ndarray, pictures: np.ndarray, path: Path) -> None:
     for start in range(0, len(sketches) - columns + 1, columns):
         part = slice(start, start + columns)
         cells += [Image.fromarray(x) for x in (*sketches[part], *pictures[part])]
-    path.parent.mkdir(parents=True, exist_ok=True)
     grid(cells, columns).save(path, quality=85)
 
 
@@ -112,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     try:
+        if args.sheet:
+            writable(args.sheet, *PICTURES)
+        if args.json:
+            writable(args.json)
         bundle = checkpoints.load(args.bundle)
         if bundle.sketch is None:
             raise ValueError(f"bundle {bundle.name} has nothing that reads sketches")

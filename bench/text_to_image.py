@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,13 +29,14 @@ import checkpoints
 from bench import judge as judges
 from bench.copies import Twin, load_index, twins
 from bench.judge import Judge, shares
-from bench.sheets import grid
+from bench.sheets import PICTURES, grid
 from clip_guidance.generate import last, together
 from clip_guidance.guide import GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request, run
 from training import flags
-from training.files import writable
+from training.files import replacing, writable
 from training.memory import keep_pages
+from training.spread import spread
 from vqgan.images import to_tensor
 
 PROMPTS = Path(__file__).parent / "prompts.json"
@@ -55,11 +57,11 @@ class Wanted(NamedTuple):
 
 
 class Made(NamedTuple):
-    """It, and the seconds it took."""
+    """It, and the seconds it took; None if that was on another machine."""
 
     wanted: Wanted
     image: Image.Image
-    seconds: float
+    seconds: float | None
 
 
 def wanted(modes: list[str], limit: int | None = None, seeds: int | None = None) -> list[Wanted]:
@@ -69,8 +71,7 @@ def wanted(modes: list[str], limit: int | None = None, seeds: int | None = None)
     for name, value in (("--limit", limit), ("--seeds", seeds)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}: it must be at least 1")
-    if limit is not None and limit < len(prompts):
-        prompts = [prompts[round(i * len(prompts) / limit)] for i in range(limit)]
+    prompts = prompts if limit is None else spread(prompts, limit)
     keys = ("prompt", "english", "category", "language")
     return [
         Wanted(*(p[k] for k in keys), mode, seed)
@@ -99,18 +100,25 @@ def about(bundle: checkpoints.Bundle, mode: str) -> str:
     return json.dumps([files, repr(GuidanceConfig()), drawing])
 
 
+def machine() -> str:
+    """Eight hex digits: where, and with how many threads and which torch, seconds are measured."""
+    here = (platform.node(), platform.machine(), torch.get_num_threads(), torch.__version__)
+    return hashlib.sha256(repr(here).encode()).hexdigest()[:8]
+
+
 def make(
     todo: list[Wanted], generate: Generate, folder: Path | None, about: Callable[[str], str]
 ) -> list[Made]:
     """Make the pictures, or read those in `folder` that the same models and settings made."""
-    found = []
+    found, here = [], machine()
     for item in tqdm(todo, unit="picture"):
         key = json.dumps([about(item.mode), *item])
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         path = None if folder is None else folder / f"{name}.png"
         if path is not None and path.is_file():
             with Image.open(path) as image:
-                seconds = json.loads(image.text[NOTE])["seconds"]
+                note = json.loads(image.text[NOTE])
+                seconds = note["seconds"] if note.get("machine") == here else None
                 found.append(Made(item, image.convert("RGB"), seconds))
             continue
         began = time.perf_counter()
@@ -118,9 +126,11 @@ def make(
         made = Made(item, image, round(time.perf_counter() - began, 3))
         if path is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            note = PngImagePlugin.PngInfo()
-            note.add_text(NOTE, json.dumps({**item._asdict(), "seconds": made.seconds}))
-            image.save(path, pnginfo=note)
+            text = PngImagePlugin.PngInfo()
+            note = {**item._asdict(), "seconds": made.seconds, "machine": here}
+            text.add_text(NOTE, json.dumps(note))
+            with replacing(path) as file:
+                image.save(file, "PNG", pnginfo=text)
         found.append(made)
     return found
 
@@ -147,10 +157,9 @@ def figures(judge: Judge, made: list[Made]) -> dict:
     if len(set(prompts)) > 1:
         step = 7 if len(made) % 7 else 1
         result["guessing"] = shares(ranks(judge, made, step), prompts)["top5"]
-    result["seconds"] = {
-        "median": median(m.seconds for m in made),
-        "most": max(m.seconds for m in made),
-    }
+    took = [m.seconds for m in made if m.seconds is not None]
+    if took:
+        result["seconds"] = {"median": median(took), "most": max(took), "of": len(took)}
     for key in ("language", "category"):
         groups = sorted({getattr(m.wanted, key) for m in made})
         result[key] = {}
@@ -207,7 +216,8 @@ def table(result: dict) -> str:
     for mode, f in result["modes"].items():
         more = f"{f['of_real']:.0%} of held-out, {f.get('of_known', 0):.0%} of known; "
         more += f"guessing {f.get('guessing', 0):.1%}; "
-        more += f"median {f['seconds']['median']:.1f} s"
+        took = f.get("seconds")
+        more += f"median {took['median']:.1f} s" if took else "no times: kept from elsewhere"
         if "copies" in f:
             more += f"; {f['copies']} copies of {f['pictures']}"
         lines.append(f"mode {mode:23} {f['top1']:.1%}   {f['top5']:.1%}   {more}")
@@ -230,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
 def judged(args: argparse.Namespace, generate: Generate | None = None) -> dict:
     """Everything the command does but print; `generate` takes the models' place in tests."""
     for path in filter(None, (args.sheet, args.twins)):
-        writable(path, ".webp", ".png", ".jpg")
+        writable(path, *PICTURES)
     if args.json:
         writable(args.json)
     todo = wanted(args.modes, args.limit, args.seeds)

@@ -18,7 +18,8 @@ from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
 from vqgan.model import PRESETS, VQGAN
-from vqgan.task import TrainConfig, VQGANTask
+from vqgan.task import VQGANTask
+from vqgan.train_config import TrainConfig
 
 BATCH, CROP = 8, 64
 PICTURES = Path(__file__).parents[1] / "tests" / "fixtures"

@@ -35,6 +35,8 @@ from training.flags import Parser, fail
 from vqgan.model import VQGAN, VQGANConfig
 
 RESOLUTION = 256  # where nothing else says it
+WRAPPERS = ("module.", "_orig_mod.")
+AVERAGE = "model_ema."
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def load(
     if name == "diffusers" and config is None and (src.parent / "config.json").is_file():
         config = src.parent / "config.json"
     found, part, ignored = read(src)
+    found = unwrapped(found)
+    if any(key.startswith(AVERAGE) for key in found):
+        found, part = averaged(found), f"{part or 'tensors'}, of these the average ({AVERAGE}*)"
     both = name == "taming" and net2net.holds(found)
     tensors = net2net.part(found, net2net.FIRST) if both else found
     dropped = [key for key in tensors if key.startswith(form.dropped)] if form.dropped else []
@@ -98,6 +103,24 @@ def load(
     counts = Counter(".".join(key.split(".")[:2]) for key in dropped)
     dtype = torch.float16 if halves else torch.float32
     return Converted(vqgan, prior, dtype, part, dict(counts), ignored)
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what DataParallel and torch.compile put before each name, in whatever order."""
+    for start in WRAPPERS * 2:
+        if tensors and all(key.startswith(start) for key in tensors):
+            tensors = {key.removeprefix(start): value for key, value in tensors.items()}
+    return tensors
+
+
+def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as latent-diffusion evaluates them: each one's average where there is one.
+
+    Its LitEma keeps that under the weight's own name without the dots.
+    """
+    means = net2net.part(tensors, AVERAGE)
+    last = {key: value for key, value in tensors.items() if not key.startswith(AVERAGE)}
+    return {key: means.get(key.replace(".", ""), value) for key, value in last.items()}
 
 
 def _recognise(src: Path, name: str, tensors: dict[str, Tensor]) -> None:

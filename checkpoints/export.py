@@ -176,12 +176,16 @@ def _training(states: list[dict], raw: bool, earlier: dict) -> dict:
 
 
 def without_folders(command: str) -> str:
-    """A command line whose absolute paths are cut to their last part: a card is published."""
+    """A command line whose absolute paths are cut to their last part: a card is published.
+
+    Windows' paths as well, which `shlex.join` has put between quotes.
+    """
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    return shlex.join(re.sub(r"^(--[\w-]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in words)
+    whole = r"^(--[\w-]+=)?(?:[A-Za-z]:)?[/\\](?:.*[/\\])?([^/\\]+)[/\\]*$"
+    return shlex.join(re.sub(whole, r"\1\2", word) for word in words)
 
 
 def _licences(folder: Path, sha256: str | None) -> dict:

@@ -25,7 +25,8 @@ from clip_guidance.pictures import Pictures
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
+from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
+from training.spread import spread
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,9 @@ class ImageTask:
                 f"the phrases' vectors have shape {vectors.shape}: expected ({len(pictures)}, "
                 f"phrases, {clip.embedding_size})"
             )
+        world = distributed.world_size()
+        if cfg.batch % world:
+            raise ValueError(f"batch is {cfg.batch}: it must be a multiple of {world} processes")
         self.cfg, self.augment, self.loop, self.device = cfg, augment_cfg, loop, device
         self.clip, self.pictures = clip.to(device), pictures
         self.vectors = torch.from_numpy(vectors.astype(np.float32))
@@ -184,7 +188,7 @@ class ImageTask:
         grad = optimise(self.opt, self.module, lr, self.loop.clip)
         self.ema.update(self.tower)
         report = {"to_texts": to_texts, "to_images": to_images, "cosine": cosine, "scale": scale}
-        return {k: float(v.detach()) for k, v in report.items()} | {"grad": grad, "lr": lr}
+        return figures(report) | {"grad": grad, "lr": lr}
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:
@@ -198,9 +202,9 @@ class ImageTask:
         ]
         self.tower.load_state_dict(kept)
         concepts = [self.pictures.rows[i]["concept"] for i in self.val]
-        figures = recalls(torch.cat(found), self.vectors[self.val, 0], concepts)
-        log.info("step %d: %s", step, {k: round(v, 4) for k, v in figures.items()})
-        return figures
+        shares = recalls(torch.cat(found), self.vectors[self.val, 0], concepts)
+        log.info("step %d: %s", step, {k: round(v, 4) for k, v in shares.items()})
+        return shares
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -213,12 +217,6 @@ class ImageTask:
         self.module.load_state_dict(state["tower"])
         restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
-
-
-def spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of them, evenly spread, always the same ones."""
-    picks = np.linspace(0, len(indices) - 1, min(count, len(indices)))
-    return indices[picks.round().astype(int)]
 
 
 def recalls(

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.files import replacing
+from training.spread import spread
 from vqgan import dataset
 from vqgan.model import VQGAN
 
@@ -73,8 +74,7 @@ def paint(
 
     -> (Q, side, side, 3) uint8, and (P,) int64: each picture's row of it, or -1.
     """
-    train = [i for i, p in enumerate(found) if p.split == "train"]
-    picks = [train[i] for i in np.linspace(0, len(train) - 1, min(count, len(train))).astype(int)]
+    picks = spread([i for i, p in enumerate(found) if p.split == "train"], count)
     of = np.full(len(found), -1, np.int64)
     of[picks] = np.arange(len(picks))
     painted = np.empty((len(picks), side, side, 3), np.uint8)

@@ -17,7 +17,7 @@ from clip_guidance.model import Clip
 from training import distributed
 from training.ema import EMA
 from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
+from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
 from training.precision import autocast
 
 log = logging.getLogger(__name__)
@@ -145,12 +145,7 @@ class TextTask:
         lr = learning_rate(step, self.loop)
         grad = optimise(self.opt, self.tower, lr, self.loop.clip)
         self.ema.update(self.tower)
-        return {
-            "cosine": float(cosine.detach()),
-            "told": float(told.detach()),
-            "grad": grad,
-            "lr": lr,
-        }
+        return figures({"cosine": cosine, "told": told}) | {"grad": grad, "lr": lr}
 
     @torch.no_grad()
     def evaluate(self, step: int, out: Path) -> dict[str, float]:
@@ -159,17 +154,19 @@ class TextTask:
         kept = {k: v.clone() for k, v in self.tower.state_dict().items()}
         self.tower.load_state_dict(self.ema.shadow)
         self.tower.eval()
-        figures = {}
+        shares = {}
         for name, (texts, vectors) in self.held_out.items():
-            found, wanted = self.clip.encode_text(texts).cpu(), torch.from_numpy(vectors)
+            found = self.clip.encode_text(texts).cpu()
+            # Half precision took some of their length, and by that a place is known below.
+            wanted = F.normalize(torch.from_numpy(vectors), dim=-1)
             scores = found @ wanted.T
             best = scores.argmax(1)
             hits = (wanted[best] * wanted).sum(1) > 1 - 1e-4
-            figures[f"{name}_cosine"] = float(scores.diagonal().mean())
-            figures[f"{name}_at1"] = float(hits.float().mean())
+            shares[f"{name}_cosine"] = float(scores.diagonal().mean())
+            shares[f"{name}_at1"] = float(hits.float().mean())
         self.tower.load_state_dict(kept)
-        log.info("step %d: %s", step, {k: round(v, 4) for k, v in figures.items()})
-        return figures
+        log.info("step %d: %s", step, {k: round(v, 4) for k, v in shares.items()})
+        return shares
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ from training import flags
 from training.device import usable_device
 from training.files import writable
 from training.memory import keep_pages
+from training.spread import spread
 from vqgan import dataset
 
 
@@ -56,12 +57,9 @@ def encode_folder(
             f"batch is {batch}, limit {limit}, views {views}: at least 1, 0 and 0, please"
         )
     pictures = dataset.scan(data)
-    if limit and limit < len(pictures):
-        step = len(pictures) / limit
-        pictures = [pictures[int(i * step)] for i in range(limit)]
     return tokens.encode(
         bundle.vqgan,
-        pictures,
+        spread(pictures, limit or len(pictures)),
         tokenizer_id=bundle.tokenizer_id,
         size=bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution),
         data=dataset.identity(data),

@@ -14,6 +14,7 @@ import checkpoints
 from prior.nearest import FILE, gather, measure
 from prior.sheet import DECODED, decode
 from training import flags
+from training.spread import spread
 from vqgan import dataset
 from vqgan.dataset import Picture
 
@@ -58,9 +59,8 @@ def seen_again(bundle: checkpoints.Bundle, pictures: list[Picture], split: str) 
     chosen = [p for p in pictures if p.split == split]
     if not chosen:
         raise ValueError(f"the data folder has no picture of the split {split}")
-    steps = np.linspace(0, len(chosen) - 1, min(MEASURED, len(chosen))).round().astype(int)
     side = bundle.vqgan.config.resolution
-    pixels = np.stack([p for _, p in dataset.wholes([chosen[i] for i in steps], side)])
+    pixels = np.stack([p for _, p in dataset.wholes(spread(chosen, MEASURED), side)])
     parts = []
     with torch.inference_mode():
         for images in dataset.to_tensor(pixels).split(DECODED):

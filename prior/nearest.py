@@ -133,8 +133,8 @@ def gather(pictures: Iterable[dataset.Picture]) -> Training:
         small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
         thumbnails.append(np.asarray(small))
         row = picture.row or {}
-        names.append(str(row.get("name") or picture.path.stem))
-        sets.append(str(row.get("set") or picture.path.parent.name))
+        names.append(str(row.get("name") or dataset.shown_name(picture.path.stem)))
+        sets.append(str(row.get("set") or dataset.shown_name(picture.path.parent.name)))
     if not names:
         raise ValueError("the data folder has no training picture: all are held out")
     return Training(np.stack(thumbnails), tuple(names), tuple(sets))

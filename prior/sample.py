@@ -27,6 +27,7 @@ from prior.reader import Reader, windows
 from prior.sketch import check_shifts
 from training.flags import option
 
+COLD = 1e-6  # temperature below which a code leads the next one by more than any float tells
 NUCLEUS = 128  # likeliest codes that are sorted for top-p; all only if these do not reach it
 
 
@@ -72,9 +73,9 @@ def logits_to_probs(
     In this order: temperature, the `top_k` likeliest (0: all), then the likeliest whose
     probabilities together reach `top_p`, at least one. Codes as likely as the last one that is kept
     are kept as well, so that a row never depends on how a sort orders them. Temperature 0 gives
-    all to the likeliest.
+    all to the likeliest, and so does what is next to it: logits have no room for more.
     """
-    if temperature == 0:
+    if temperature < COLD:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
     logits = logits.float() if temperature == 1 else logits.float() / temperature
     probs = torch.softmax(logits, -1)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.sketch import SketchConfig, SketchReader, thicken
-from prior.task import Batch, Preview, PriorTask, TrainConfig
+from prior.task import Batch, Preview, PriorTask
 from prior.tokens import TokenSet
+from prior.train_config import TrainConfig
 from training import distributed
 from training.loop import LoopConfig
 from training.precision import autocast

@@ -36,9 +36,10 @@ def gather(found: tokens.TokenSet, data: str, patch: int = 8) -> np.ndarray:
     side = found.grid[0] * patch
     pictures, parts = dataset.wholes(dataset.scan(data), side), []
     for _ in tqdm(range(0, len(found.rows), BATCH), unit="batch"):
-        pixels = np.stack([p for _, p in itertools.islice(pictures, BATCH)])
-        lines = edges(dataset.to_tensor(pixels)).numpy()
-        parts.append(np.packbits(lines, axis=3))
+        some = [pixels for _, pixels in itertools.islice(pictures, BATCH)]
+        if some:  # else more files are gone than a batch has
+            lines = edges(dataset.to_tensor(np.stack(some))).numpy()
+            parts.append(np.packbits(lines, axis=3))
     packed = np.concatenate(parts)
     if len(packed) != len(found.rows) or next(pictures, None) is not None:
         raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,57 +15,20 @@ from prior.grow import grown
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.narrow import narrowed
 from prior.tokens import TokenSet, unigram_bits
+from prior.train_config import TrainConfig, check_fit, check_start, check_teacher
 from prior.views import KINDS
 from training import distributed
 from training.ema import EMA
-from training.flags import option
-from training.loop import LoopConfig, learning_rate, optimise, restore_optimizer
+from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
 from training.muon import MuonAdamW
 from training.precision import autocast
+from training.spread import spread
 
 log = logging.getLogger(__name__)
 
 NARROWING = 256  # grids read to see which directions of a head count
 
 Preview = Callable[[GPT, int, Path], None]  # (averaged prior, step, folder) -> writes pictures
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Batches, corruption and optimiser of prior training."""
-
-    batch: int = option(32, "grids a step, over all processes")
-    pkeep: float = option(0.9, "share of input tokens kept; the others are random, targets whole")
-    drop: float = option(0.15, "share of samples that train without their condition")
-    flips: bool = option(True, "train on mirrored pictures too")
-    views: float = option(0.0, "share of samples that are varied views, half mirrored")
-    kinds: tuple[str, ...] = option((), "kinds of pictures to train on (icon, clipart, photo)")
-    optimizer: str = option("adamw", "adamw, or muon for the matrices of the layers")
-    distil: float = option(0.0, "share of the loss that is KL to the predictions of --teacher")
-    weight_decay: float = option(0.05, "on matrices only")
-    beta1: float = option(0.9, "AdamW's first-moment decay")
-    beta2: float = option(0.95, "AdamW's second-moment decay")
-    held_out: int = option(512, "held-out grids evaluated each time")
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if not 0 < self.pkeep <= 1:
-            raise ValueError(f"pkeep is {self.pkeep}: it must lie in (0, 1]")
-        if not 0 <= self.drop <= 1:
-            raise ValueError(f"drop is {self.drop}: it must lie in [0, 1]")
-        if not 0 <= self.views <= 1:
-            raise ValueError(f"views is {self.views}: it must lie in [0, 1]")
-        if not 0 <= self.distil <= 1:
-            raise ValueError(f"distil is {self.distil}: it must lie in [0, 1]")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}: it must not be negative")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"optimizer is {self.optimizer!r}: choose adamw or muon")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
 
 
 def corrupt(tokens: Tensor, pkeep: float, codebook_size: int, generator: torch.Generator) -> Tensor:
@@ -135,8 +97,7 @@ class PriorTask:
                 f"the tokens hold {len(self.train)} training and {len(self.val)} held-out "
                 f"pictures of {', '.join(cfg.kinds) or 'any kind'}: both are needed"
             )
-        picks = np.linspace(0, len(self.val) - 1, min(cfg.held_out, len(self.val)))
-        self.val = self.val[picks.round().astype(int)]
+        self.val = spread(self.val, cfg.held_out)
         train, val = self.codes[self.train, :2], self.codes[self.val, 0]
         self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
         torch.manual_seed(loop.seed)
@@ -226,18 +187,18 @@ class PriorTask:
         with autocast(self.device, self.loop.bf16):
             logits = self.logits(step, batch)
         nats = token_nats(logits, batch.targets).mean()
-        loss, more = nats, {}
+        loss, report = nats, {"bits": nats * BITS}
         if self.teacher is not None:
             apart = divergence(self.taught(batch), logits)
             loss = torch.lerp(nats, apart, self.cfg.distil)
-            more = {"kl_bits": float(apart.detach()) * BITS}
+            report["kl_bits"] = apart * BITS
         loss.backward()
         # Before anything waits for the loss: a GPU works on meanwhile.
         self._ahead = {step + 1: self.batch(step + 1)}
         lr = learning_rate(step, self.loop)
         grad = optimise(self.opt, self.model, lr, self.loop.clip)
         self.ema.update(self.model)
-        return {"bits": float(nats.detach()) * BITS, **more, "grad": grad, "lr": lr}
+        return figures(report) | {"grad": grad, "lr": lr}
 
     @torch.no_grad()
     def taught(self, batch: Batch) -> Tensor:
@@ -263,14 +224,14 @@ class PriorTask:
         `val_bits` with the condition, where there is one, and then `val_free_bits` without it.
         """
         model = self.averaged()
-        figures = {"val_bits": self.held_out_bits(model, conditional=True)}
+        found = {"val_bits": self.held_out_bits(model, conditional=True)}
         if self.conditions is not None:
-            figures["val_free_bits"] = self.held_out_bits(model, conditional=False)
-        figures["unigram_bits"] = self.unigram
-        log.info("step %d: %s", step, {k: round(v, 3) for k, v in figures.items()})
+            found["val_free_bits"] = self.held_out_bits(model, conditional=False)
+        found["unigram_bits"] = self.unigram
+        log.info("step %d: %s", step, {k: round(v, 3) for k, v in found.items()})
         if self.preview is not None:
             self.preview(model, step, out)
-        return figures
+        return found
 
     @torch.no_grad()
     def held_out_bits(self, model: GPT, *, conditional: bool) -> float:
@@ -312,8 +273,8 @@ class PriorTask:
 
     def typical(self, count: int) -> Tensor:
         """(count or fewer, N) int64: grids spread over the training pictures."""
-        picks = np.linspace(0, len(self.train) - 1, min(count, len(self.train))).round().astype(int)
-        return torch.from_numpy(self.codes[self.train[picks], 0].astype(np.int64)).flatten(1)
+        grids = self.codes[spread(self.train, count), 0]
+        return torch.from_numpy(grids.astype(np.int64)).flatten(1)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -326,80 +287,3 @@ class PriorTask:
         self.model.load_state_dict(state["model"])
         restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
-
-
-def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> None:
-    """ValueError unless there is a teacher just where one is asked for, and of the same codes."""
-    if (teacher is not None) != (cfg.distil > 0):
-        raise ValueError(
-            f"distil is {cfg.distil}: it needs --teacher, a bundle whose prior is learned from"
-            if teacher is None
-            else "--teacher needs --distil, the share of the loss that follows it (0 to 1)"
-        )
-    if teacher is None:
-        return
-    for name in ("codebook_size", "height", "width", "condition", "classes", "embedding_size"):
-        own, other = getattr(model, name), getattr(teacher.config, name)
-        if own != other:
-            raise ValueError(f"--teacher: its prior has {name} {other}, and this one has {own}")
-
-
-def check_start(model: PriorConfig, start: PriorConfig) -> None:
-    """ValueError where weights would load and mean something else: no shape tells these apart."""
-    for name in ("heads", "gelu", "height", "width"):
-        own, other = getattr(model, name), getattr(start, name)
-        if own != other:
-            raise ValueError(
-                f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
-                f"--{name}"
-            )
-
-
-def check_fit(
-    model: PriorConfig, cfg: TrainConfig, tokens: TokenSet, conditions: np.ndarray | None
-) -> None:
-    """ValueError unless model, tokens, conditions and processes belong together."""
-    if tokens.grid != (model.height, model.width):
-        raise ValueError(
-            f"the tokens are grids of {tokens.grid[0]} x {tokens.grid[1]}: the prior's height and "
-            f"width are {model.height} x {model.width}"
-        )
-    if tokens.codebook_size != model.codebook_size:
-        raise ValueError(
-            f"the tokens come from {tokens.codebook_size} codes: the prior's codebook_size is "
-            f"{model.codebook_size}"
-        )
-    if cfg.views and not tokens.views:
-        raise ValueError("the tokens hold no varied views: make some with prior.tokens --views N")
-    known = 1 + max((KINDS.index(kind) for kind in tokens.view_kinds), default=-1)
-    if model.view_kinds and model.view_kinds < known:
-        raise ValueError(
-            f"view_kinds is {model.view_kinds}: these tokens need {known}, or 0 to tell none apart"
-        )
-    if cfg.batch % distributed.world_size():
-        raise ValueError(
-            f"batch is {cfg.batch}: it must be a multiple of {distributed.world_size()} processes"
-        )
-    if (conditions is not None) != (model.condition in ("class", "embedding")):
-        raise ValueError(
-            f"condition {model.condition!r} needs a file of conditions"
-            if conditions is None
-            else f"condition {model.condition!r} takes no file of conditions"
-        )
-    if conditions is None:
-        return
-    n = len(tokens.rows)
-    if model.condition == "class":
-        fits = conditions.shape == (n,) and conditions.dtype.kind in "iu"
-        fits = fits and conditions.min() >= 0 and conditions.max() < model.classes
-        wanted = f"whole numbers of shape ({n},) in 0 to {model.classes - 1}"
-    else:
-        fits = conditions.ndim == 3 and conditions.shape[::2] == (n, model.embedding_size)
-        fits = (
-            fits and np.issubdtype(conditions.dtype, np.floating) and np.isfinite(conditions).all()
-        )
-        wanted = f"finite floats of shape ({n}, choices, {model.embedding_size})"
-    if not fits:
-        raise ValueError(
-            f"the conditions are {conditions.dtype} of shape {conditions.shape}: expected {wanted}"
-        )

@@ -15,7 +15,8 @@ from prior.encode import encode_folder
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import decode, sheet, weights_id
-from prior.task import Preview, PriorTask, TrainConfig
+from prior.task import Preview, PriorTask
+from prior.train_config import TrainConfig
 from training import distributed, flags
 from training.arrays import read_array
 from training.checkpoint import config_of

@@ -18,14 +18,16 @@ from prior.sample import finish, sample
 from prior.sheet import decode, weights_id
 from prior.sketch import PULL, SketchConfig, SketchReader, config_for, paper, thicken
 from prior.sketch_task import Lines, SketchTask
-from prior.task import Preview, TrainConfig
+from prior.task import Preview
 from prior.train import get_conditions
+from prior.train_config import TrainConfig
 from training import distributed, flags
 from training.arrays import read_array
 from training.checkpoint import config_of
 from training.command import launch, refuse_overwriting
 from training.loop import LoopConfig
 from training.memory import keep_pages
+from training.spread import spread
 
 LOOP = {"lr": 1e-3}
 CHANNELS = 192
@@ -59,9 +61,7 @@ def get_sketches(path: Path) -> np.ndarray:
 
 def previewer(bundle: checkpoints.Bundle, lines: Lines, found: tokens.TokenSet) -> Preview:
     """Writes held-out sketches above what is written for them, always from the same seeds."""
-    val = found.where("val")
-    val = val[np.linspace(0, len(val) - 1, min(SHOWN, len(val))).round().astype(int)]
-    asked = thicken(lines.of(val, 1), 3)
+    asked = thicken(lines.of(spread(found.where("val"), SHOWN), 1), 3)
     shown = paper(asked)
 
     def preview(reader: SketchReader, step: int, folder: Path) -> None:

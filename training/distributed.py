@@ -25,10 +25,11 @@ def start(device: str) -> str:
     those on the CPU (code counts); on "cpu" gloo carries all. ValueError if the device cannot be
     used here, or is one GPU for several processes.
     """
-    device = usable_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1 or dist.is_initialized():
-        return device
+        return usable_device(device)
+    if device != "cuda":  # trying that would leave each process's driver memory on the first GPU
+        device = usable_device(device)
     kind = torch.device(device).type
     if kind not in ("cpu", "cuda") or (kind == "cuda" and device != "cuda"):
         raise ValueError(f"device {device!r} is one for {world} processes: choose cpu or cuda")

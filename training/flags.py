@@ -14,10 +14,22 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for a bad flag, without the usage above it."""
+    """One line for a bad flag, without the usage above it, and one for Ctrl-C from then on."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        sys.excepthook = _without_traceback
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message} (see {self.prog} --help)")
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, where: Any) -> None:
+    """A hook for what ends a program: Ctrl-C is no bug. The exit status stays the system's own."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
 
 
 def option(default: Any, help: str) -> Any:

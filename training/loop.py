@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import checkpoint, distributed
@@ -101,6 +101,14 @@ def learning_rate(step: int, cfg: LoopConfig) -> float:
     return cfg.lr * (cfg.min_lr + (1 - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def figures(losses: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars () as numbers, fetched together: each transfer makes a GPU wait for the next."""
+    if not losses:
+        return {}
+    values = torch.stack([value.detach().float() for value in losses.values()])
+    return dict(zip(losses, values.tolist(), strict=True))
+
+
 def check_losses(losses: dict[str, float]) -> None:
     """NotFinite, naming the first loss that is NaN or infinite, if any is."""
     for name, value in losses.items():
@@ -118,7 +126,8 @@ def optimise(
     distributed.average_gradients(module)
     named = [(n, p) for n, p in module.named_parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for _, p in named])
-    if not torch.isfinite(norm):
+    size = float(norm)
+    if not math.isfinite(size):
         bad = next((n for n, p in named if not torch.isfinite(p.grad).all()), "their norm")
         raise NotFinite(f"the gradient of {bad} is not finite")
     if clip:
@@ -127,7 +136,7 @@ def optimise(
         group["lr"] = lr * group.get("lr_scale", 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm)
+    return size
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer | MuonAdamW, state: dict[str, Any]) -> None:

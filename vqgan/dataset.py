@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.spread import spread
 from vqgan.images import FORMATS, check_image, open_image
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 UNSHOWN = {"1f595"}
 PHOTO_SIDE = 512  # pixels of a photograph's shorter side, as `data.build` makes them
 MAX_PIXELS = 178_000_000  # some 540 MB as RGB while one is read; larger ones are left out
+MADE_HERE = ("last.pt", "vqgan.safetensors")  # a folder with one of these is a run or a bundle
 CACHE_BYTES = 2 * 2**30  # of decoded pictures kept in memory, in each process
 
 
@@ -49,20 +52,29 @@ class Picture:
         return (self.row or {}).get("codepoints") not in UNSHOWN
 
 
+def shown_name(name: str) -> str:
+    """A file's name as text that any file can hold: old archives bring names that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def plain_folder(root: Path) -> list[Picture]:
     """Every image under `root`; one in twenty, chosen by hash of its name, is held out.
 
-    A file whose header is not that of a picture is left out (see `Skipped`).
+    A file whose header is not that of a picture is left out (see `Skipped`), and so are the
+    pictures of a run or bundle that lies in there: it would learn from its own samples.
     """
     found, skipped = [], Skipped()
+    own = {p.parent for mark in MADE_HERE for p in root.rglob(mark)} - {root}
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in extensions()):
+        if not own.isdisjoint(path.parents):
+            continue
         try:
             check_image(path, max_pixels=MAX_PIXELS)
         except ValueError as error:
             skipped.add(error)
             continue
         name = path.relative_to(root).as_posix()
-        held_out = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 20 == 0
+        held_out = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 20 == 0
         found.append(Picture(path, photo=True, split="val" if held_out else "train"))
     skipped.report(len(found))
     if found and len({p.split for p in found}) == 1:  # too few for the hash to hold one out
@@ -72,13 +84,24 @@ def plain_folder(root: Path) -> list[Picture]:
 
 
 def manifest_folder(root: Path) -> list[Picture]:
-    """The pictures that `manifest.jsonl` lists, with masks, kinds and split."""
-    found = []
-    with open(root / "manifest.jsonl", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            mask = root / row["mask"] if row.get("mask") else None
-            photo = row["kind"] == "photo"
-            found.append(Picture(root / row["path"], mask, photo, row["split"], row))
+    """The pictures that `manifest.jsonl` lists, with masks, kinds and split.
+
+    ValueError, naming the line, where it is none of `data.build`.
+    """
+    found, number, path = [], 0, root / "manifest.jsonl"
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                number += 1
+                row = json.loads(line)
+                mask = root / row["mask"] if row.get("mask") else None
+                photo = row["kind"] == "photo"
+                found.append(Picture(root / row["path"], mask, photo, row["split"], row))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"line {number} of {path} is no row of data.build ({type(error).__name__}: {error}): "
+            "without that file the folder is read as one of plain pictures"
+        ) from error
     return found
 
 
@@ -97,7 +120,7 @@ def identity(root: str | Path) -> dict:
     """What a data set was: sha256 of its manifest (None for a plain folder) and its name."""
     manifest = Path(root) / "manifest.jsonl"
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
-    return {"name": Path(root).name, "sha256": digest}
+    return {"name": shown_name(os.path.basename(os.path.abspath(root))), "sha256": digest}
 
 
 class Skipped:
@@ -276,6 +299,4 @@ class Crops:
 
 def held_out(pictures: Sequence[Picture], count: int) -> list[Picture]:
     """`count` held-out pictures spread evenly over the data set, always the same ones."""
-    val = [p for p in pictures if p.split == "val"]
-    picks = np.linspace(0, len(val) - 1, min(count, len(val))).round().astype(int)
-    return [val[i] for i in picks]
+    return spread([p for p in pictures if p.split == "val"], count)

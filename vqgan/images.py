@@ -30,6 +30,7 @@ ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # modes without colours
 _one_large = threading.Lock()
 
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image
@@ -106,7 +107,7 @@ def _unpacked(file: BinaryIO, wanted: int) -> int:
     stream, found = zlib.decompressobj(), 0
     file.seek(8)
     while found < wanted and len(head := file.read(8)) == 8:
-        length, kind = int.from_bytes(head[:4]), head[4:]
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind != b"IDAT":
             file.seek(length + 4, os.SEEK_CUR)
             continue
@@ -191,16 +192,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         image = ImageOps.exif_transpose(image)
+    alpha, grey = None, image.mode in GREY
     if image.mode.startswith("I") or image.mode == "F":
+        clear = image.info.get("transparency")  # a PNG's grey of 16 bits that is none
+        if clear is not None:
+            alpha = Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * np.uint8(255))
         image = _eight_bits(image)
-    alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
     elif image.mode != "CMYK":
         image = image.convert("RGB")
     if profile:
-        image = _to_srgb(image, profile)
+        image = _to_srgb(image, profile, grey)
     image = image.convert("RGB")
     if alpha is None:
         return image
@@ -221,14 +225,18 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8), "L")
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours as the embedded ICC profile means them (wide-gamut phones, printers' CMYK)."""
+def _to_srgb(image: Image.Image, profile: bytes, grey: bool) -> Image.Image:
+    """Colours as the embedded ICC profile means them (wide-gamut phones, printers' CMYK).
+
+    `grey`: there were none, so that the profile may be one of a printer's or scanner's greys.
+    """
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = given.profile.xcolor_space.strip()
-        if space == ("CMYK" if image.mode == "CMYK" else "RGB"):
-            target = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image.convert(space), given, target, outputMode="RGB")
+        fits = {"CMYK"} if image.mode == "CMYK" else {"RGB", "GRAY"} if grey else {"RGB"}
+        if space in fits:
+            target, mode = ImageCms.createProfile("sRGB"), {"GRAY": "L"}.get(space, space)
+            return ImageCms.profileToProfile(image.convert(mode), given, target, outputMode="RGB")
     return image
 
 

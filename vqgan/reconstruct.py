@@ -17,7 +17,7 @@ import checkpoints
 from training import flags
 from training.device import usable_device
 from training.files import replacing
-from vqgan.dataset import extensions
+from vqgan.dataset import extensions, shown_name
 from vqgan.images import open_image
 from vqgan.rebuild import NATIVE_LIMIT, SIDES, Reconstruction, rebuild, usual_side
 
@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
             failed += 1
             continue
         done.append(result)
-        tqdm.write(line(source.name, result, vqgan.config.codebook_size), file=sys.stdout)
+        tqdm.write(
+            line(shown_name(source.name), result, vqgan.config.codebook_size), file=sys.stdout
+        )
     if len(done) > 1:
         print(summary(done))
     if failed:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,82 +13,24 @@ from torch import Tensor
 
 from training import distributed
 from training.ema import EMA
-from training.flags import option
-from training.loop import LoopConfig, check_losses, learning_rate, optimise, restore_optimizer
+from training.loop import (
+    LoopConfig,
+    check_losses,
+    figures,
+    learning_rate,
+    optimise,
+    restore_optimizer,
+)
 from training.precision import autocast
 from vqgan import dataset, losses, perceptual
 from vqgan.discriminator import PatchDiscriminator
 from vqgan.model import UNSEEN, VQGAN, VQGANConfig, reconstruct
+from vqgan.quantize import Encoding
+from vqgan.train_config import TrainConfig, check_fit
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
 log = logging.getLogger(__name__)
-
-
-NOT_NEGATIVE = (
-    *("l1_weight", "l2_weight", "perceptual_weight", "codebook_weight", "beta", "gan_weight"),
-    *("disc_start", "gan_start", "disc_lr", "autoencoder_steps", "restart_every"),
-)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Losses, batches and schedules of VQGAN training."""
-
-    batch: int = option(16, "pictures a step, over all processes")
-    crop: int = option(64, "side of the training crops in pixels")
-    photo_share: float = option(0.25, "share of photograph crops in a batch")
-    colour_shuffle: float = option(0.0, "share of crops with permuted colour channels")
-    beta1: float = option(0.9, "Adam's first-moment decay (the paper: 0.5)")
-    beta2: float = option(0.99, "Adam's second-moment decay (the paper: 0.9)")
-    l1_weight: float = option(4.0, "weight of mean |x - x_hat|")
-    l2_weight: float = option(4.0, "weight of mean (x - x_hat)^2, the article's form")
-    perceptual_weight: float = option(0.15, "weight of the perceptual loss; 0 switches it off")
-    perceptual_net: str = option("auto", "auto, lpips, vgg or alex")
-    perceptual_share: float = option(
-        1.0, "share of the batch that the perceptual loss looks at: half costs half, same mean"
-    )
-    codebook_weight: float = option(1.0, "weight of codebook + beta * commitment loss")
-    beta: float = option(0.25, "weight of the commitment loss within it")
-    gan_weight: float = option(0.0, "factor on lambda * GAN loss; 0: no discriminator")
-    gan_loss: str = option("hinge", "hinge, or the article's log")
-    disc_start: int = option(0, "step from which the discriminator trains")
-    gan_start: int = option(500, "step from which its loss reaches the generator")
-    disc_lr: float = option(1.0, "discriminator learning rate as a factor on lr")
-    disc_ch: int = option(64, "channels of the discriminator's first layer")
-    disc_layers: int = option(3, "its strided layers: 3 see patches of 70 px, 2 of 34 px")
-    disc_norm: str = option("batch", "batch (the paper) or group")
-    autoencoder_steps: int = option(0, "train unquantised until here, then k-means the codebook")
-    new_codebook: bool = option(False, "with --init: a new codebook, of any size, by k-means")
-    restart_every: int = option(50, "steps between restarts of dead codes; 0: never")
-    restart_below: float = option(0.03, "a code is dead below this share of even use")
-    freeze_encoder: bool = option(False, "train the decoder only: tokens stay valid")
-    held_out: int = option(64, "held-out pictures evaluated at each sample")
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "crop", "disc_ch", "disc_layers", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number >= 0")
-        for name in ("photo_share", "colour_shuffle", "perceptual_share", "restart_below"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1)")
-        if self.freeze_encoder and (self.autoencoder_steps or self.new_codebook):
-            other = "new_codebook" if self.new_codebook else "autoencoder_steps"
-            raise ValueError(
-                f"freeze_encoder keeps the codebook and {other} replaces it: choose one of them"
-            )
-        if self.gan_loss not in losses.GAN_LOSSES:
-            raise ValueError(f"gan_loss is {self.gan_loss!r}: choose hinge or log")
-        if self.gan_start < self.disc_start:
-            raise ValueError(
-                f"gan_start is {self.gan_start}: the discriminator must train first, from "
-                f"disc_start ({self.disc_start})"
-            )
+LATENTS_A_CODE = 40  # that k-means sees where it makes a codebook
 
 
 def generator(*seed: int) -> torch.Generator:
@@ -176,9 +116,9 @@ class VQGANTask:
         if (cfg.autoencoder_steps or cfg.new_codebook) and step == cfg.autoencoder_steps:
             self.start_codebook(step)
         images = self.batch(step)
-        output, latents, vq, report = self.forward(images, step)
-        grad, parts = self.output_gradient(images, output, step)
-        report.update(parts)
+        output, encoding, vq, parts = self.forward(images, step)
+        grad, more = self.output_gradient(images, output, step)
+        report = figures(parts | more)
         report["total"] = self.total(report)
         check_losses(report)
         if vq.requires_grad:
@@ -188,37 +128,39 @@ class VQGANTask:
         report["grad"] = optimise(self.opt, self.model, lr, self.loop.clip)
         if self.disc and step >= cfg.disc_start:
             report["disc"] = self.discriminator_step(images, output.detach(), lr)
-        if self.quantised(step) and not cfg.freeze_encoder:
-            self.restart_codes(step, latents)
+        if self.quantised(step):
+            self.usage.update(encoding.indices)
+            if not cfg.freeze_encoder:
+                self.restart_codes(step, encoding.latents)
         self.ema.update(self.model)
         return report | {"lr": lr}
 
-    def forward(self, images: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, dict]:
-        """Reconstruction (B, 3, H, W), latents (N, D), codebook + commitment loss, and figures."""
+    def forward(
+        self, images: Tensor, step: int
+    ) -> tuple[Tensor, Encoding, Tensor, dict[str, Tensor]]:
+        """Reconstruction (B, 3, H, W), encoding, codebook + commitment loss, and figures."""
         model, cfg = self.model, self.cfg
         frozen = torch.no_grad() if cfg.freeze_encoder else nullcontext()
         with self.autocast():
             with frozen:
                 raw = model.latents(images)
                 encoding = model.quantize.encode(raw)
-            rows = encoding.latents.permute(0, 2, 3, 1).flatten(0, 2)  # (N, D)
             vq, report = torch.zeros(()), {}
             quantized = encoding.latents
             if self.quantised(step):
                 quantized = encoding.quantized
                 codes = model.quantize.lookup(encoding.indices)
                 vq = losses.vq_loss(encoding.latents, codes, cfg.beta, model.config.legacy_beta)
-                report["vq"] = float(vq.detach())
+                report["vq"] = vq.detach()
                 vq = cfg.codebook_weight * vq
-                self.usage.update(encoding.indices)
             features = model.decoder.features(model.post_quant_conv(quantized))
         # The last layer in fp32: bf16 resolves pixels no finer than 1/256.
         output = model.decoder.conv_out(features.float())
-        return output, rows, vq, report
+        return output, encoding, vq, report
 
     def output_gradient(
         self, images: Tensor, output: Tensor, step: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradient of the whole loss at the reconstruction, and the loss figures.
 
         Each loss runs backward once, to `output` only; lambda takes both last-layer norms from
@@ -229,13 +171,13 @@ class VQGANTask:
         l1 = losses.reconstruction_loss(images, x_hat, "l1")
         l2 = losses.reconstruction_loss(images, x_hat, "l2")
         loss = cfg.l1_weight * l1 + cfg.l2_weight * l2
-        report = {"l1": float(l1.detach()), "l2": float(l2.detach())}
+        report = {"l1": l1.detach(), "l2": l2.detach()}
         if self.perceptual is not None:
             with self.autocast():
                 seen = max(1, round(len(images) * cfg.perceptual_share))
                 distance = self.perceptual(images[:seen], x_hat[:seen]).mean()
             loss = loss + cfg.perceptual_weight * distance
-            report["perceptual"] = float(distance.detach())
+            report["perceptual"] = distance.detach()
         (grad,) = torch.autograd.grad(loss, x_hat)
         if self.disc is None or step < cfg.gan_start:
             return grad, report
@@ -247,7 +189,7 @@ class VQGANTask:
         pair = losses.last_layer_gradients(output, self.model.last_layer, [grad, gan_grad])
         distributed.mean_(pair)
         lam = losses.adaptive_weight(*pair)
-        report |= {"gan": float(gan.detach()), "lambda": float(lam)}
+        report |= {"gan": gan.detach(), "lambda": lam}
         return grad + cfg.gan_weight * lam * gan_grad, report
 
     def total(self, r: dict[str, float]) -> float:
@@ -267,12 +209,14 @@ class VQGANTask:
         return float(loss.detach())
 
     def restart_codes(self, step: int, latents: Tensor) -> None:
+        """Move dead codes to latents (B, D, h, w) of the batch, every so many steps."""
         cfg = self.cfg
         if not cfg.restart_every or step % cfg.restart_every or step == cfg.autoencoder_steps:
             return
         table = self.model.quantize.embedding.weight
         seed = generator(self.loop.seed, step, 1)
-        moved = self.usage.restart(table.data, latents, cfg.restart_below, seed)
+        rows = latents.permute(0, 2, 3, 1).flatten(0, 2)  # (N, D)
+        moved = self.usage.restart(table.data, rows, cfg.restart_below, seed)
         if len(moved):
             self.ema.shadow["quantize.embedding.weight"][moved] = table.data[moved]
             for moment in self.opt.state.get(table, {}).values():
@@ -284,11 +228,13 @@ class VQGANTask:
         """Take the codebook by k-means from latents of the autoencoder trained so far."""
         self.model.eval()
         rows = []
-        for i in range(max(8, 40 * self.model.config.codebook_size // (16 * 64))):
+        config = self.model.config
+        a_batch = self.cfg.batch * (self.cfg.crop // config.downsampling) ** 2
+        for i in range(max(8, -(-LATENTS_A_CODE * config.codebook_size // a_batch))):
             with self.autocast():
                 latents = self.model.quantize.encode(self.model.latents(self.batch(step + i)))[0]
             rows.append(distributed.gather(latents.permute(0, 2, 3, 1).flatten(0, 2)).cpu())
-        unit = self.model.config.quantizer == "cosine"
+        unit = config.quantizer == "cosine"
         table = self.model.quantize.embedding.weight
         centres = kmeans(torch.cat(rows), len(table), generator(self.loop.seed, step), unit=unit)
         table.copy_(centres)
@@ -322,13 +268,13 @@ class VQGANTask:
             if picture.shown and len(strips) < 16:
                 strips.append(torch.cat([image[0], rebuilt[0]], dim=1).cpu())
         save_strip(strips, out / f"{step:07d}.png")
-        figures = {"val_psnr": sum(psnr) / len(psnr)}
+        found = {"val_psnr": sum(psnr) / len(psnr)}
         if foreground:
-            figures["val_fg_psnr"] = sum(foreground) / len(foreground)
+            found["val_fg_psnr"] = sum(foreground) / len(foreground)
         if self.quantised(step - 1):
-            figures |= {"val_codes": int((counts > 0).sum()), "val_perplexity": perplexity(counts)}
-        log.info("step %d: %s", step, {k: round(v, 2) for k, v in figures.items()})
-        return figures
+            found |= {"val_codes": int((counts > 0).sum()), "val_perplexity": perplexity(counts)}
+        log.info("step %d: %s", step, {k: round(v, 2) for k, v in found.items()})
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         state = {
@@ -383,38 +329,6 @@ class VQGANTask:
             )
         self.model.load_state_dict(weights)
         self.ema = EMA(self.model, self.loop.ema)
-
-
-def check_fit(model: VQGANConfig, cfg: TrainConfig) -> None:
-    """ValueError unless this model can be trained in this way, on so many processes."""
-    world, crop = distributed.world_size(), cfg.crop
-    if model.quantizer == "gumbel":
-        raise ValueError(
-            "quantizer is 'gumbel': it is for published checkpoints, and cannot be trained here: "
-            "choose euclidean or cosine"
-        )
-    for name in ("in_channels", "out_ch"):
-        if getattr(model, name) != 3:
-            raise ValueError(f"{name} is {getattr(model, name)}: it must be 3, pictures are RGB")
-    if cfg.batch % world:
-        raise ValueError(f"batch is {cfg.batch}: it must be a multiple of {world} processes")
-    if crop % model.downsampling:
-        raise ValueError(
-            f"crop is {crop}: it must be a multiple of the downsampling factor {model.downsampling}"
-        )
-    if crop > model.resolution:
-        raise ValueError(
-            f"crop is {crop}: it must not be larger than whole pictures (resolution, "
-            f"{model.resolution})"
-        )
-    least = 2 ** (cfg.disc_layers + 2)
-    if cfg.gan_weight and crop < least:
-        raise ValueError(
-            f"crop is {crop}: a discriminator of {cfg.disc_layers} layers needs at least {least}"
-        )
-    least = perceptual.MINIMUM_SIDE
-    if cfg.perceptual_weight and crop < least:
-        raise ValueError(f"crop is {crop}: the perceptual loss needs at least {least}")
 
 
 def decibels(mean_squared: Tensor) -> float:

@@ -18,7 +18,8 @@ from training.loop import LoopConfig
 from training.memory import keep_pages
 from vqgan import dataset
 from vqgan.model import PRESETS, VQGANConfig
-from vqgan.task import TrainConfig, VQGANTask
+from vqgan.task import VQGANTask
+from vqgan.train_config import TrainConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)
         if start is not None:
             task.init_from(*start)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         flags.fail(error)
     config = {
         "model": model_cfg.to_dict(),

@@ -70,12 +70,16 @@ class CodeUsage:
     ) -> Tensor:
         """Move dead codes (rows of `codes` (K, D), in place) to latents (N, D) of the batch.
 
-        Every process draws the same latents from the gathered batch. Returns the moved rows.
+        Each to another one, if there are enough: of two codes in one place one stays dead. Every
+        process draws the same latents from the gathered batch. Returns the moved rows.
         """
         dead = self.dead(threshold).to(codes.device)
         if len(dead):
             pool = distributed.gather(latents.detach().contiguous())
-            picks = torch.randint(len(pool), (len(dead),), generator=generator)
+            if len(dead) <= len(pool):
+                picks = torch.randperm(len(pool), generator=generator)[: len(dead)]
+            else:
+                picks = torch.randint(len(pool), (len(dead),), generator=generator)
             codes[dead] = pool[picks.to(pool.device)].to(codes.dtype)
             self.share[dead.cpu()] = 1.0 / len(self.share)
         return dead

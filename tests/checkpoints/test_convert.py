@@ -123,6 +123,29 @@ def test_llamagen_average_is_taken_before_the_last_weights(sources, tmp_path, ca
     same(checkpoints.load(out), Foreign("llamagen"))
 
 
+@pytest.mark.parametrize(
+    "start", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_names_may_be_those_of_a_wrapped_model(sources, tmp_path, start):
+    """DistributedDataParallel and torch.compile each put a word before every name."""
+    state = {start + name: value for name, value in Foreign("taming").state.items()}
+    torch.save({"state_dict": state}, sources / "wrapped.ckpt")
+    main([str(sources / "wrapped.ckpt"), str(tmp_path / "out"), "--format", "taming"])
+    same(checkpoints.load(tmp_path / "out"), Foreign("taming"))
+
+
+def test_latent_diffusions_average_is_taken(sources, tmp_path, capsys):
+    """Its LitEma lies in the state dict beside the last weights, names without dots."""
+    good = Foreign("taming").state
+    ema = {"model_ema." + name.replace(".", ""): value for name, value in good.items()}
+    ema |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7)}
+    last = {name: torch.zeros_like(value) for name, value in good.items()}
+    torch.save({"state_dict": last | ema}, sources / "ema.ckpt")
+    main([str(sources / "ema.ckpt"), str(tmp_path / "out"), "--format", "taming"])
+    assert "taken: state_dict, of these the average (model_ema.*)" in capsys.readouterr().out
+    same(checkpoints.load(tmp_path / "out"), Foreign("taming"))
+
+
 def test_precision_is_the_sources_and_stays(sources, tmp_path):
     """fp16 moves latents over to other codes, and a prior trained elsewhere would not fit."""
     main([str(sources / "last.ckpt"), str(tmp_path / "full"), "--format", "taming"])

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -138,6 +139,8 @@ def test_commands_lose_their_folders():
     assert without_folders(command) == kept
     spaced = "python -m m --data '/home/Jane Doe/secret project/my pics' --out '/x/a b/run'"
     assert without_folders(spaced) == "python -m m --data 'my pics' --out run"
+    windows = shlex.join(["--data", r"C:\Users\Ann\my pics", r"--out=D:\run", "-n", "4"])
+    assert without_folders(windows) == "--data 'my pics' --out=run -n 4"
 
 
 def test_bad_input(runs, tmp_path, capsys):

@@ -174,6 +174,13 @@ def test_bad_values(bad):
         ImageTrainConfig(**bad)
 
 
+def test_a_batch_is_shared_evenly_among_processes(data, monkeypatch):
+    """Else some pictures of each batch would never be seen."""
+    monkeypatch.setattr("training.distributed.world_size", lambda: 3)
+    with pytest.raises(ValueError, match="batch is 8: it must be a multiple of 3 processes"):
+        task(data, batch=8)
+
+
 def test_vectors_that_do_not_fit(data):
     clip = small()
     args = (ImageTrainConfig(), AugmentConfig(), LoopConfig(), data)

@@ -60,6 +60,13 @@ def test_chinese_is_pulled_to_its_english(small):
     assert found.evaluate(25, None)["english_cosine"] > 0.7
 
 
+def test_a_text_at_its_own_place_is_there_though_that_was_rounded(small):
+    """A vector kept in half precision may be a little short: it is still itself."""
+    found = task(small)
+    found.held_out = {"english": (["an apple"], vectors()[:1].numpy() * 0.9999)}
+    assert found.evaluate(1, None)["english_at1"] == 1
+
+
 def test_an_epoch_shows_english_once_and_chinese_twice(small):
     found = task(small, chinese=2)
     seen = np.concatenate([found.picks(step) for step in range(3)])

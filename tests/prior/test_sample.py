@@ -75,6 +75,13 @@ def test_equally_likely_codes_are_kept_together():
         assert torch.equal(alone, beside)
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40, 1e-300])
+def test_a_temperature_next_to_zero_is_zero(temperature):
+    """Divided by it, logits were infinite and the probabilities NaN."""
+    logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(logits_to_probs(logits, temperature, 0, 0.9), logits_to_probs(logits, 0))
+
+
 def test_temperature_zero_takes_the_likeliest():
     logits = torch.randn(4, 50)
     assert torch.equal(logits_to_probs(logits, 0).argmax(-1), logits.argmax(-1))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import checkpoints
-from prior import encode, export, sketches, train, train_sketch
+from prior import encode, export, sketches, tokens, train, train_sketch
 from prior.draw import main as draw
 from prior.grow import grown
 from prior.model import token_nats
@@ -26,8 +26,8 @@ from prior.sketch import (
     thicken,
 )
 from prior.sketch_task import SketchTask
-from prior.task import TrainConfig
 from prior.tokens import TokenSet
+from prior.train_config import TrainConfig
 from training.checkpoint import load as load_checkpoint
 from training.loop import LoopConfig
 from vqgan.model import VQGAN, VQGANConfig
@@ -293,6 +293,16 @@ def test_lines_are_kept_in_the_order_of_the_tokens(world):
     lines = np.unpackbits(packed[:, 0], axis=2)
     for i in range(12):  # the right edge of picture i's box
         assert abs(int(np.where(lines[i, 12])[0].max()) - (12 + i)) <= 1
+
+
+def test_pictures_that_are_gone_are_one_sentence(world, tmp_path, monkeypatch):
+    """Also where a whole batch of them is."""
+    monkeypatch.setattr(sketches, "BATCH", 4)
+    shutil.copytree(world / "data", tmp_path / "data")
+    for i in range(3, 12):
+        (tmp_path / "data" / f"{i}.png").unlink()
+    with pytest.raises(ValueError, match="has not the 12 pictures of the tokens"):
+        sketches.gather(tokens.load(world / "t.npy"), str(tmp_path / "data"), 2)
 
 
 def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):

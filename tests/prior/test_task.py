@@ -10,8 +10,9 @@ import torch
 
 from prior.model import GPT, PriorConfig
 from prior.narrow import narrowed
-from prior.task import PriorTask, TrainConfig, corrupt, divergence
+from prior.task import PriorTask, corrupt, divergence
 from prior.tokens import TokenSet
+from prior.train_config import TrainConfig
 from training.loop import LoopConfig, run
 
 MODEL = {"codebook_size": 16, "height": 4, "width": 4, "layers": 1, "heads": 2, "dim": 16}

@@ -11,7 +11,7 @@ from training import distributed
 @pytest.fixture
 def joined(monkeypatch):
     """Two processes of which this is the second, on a computer with two GPUs -> what was called."""
-    calls = {}
+    calls, tried = {}, []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -20,12 +20,14 @@ def joined(monkeypatch):
     monkeypatch.setattr(group, "init_process_group", lambda backend: calls.update(backend=backend))
 
     def usable(name: str) -> str:
+        tried.append(name)
         if name not in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps"):
             raise ValueError(f"device {name!r} cannot be used here")
         return "cuda" if name == "auto" else name
 
     monkeypatch.setattr(distributed, "usable_device", usable)
-    return calls
+    yield calls
+    assert not {"cuda", "cuda:0"} & {*tried} or not calls, "memory was taken on another's GPU"
 
 
 @pytest.mark.parametrize("asked", ["cuda", "auto"])

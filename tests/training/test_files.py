@@ -24,6 +24,11 @@ LATE = {
     "bench.quality": "--fixtures --json {out}",
     "bench.text_to_image": "--sheet {out}",
     "bench.guidance": "--plot {out}",
+    "bench.ideas": "--sheet {out}",
+    "bench.clip": "--data D --json {out}",
+    "bench.sketches": "--data D --sheet {out}",
+    "bench.answers": "--json {out}",
+    "bench.__main__": "--json {out}",
 }
 
 
@@ -82,7 +87,7 @@ def test_a_place_for_a_file(tmp_path):
 def test_commands_look_for_a_place_first(tmp_path, capsys, monkeypatch, module):
     monkeypatch.setattr("checkpoints.load", None)  # nothing is loaded before that
     ending = {"prior.draw": ".png", "clip_guidance.generate": ".png"}
-    ending |= {"bench.text_to_image": ".webp"}
+    ending |= dict.fromkeys(("bench.text_to_image", "bench.ideas", "bench.sketches"), ".webp")
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / f"x{ending.get(module, '.npy')}"
     with pytest.raises(SystemExit) as stop:

@@ -16,6 +16,8 @@ from training import checkpoint, distributed
 from training.command import launch
 from training.loop import LoopConfig
 
+ROOT = Path(__file__).parents[2]
+
 
 class Task:
     """Steps that wait for the other processes; in one of them a signal may come."""
@@ -118,3 +120,18 @@ if __name__ == "__main__":  # one of those processes
     distributed.start("cpu")
     forever = LoopConfig(steps=2000, sample_every=0)
     launch(Task(pause=0.05), forever, Path(sys.argv[1]), {}, resume=False, **HOW)
+
+
+def test_ctrl_c_before_the_first_step_is_one_line():
+    """While a command reads its data, or wherever else nothing listens: no traceback."""
+    work = (
+        "import signal, time; from training.flags import Parser; Parser().parse_args([]); "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); print('on', flush=True); "
+        "time.sleep(60)"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", work], cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == "\nstopped\n"
+    assert process.returncode in (-signal.SIGINT, 130)

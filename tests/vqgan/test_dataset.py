@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from PIL import Image
 
 from data.render import PHOTO_SHORT_SIDE
+from prior import nearest
 from vqgan import dataset
+from vqgan.codebook.__main__ import title as codebook_title
 from vqgan.dataset import Crops
 
 KWARGS = {"size": 128, "crop": 64, "photo_share": 0.25, "seed": 3}
@@ -180,3 +184,49 @@ def test_whole_pictures_come_with_those_that_open(folder, caplog):
     assert all(pixels.shape == (32, 32, 3) for _, pixels in found)
     (line,) = caplog.messages
     assert "left out 1 of 30 pictures that cannot be opened, the first: 05.png" in line
+
+
+def test_file_names_that_are_no_utf8_are_like_any_other(tmp_path):
+    """Old archives bring Chinese names in GBK, which Python keeps as surrogates."""
+    for i in range(3):
+        name = f"苹果 {i}.png".encode("gbk" if i else "utf-8")
+        try:
+            photo(80, 60, i).save(tmp_path / os.fsdecode(name))
+        except (OSError, UnicodeError):
+            pytest.skip("this file system takes no such names")
+    found = dataset.scan(tmp_path)
+    assert len(found) == 3 and {p.split for p in found} == {"train", "val"}
+    index = nearest.gather(found)
+    index.save(tmp_path / "training.npz")
+    names = nearest.Training.load(tmp_path / "training.npz").names
+    assert [name.isprintable() for name in names] == [True] * len(names)
+    titles = {codebook_title(p, tmp_path) for p in found}
+    assert len(json.dumps(sorted(titles), ensure_ascii=False).encode()) and "苹果 0.png" in titles
+
+
+def test_a_data_set_is_named_by_its_folder_wherever_one_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert dataset.identity(".") == dataset.identity(folder)
+    assert dataset.identity(".")["name"] == folder.name
+
+
+def test_runs_and_bundles_among_the_pictures_are_none_of_them(folder):
+    """Else a resumed run would draw other crops than one that never stopped, and from its own."""
+    before = dataset.scan(folder)
+    for name, mark in (("run", "last.pt"), ("mine/bundle", "vqgan.safetensors")):
+        samples = folder / name / "samples"
+        samples.mkdir(parents=True)
+        photo(80, 60).save(samples / "0000500.png")
+        photo(80, 60).save(samples.parent / "samples.png")
+        (samples.parent / mark).write_bytes(b"")
+    assert dataset.scan(folder) == before
+    photo(80, 60).save(folder / "mine" / "new.png")
+    assert len(dataset.scan(folder)) == len(before) + 1
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"path": "00.png"}', "[]", '{"mask": 3}'])
+def test_a_manifest_of_another_program_is_refused_with_its_line(folder, line):
+    good = json.dumps({"path": "00.png", "kind": "icon", "split": "train"})
+    (folder / "manifest.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .*manifest\.jsonl is no row of data\.build"):
+        dataset.scan(folder)

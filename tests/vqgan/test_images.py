@@ -289,3 +289,34 @@ def test_of_a_large_jpeg_no_more_is_decoded_than_is_wanted(monkeypatch):
     monkeypatch.setattr(images, "LARGE", 100)
     assert open_image(data, side=100).size == (200, 100)
     assert open_image(data, side=120).size == (400, 200)
+
+
+def test_the_clear_grey_of_a_png_of_16_bits_is_white_paper(tmp_path):
+    pixels = np.zeros((8, 8), np.uint16)
+    pixels[2:6, 2:6] = 40_000
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=0)
+    image = open_image(tmp_path / "a.png")
+    assert image.getpixel((0, 0)) == (255,) * 3 and image.getpixel((3, 3)) == (156,) * 3
+
+
+def grey_profile(gamma: float) -> bytes:
+    """The least that an ICC profile of greys holds: a white point and a curve."""
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 176, len(curve))
+    head = struct.pack(">I4sI4s4s4s", 192, b"", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    head += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
+    head += struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    return head + tags + white + curve
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_greys_are_as_their_profile_means_them(mode):
+    """Scans and print pictures in "Dot Gain 20%" and the like were a shade off."""
+    image = Image.new(mode, (4, 4), 128 if mode == "L" else (128, 255))
+    shown = open_image(encoded(image, icc_profile=grey_profile(1.0))).getpixel((1, 1))
+    assert all(abs(value - 188) <= 1 for value in shown), "half of the light"
+    shown = open_image(encoded(image, icc_profile=grey_profile(2.2))).getpixel((1, 1))
+    assert all(abs(value - 128) <= 2 for value in shown)
+    colour = Image.new("RGB", (4, 4), (200, 30, 40))
+    assert open_image(encoded(colour, icc_profile=grey_profile(1.0))).getpixel((1, 1))[1] == 30

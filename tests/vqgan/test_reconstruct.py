@@ -1,5 +1,7 @@
 """The command: what it writes, what it says, and exit code 2 with one line on bad input."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,3 +108,13 @@ def test_bad_input(bundle, picture, tmp_path, capsys):
     assert "no bundle 'nope'" in fails(capsys, picture, out, "--bundle", "nope")
     assert "device 'tpu'" in fails(capsys, picture, out, *ok, "--device", "tpu")
     assert not out.exists()
+
+
+def test_a_name_that_is_no_utf8_is_printed_as_well_as_it_goes(bundle, picture, tmp_path, capsys):
+    odd = tmp_path / os.fsdecode("苹果.png".encode("gbk"))
+    try:
+        picture.rename(odd)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    main([str(odd), str(tmp_path / "out.png"), "--bundle", bundle])
+    assert capsys.readouterr().out.encode().count(b": ") and (tmp_path / "out.png").is_file()

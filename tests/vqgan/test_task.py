@@ -9,7 +9,8 @@ from PIL import Image
 
 from training.loop import LoopConfig, NotFinite
 from vqgan import dataset, losses
-from vqgan.task import TrainConfig, VQGANTask, generator
+from vqgan.task import VQGANTask, generator
+from vqgan.train_config import TrainConfig
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
 LOOP = LoopConfig(steps=200, bf16=False, warmup=1, lr=1e-3)
@@ -91,10 +92,11 @@ def test_dead_codes_restart_within_a_step_in_all_that_is_kept(pictures, tiny_con
     before = table.detach().clone()
     latents = []
     restart = task.restart_codes
-    task.restart_codes = lambda step, rows: (latents.append(rows), restart(step, rows))
+    task.restart_codes = lambda step, z: (latents.append(z), restart(step, z))
     task.train_step(2)
     row = table.detach()[5]
-    assert (latents[0] - row).abs().sum(1).min() < 1e-5, "a latent of the batch"
+    apart = (latents[0] - row.view(1, -1, 1, 1)).abs().sum(1)
+    assert apart.min() < 1e-5, "a latent of the batch"
     assert not torch.allclose(row, before[5], atol=1e-3)
     assert torch.allclose(task.ema.shadow["quantize.embedding.weight"][5], row)
     assert all(not m[5].any() for m in task.opt.state[table].values() if m.shape == table.shape)
@@ -156,6 +158,22 @@ def test_autoencoder_start_then_kmeans_codebook(pictures, tiny_config):
     assert not torch.allclose(task.model.quantize.codebook(), before, atol=0.05)
     error = reports[0]["l1"]
     assert task.train_step(4)["l1"] < 1.5 * error
+
+
+@pytest.mark.parametrize("batch", [2, 16])
+def test_kmeans_sees_enough_latents_whatever_the_batch(pictures, tiny_config, monkeypatch, batch):
+    """Of small crops in small batches it once saw fewer than there are codes."""
+    config = replace(tiny_config, codebook_size=256)
+    task, seen = make(pictures, config, new_codebook=True, batch=batch), []
+
+    def kmeans(points, k, *_, **__):
+        seen.append(len(points))
+        return points[:k]
+
+    monkeypatch.setattr("vqgan.task.kmeans", kmeans)
+    task.start_codebook(0)
+    a_batch = batch * (CONFIG.crop // config.downsampling) ** 2
+    assert 40 * 256 <= seen[0] < 40 * 256 + 8 * a_batch
 
 
 def test_frozen_encoder_keeps_tokens(pictures, tiny_config):
@@ -221,6 +239,15 @@ def test_dead_codes_restart_at_latents_of_the_batch():
     assert usage.dead(0.05).numel() == 0
 
 
+@pytest.mark.parametrize(("latents", "places"), [(90, 64), (40, 40)])
+def test_dead_codes_restart_each_at_a_latent_of_its_own(latents, places):
+    usage, codes = CodeUsage(64), torch.zeros(64, 1)
+    usage.share.zero_()
+    usage.restart(codes, torch.arange(float(latents))[:, None] + 1, 0.05, generator(1))
+    assert codes.min() >= 1 and len(codes.unique()) <= places
+    assert len(codes.unique()) == 64 or latents < 64
+
+
 def test_kmeans_of_fewer_points_than_centres():
     points = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
     centres = kmeans(points, 64, torch.Generator().manual_seed(1))
@@ -263,3 +290,13 @@ def test_colour_shuffle_permutes_channels_and_moves_no_pixel(pictures):
     assert torch.equal(plain.sort(dim=1).values, mixed.sort(dim=1).values)
     changed = (plain != mixed).flatten(1).any(1).float().mean()
     assert 0.3 < changed < 0.7  # five of six permutations change something
+
+
+def test_figures_leave_the_device_together(pictures, tiny_config, monkeypatch):
+    """A GPU that waits for each figure on its own stands still most of a small step."""
+    task, read = make(pictures, tiny_config, gan_start=0), []
+    number = torch.Tensor.__float__
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda x: read.append(x) or number(x))
+    report = task.train_step(0)
+    assert {"vq", "l1", "l2", "gan", "lambda", "disc"} < report.keys()
+    assert len(read) == 3, "two gradient norms and the discriminator's loss"

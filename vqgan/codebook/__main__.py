@@ -15,6 +15,7 @@ import checkpoints
 from training import flags
 from training.device import usable_device
 from training.files import writable
+from training.spread import spread
 from vqgan import dataset
 from vqgan.codebook.build import build, redraw
 from vqgan.codebook.cells import Progress
@@ -52,10 +53,7 @@ def choose(data: str, split: str, limit: int | None) -> list[dataset.Picture]:
     found = [p for p in dataset.scan(data) if split in (p.split, "all")]
     if not found:
         raise ValueError(f"{data} has no picture in its {split} split: try --split all")
-    if limit is not None:
-        picks = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
-        found = [found[i] for i in picks]
-    return found
+    return found if limit is None else spread(found, limit)
 
 
 def readable(pictures: list[dataset.Picture], size: int) -> list[dataset.Picture]:
@@ -71,7 +69,7 @@ def title(picture: dataset.Picture, root: Path) -> str:
     row = picture.row or {}
     if row.get("name"):
         return f"{row['name']} ({row['set']})" if row.get("set") else str(row["name"])
-    return picture.path.relative_to(root).as_posix()
+    return dataset.shown_name(picture.path.relative_to(root).as_posix())
 
 
 def bars(what: str) -> Progress:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.spread import spread
 from vqgan.codebook import cells as code_cells
 from vqgan.codebook import layout
 from vqgan.codebook.field import effective_field
@@ -213,9 +214,9 @@ def build(
     shown = np.unique(pictures[pictures >= 0])
     used = np.where(pictures >= 0, np.searchsorted(shown, pictures), -1).astype(np.int32)
     numbers, counts = beside(grids, count)
-    some = np.linspace(0, len(names) - 1, min(FIELD_PICTURES, len(names))).astype(int)
+    some = spread(range(len(names)), FIELD_PICTURES)
     device = next(vqgan.parameters()).device
-    sample = to_tensor(np.stack([read(int(i)) for i in some])).to(device)
+    sample = to_tensor(np.stack([read(i) for i in some])).to(device)
     drawn = code_cells.decode_cells(vqgan, progress=report("cells"))
     return CodeStatistics(
         tokenizer_id=tokenizer_id,
