@@ -12,7 +12,7 @@ from PIL import Image
 
 from ui.common import data_url
 from ui.session import Session
-from ui.text import add, both
+from ui.text import add, both, together
 from vqgan.codebook import CONTEXT, SIDES, CodeStatistics, Field, Usage
 from vqgan.codebook.statistics import STRIP_COLUMNS
 from vqgan.model import VQGANConfig
@@ -212,7 +212,8 @@ def patches(code: int, statistics: CodeStatistics, field: Field) -> str:
     return (
         f'<section data-part="patches"><h4>{both("codes.patches", count=found)}</h4>'
         f'<div class="cb-patches" style="--strip:url(data:image/webp;base64,{strip});'
-        f'--size:{size}">{"".join(items)}</div><p class="note">{note} {reach}</p></section>'
+        f'--size:{size}">{"".join(items)}</div><p class="note">{together(note, reach)}</p>'
+        "</section>"
     )
 
 
