@@ -443,7 +443,7 @@ def test_keys_move_the_slider_and_read_the_surprise_map(visit, tmp_path):
     told = page.inner_text("#surprise .cg-tip")
     assert told.endswith("row 2, column 3")
     page.keyboard.press("Enter")
-    page.wait_for_selector(f"#code-card .card[data-code='{told.split()[3]}']")
+    page.wait_for_selector(f"#code-card .card[data-code='{told.split()[4]}']")
 
 
 def test_a_file_that_cannot_be_read_does_not_stay_in_the_box(visit, tmp_path):
