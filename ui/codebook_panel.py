@@ -168,10 +168,16 @@ def card(
     )
 
 
+def distance(value: float) -> str:
+    """0.42; 0.0031 where vectors are that short."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
 def near(codes: list[int], distances: np.ndarray, looks: Looks, config: VQGANConfig) -> str:
     """The nearest codes as buttons, each with its distance."""
     chips = "".join(
-        chip(c, look, f"{d:.2f}") for c, look, d in zip(codes, looks(codes), distances, strict=True)
+        chip(c, look, distance(d))
+        for c, look, d in zip(codes, looks(codes), distances, strict=True)
     )
     metric = both(f"metric.{config.quantizer}")
     title = both("codes.near", metric="{metric}").replace("{metric}", metric)
