@@ -90,7 +90,8 @@ def _bars(steps: np.ndarray, share: float) -> str:
         for i, n in enumerate(steps.tolist())
     )
     return (
-        f'<svg class="bars" viewBox="0 0 100 30" preserveAspectRatio="none" role="img">{bars}</svg>'
+        '<svg class="bars" viewBox="0 0 100 30" preserveAspectRatio="none" aria-hidden="true">'
+        f"{bars}</svg>"
         f'<p class="note">{both("between.jumps")}</p>'
     )
 

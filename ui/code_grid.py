@@ -42,6 +42,7 @@ add(
         "grid.paint": ("Paint", "绘制"),
         "grid.swap": ("Swap all", "全部替换"),
         "grid.erase": ("Erase", "擦除"),
+        "grid.numbers": ("Numbers of the codes", "码的编号"),
         "grid.undo": ("Undo", "撤销"),
         "grid.shuffle": ("Shuffle", "打乱"),
         "grid.restore": ("Start over", "复原"),

@@ -137,6 +137,7 @@ class Codes:
             "columns": number.shape[1],
             "f": self.studio.f,
             "orders": {name: grid.tolist() for name, grid in orders.items()},
+            "counted": shipped is not None,
             "counts": None if self.usage is None else self.usage.counts.tolist(),
             "total": None if self.usage is None else self.usage.total,
         }
@@ -209,7 +210,11 @@ def _sheet(codes: Codes) -> Callable[[object], dict[str, Any]]:
         store = codes.studio.store
         if not store.whole:
             store.fill()
-            return {"pending": [store.done, codes.studio.codebook_size], "left": left(store)}
+            return {
+                "pending": [store.done, codes.studio.codebook_size],
+                "left": left(store),
+                "counted": codes.statistics is not None,
+            }
         return codes.map
 
     return sheet

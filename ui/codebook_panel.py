@@ -12,7 +12,7 @@ from PIL import Image
 
 from ui.common import data_url
 from ui.session import Session
-from ui.text import add, both
+from ui.text import add, both, together
 from vqgan.codebook import CONTEXT, SIDES, CodeStatistics, Field, Usage
 from vqgan.codebook.statistics import STRIP_COLUMNS
 from vqgan.model import VQGANConfig
@@ -168,10 +168,16 @@ def card(
     )
 
 
+def distance(value: float) -> str:
+    """0.42; 0.0031 where vectors are that short."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
 def near(codes: list[int], distances: np.ndarray, looks: Looks, config: VQGANConfig) -> str:
     """The nearest codes as buttons, each with its distance."""
     chips = "".join(
-        chip(c, look, f"{d:.2f}") for c, look, d in zip(codes, looks(codes), distances, strict=True)
+        chip(c, look, distance(d))
+        for c, look, d in zip(codes, looks(codes), distances, strict=True)
     )
     metric = both(f"metric.{config.quantizer}")
     title = both("codes.near", metric="{metric}").replace("{metric}", metric)
@@ -212,7 +218,8 @@ def patches(code: int, statistics: CodeStatistics, field: Field) -> str:
     return (
         f'<section data-part="patches"><h4>{both("codes.patches", count=found)}</h4>'
         f'<div class="cb-patches" style="--strip:url(data:image/webp;base64,{strip});'
-        f'--size:{size}">{"".join(items)}</div><p class="note">{note} {reach}</p></section>'
+        f'--size:{size}">{"".join(items)}</div><p class="note">{together(note, reach)}</p>'
+        "</section>"
     )
 
 

@@ -21,6 +21,13 @@ from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
 
+# What a cell says to a pointer that rests on it, for a finger.
+TAPS = """
+element.addEventListener('click', (event) => {
+  const title = event.target.closest('rect')?.querySelector('title');
+  if (title) element.querySelector('.masked-cell').textContent = title.textContent;
+});
+"""
 PKEEP = 0.9  # what the shipped prior was trained with, unless its card says otherwise
 
 add(
@@ -41,8 +48,10 @@ add(
         ),
         "mask.said": ("What it finds likeliest", "它认为最可能的"),
         "mask.said.note": (
-            "Right in {right} of {cells} cells (green). Point at a cell for its probabilities.",
-            "{cells} 格中有 {right} 格正确（绿色）。把指针移到格子上可看到概率。",
+            "Right in {right} of {cells} cells (green). Point at a cell or tap it: the code asked "
+            "for and its probability, then the likeliest one and its own.",
+            "{cells} 格中有 {right} 格正确（绿色）。把指针移到格子上，或轻点它：先是要求预测的码"
+            "及其概率，再是最可能的码及其概率。",
         ),
         "mask.loss": (
             "Cross-entropy: {masked} bits a code with these replacements, {clean} without. "
@@ -126,7 +135,8 @@ def view(studio: Studio, found: Masked) -> str:
         clean=f"{found.clean_bits:.2f}",
         blind=f"{np.log2(studio.codebook_size):.0f}",
     )
-    return f'<div class="masked">{figures}</div><p class="masked-loss">{loss}</p>'
+    tapped = '<p class="masked-cell" aria-live="polite"></p>'
+    return f'<div class="masked">{figures}</div>{tapped}<p class="masked-loss">{loss}</p>'
 
 
 def build(studio: Studio, fold: gr.Accordion, session: gr.State) -> None:
@@ -143,7 +153,7 @@ def build(studio: Studio, fold: gr.Accordion, session: gr.State) -> None:
                 t("complete.own"), file_types=["image"], size="sm", elem_id="mask-own"
             )
             back = gr.Button(t("mask.session"), size="sm", elem_id="mask-session")
-    shown = gr.HTML(apply_default_css=False, elem_id="masked")
+    shown = gr.HTML(apply_default_css=False, js_on_load=TAPS, elem_id="masked")
 
     def show(source: Source, share: object, seed: int) -> tuple[Source, int, str]:
         return source, seed, view(studio, masked(studio, source.grid, share, seed))

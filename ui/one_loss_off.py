@@ -15,7 +15,7 @@ from PIL import Image
 from ui.common import AFTER, ANSWER, data_url, heavy
 from ui.session import Session
 from ui.studio import Studio
-from ui.text import add, both
+from ui.text import add, both, together
 from vqgan.grids import decode_grid
 
 STATIC = Path(__file__).parent / "static"
@@ -33,7 +33,7 @@ add(
         "off.full": ("As shipped", "附带的解码器"),
         "off.all": ("Perceptual loss and GAN on", "感知损失与 GAN 都开启"),
         "off.perceptual": ("Perceptual loss off", "去掉感知损失"),
-        "off.gan": ("GAN off (λ = 0)", "去掉 GAN(λ = 0)"),
+        "off.gan": ("GAN off (λ = 0)", "去掉 GAN（λ = 0）"),
         "off.perceptual-gan": ("Pixels only", "仅像素损失"),
         "off.full.how": (
             "The app's own decoder, {steps} steps in all ({minutes} minutes).",
@@ -69,7 +69,8 @@ def panel(studio: Studio, session: Session) -> str:
         )
         near = _near(studio, session, picture)
         hidden = "" if name == FULL else " hidden"
-        figures.append(_figure(f'data-decoded="{name}"{hidden}', title, picture, f"{near} {how}"))
+        note = together(*filter(None, (near, how)))
+        figures.append(_figure(f'data-decoded="{name}"{hidden}', title, picture, note))
     first = ""
     if session.original is not None:
         first = _figure("data-original", both("off.original"), session.original, "")

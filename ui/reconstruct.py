@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,32 +9,19 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import between, code_grid, examples, one_loss_off, panels, surprise
+from ui import between, code_grid, one_loss_off, panels, reconstruct_board, surprise
+from ui import reconstruct_inputs as inputs
 from ui import session as sessions
-from ui.common import (
-    AFTER,
-    ANSWER,
-    EACH,
-    LATEX,
-    QUICK,
-    Sent,
-    Sentence,
-    TabHandles,
-    friendly,
-    path_of,
-    said,
-    whole,
-)
+from ui.common import AFTER, LATEX, QUICK, TabHandles
 from ui.downloads import Folders
 from ui.examples import EXAMPLES
+from ui.reconstruct_board import PRIVATE, Board
 from ui.session import Session
 from ui.studio import Studio, digest
-from ui.text import add, both, explanation, t
-from vqgan.grids import IndexFile, check_code, paint, shuffle, swap
+from ui.text import add, explanation, t
+from vqgan.grids import IndexFile
 from vqgan.metrics import webp_at_bytes
-from vqgan.rebuild import NATIVE_LIMIT, SIDES, usual_side
-
-Edit = Callable[[Session, dict], Session]
+from vqgan.rebuild import usual_side
 
 # A chip of the code card hands its code to the code grid, which then picks it.
 CHIPS = """
@@ -46,38 +31,14 @@ element.addEventListener('click', (event) => {
   window.dispatchEvent(new CustomEvent('studio:code', { detail: Number(chip.dataset.code) }));
 });
 """
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 add(
     {
         "rec.tab": ("Reconstruct", "重建"),
-        "rec.drop": (
-            "Drop a picture here\nor click to choose one",
-            "把图片拖到这里\n或点击选择",
-        ),
-        "rec.picture": ("Your picture", "你的图片"),
-        "rec.side": ("Longest side, in pixels", "最长边（像素）"),
-        "rec.side.info": (
-            f"Native keeps the picture's own size, up to {NATIVE_LIMIT}.",
-            f"“原尺寸”保留图片自身大小，最大 {NATIVE_LIMIT}。",
-        ),
-        "rec.native": ("native", "原尺寸"),
-        "rec.side.bare": (
-            "These codes came without their picture, so their size is fixed: {f} pixels a code.",
-            "这些码没有附带原图，因此尺寸固定：每个码 {f} 像素。",
-        ),
         "rec.save": ("Take it with you", "保存与载入"),
         "rec.png": ("Picture (PNG)", "图片（PNG）"),
         "rec.npz": ("Codes (NPZ)", "码（NPZ）"),
         "rec.open": ("Open codes…", "打开码文件…"),
-        "rec.other": (
-            "These codes were made by another encoder or codebook: here they mean other things.",
-            "这些码由另一个编码器或码本生成：在这里含义不同。",
-        ),
-        "rec.stroke": (
-            "That stroke could not be understood: reload the page and try again.",
-            "无法识别这一笔：请刷新页面后重试。",
-        ),
     }
 )
 
@@ -134,86 +95,6 @@ def prepare(studio: Studio, path: Path) -> None:
         surprise.panel(studio, session)
 
 
-def _cells(data: dict, indices: np.ndarray) -> list[tuple[int, int]]:
-    """The cells of a stroke, as the browser sent them."""
-    cells = data.get("cells")
-    if not isinstance(cells, list) or len(cells) > 4 * indices.size:
-        raise Sentence("rec.stroke")
-    try:
-        return [(whole(row), whole(column)) for row, column in cells]
-    except (TypeError, ValueError):  # no pairs, or not of whole numbers
-        raise Sentence("rec.stroke") from None
-
-
-def edits(studio: Studio) -> dict[str, Edit]:
-    """What each event of the code grid does to a session."""
-
-    def stroke(session: Session, data: dict) -> Session:
-        cells = _cells(data, session.indices)
-        erase = data.get("tool") == "erase"
-        code = studio.blank_code if erase else check_code(data.get("code"), studio.codebook_size)
-        return sessions.redraw(studio, session, paint(session.indices, cells, code))
-
-    def swap_all(session: Session, data: dict) -> Session:
-        old, new = (check_code(data.get(k), studio.codebook_size) for k in ("old", "new"))
-        return sessions.redraw(studio, session, swap(session.indices, old, new))
-
-    def shuffle_all(session: Session, data: dict) -> Session:
-        grid = shuffle(session.indices, seed=len(session.history))
-        return sessions.redraw(studio, session, grid)
-
-    return {
-        "stroke": stroke,
-        "swap": swap_all,
-        "shuffle": shuffle_all,
-        "undo": lambda session, data: sessions.undo(studio, session),
-        "restore": lambda session, data: sessions.redraw(studio, session, session.encoded),
-    }
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a picture can come from."""
-
-    upload: gr.Image
-    thumbnails: gr.HTML
-    side: gr.Radio
-    codes: gr.UploadButton
-    inbox: gr.State
-
-
-@dataclass(frozen=True)
-class Board:
-    """What one picture shows."""
-
-    session: gr.State
-    picked: gr.State
-    last: gr.State
-    caption: gr.HTML  # says when the slider's pictures take long
-    slider: gr.ImageSlider
-    grid: gr.HTML
-    save_picture: gr.DownloadButton
-    save_codes: gr.DownloadButton
-    figures: gr.HTML
-    card: gr.HTML
-    error: gr.HTML
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        """In the order of `_answer`."""
-        saved = self.save_picture, self.save_codes
-        return [self.session, self.slider, self.grid, *saved, self.caption]
-
-    @property
-    def busy(self) -> dict[str, Any]:
-        """For events that change the picture: studio.css shows a bar once one takes long.
-
-        Not on the slider itself: Gradio draws its clock anew with every frame, which on two cores
-        takes a tenth of a second from a quick answer.
-        """
-        return {"show_progress_on": self.caption, "show_progress": "minimal", **ANSWER}
-
-
 def build(studio: Studio) -> TabHandles:
     """The tab, with a worked example in it before the first click."""
     first = sessions.open_picture(studio, EXAMPLES[0].path, usual_side(studio.vqgan))
@@ -224,7 +105,7 @@ def build(studio: Studio) -> TabHandles:
         last = gr.State(example)
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
-                upload, thumbnails, side = _tray(first.side)
+                upload, thumbnails, side = inputs.tray(first.side)
                 with gr.Accordion(t("rec.save"), open=False):
                     png, npz = downloads.write(studio, first)
                     save_picture = gr.DownloadButton(t("rec.png"), png, size="sm", elem_id="png")
@@ -260,9 +141,10 @@ def build(studio: Studio) -> TabHandles:
     saved = save_picture, save_codes
     board = Board(session, picked, last, caption, slider, grid, *saved, figures, card, error)
     answer = partial(_answer, studio, downloads)
-    sources = Sources(upload, thumbnails, side, codes, inbox)
-    measured = [_measure(studio, board, e) for e in _connect_grid(studio, answer, board)]
-    for opened in _connect_sources(studio, answer, board, sources):
+    sources = inputs.Sources(upload, thumbnails, side, codes, inbox)
+    strokes = reconstruct_board.connect(studio, answer, board)
+    measured = [_measure(studio, board, event) for event in strokes]
+    for opened in inputs.connect(studio, answer, board, sources):
         measured.append(_measure(studio, board, opened))
         renew_between(measured[-1])
     for event in measured:
@@ -322,140 +204,4 @@ def _slider(first: Session) -> gr.ImageSlider:
         interactive=False,
         buttons=["fullscreen"],
         elem_id="slider",
-    )
-
-
-def _tray(first: str) -> tuple[gr.Image, gr.HTML, gr.Radio]:
-    """The thing to do first: bring a picture."""
-    upload = gr.Image(
-        sources=["upload", "clipboard", "webcam"],
-        type="filepath",
-        label=t("rec.picture"),
-        placeholder=t("rec.drop"),
-        height=200,
-        buttons=[],
-        elem_id="upload",
-    )
-    thumbnails = examples.row("examples")
-    side = gr.Radio(
-        [(t("rec.native") if s == "native" else s, s) for s in SIDES],
-        value=first,
-        label=t("rec.side"),
-        info=t("rec.side.info"),
-        elem_id="side",
-    )
-    return upload, thumbnails, side
-
-
-def _connect_sources(
-    studio: Studio,
-    answer: Callable[[Session], list[Any]],
-    board: Board,
-    sources: Sources,
-) -> tuple[gr.events.Dependency, ...]:
-    """A new picture, another size, a file of codes or those of another tab -> the board anew."""
-
-    def show_upload(file: dict | None, side: str) -> Any:
-        if file is None:  # the visitor cleared the box: what is on the board stays
-            return gr.skip()
-        path, name = path_of(file), file.get("orig_name")
-        name = name if isinstance(name, str) and name else "picture"
-        return answer(sessions.open_picture(studio, path, side, name))
-
-    def show_example(event: gr.EventData, side: str) -> Any:
-        path = EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path
-        return [None, *answer(sessions.open_picture(studio, path, side))]
-
-    def show_size(session: Session, side: str) -> Any:
-        if session.source is None:
-            raise Sentence("rec.side.bare", f=studio.f)
-        return answer(sessions.resized(studio, session, side))
-
-    def show_codes(path: str) -> Any:
-        if path is None:
-            raise Sentence("error.file")
-        file = IndexFile.read(path, studio.codebook_size, studio.f)
-        if file.tokenizer_id not in (None, studio.bundle.tokenizer_id):
-            gr.Warning(both("rec.other"))
-        return [None, *answer(sessions.open_codes(studio, file, Path(path).name))]
-
-    def show_sent(sent: Sent | None) -> Any:
-        if sent is None:
-            return gr.skip()
-        rows, columns = sent.indices.shape
-        file = IndexFile(sent.indices, (columns * studio.f, rows * studio.f))
-        return [None, *answer(sessions.open_codes(studio, file, sent.name))]
-
-    shown, side, hidden, busy = board.shown, sources.side, PRIVATE, board.busy
-    # preprocess=False: the file reaches our own reader unopened, which knows more formats and
-    # answers a broken one with a sentence. Gradio still checks that it was uploaded here.
-    newest = {"trigger_mode": "always_last"}  # a quick second choice counts, not the first
-    uploaded = sources.upload.input(
-        friendly(show_upload),
-        [sources.upload, side],
-        shown,
-        preprocess=False,
-        api_name="reconstruct",
-        **busy,
-        **newest,
-    )
-    # A file that could not be read would look as if it were what the board shows.
-    uploaded.failure(lambda: None, None, sources.upload, show_progress="hidden", **QUICK)
-    return (
-        uploaded,
-        sources.thumbnails.pick(
-            friendly(show_example), side, [sources.upload, *shown], **hidden, **busy, **EACH
-        ),
-        side.input(
-            friendly(show_size), [board.session, side], shown, api_name="resize", **busy, **newest
-        ),
-        sources.codes.upload(
-            friendly(show_codes),
-            sources.codes,
-            [sources.upload, *shown],
-            api_name="decode",
-            **busy,
-            **newest,
-        ),
-        sources.inbox.change(
-            friendly(show_sent), sources.inbox, [sources.upload, *shown], **hidden, **busy, **newest
-        ),
-    )
-
-
-def _connect_grid(
-    studio: Studio,
-    answer: Callable[[Session], list[Any]],
-    board: Board,
-) -> tuple[gr.events.Dependency, ...]:
-    """Clicks and strokes on the code grid -> the events that change the picture."""
-
-    def pick(event: gr.EventData, session: Session) -> tuple[int, int, str]:
-        code = check_code(said(event).get("code"), studio.codebook_size)
-        return code, code, panels.code_card(studio, session, code)
-
-    def handler(edit: Edit) -> Callable:
-        def change(event: gr.EventData, session: Session) -> Any:
-            return answer(edit(session, said(event)))
-
-        return friendly(change)
-
-    board.grid.look(
-        friendly(pick),
-        board.session,
-        [board.picked, board.last, board.card],
-        show_progress="hidden",
-        **EACH,
-        **QUICK,
-    )
-    return tuple(
-        getattr(board.grid, name)(
-            handler(edit),
-            board.session,
-            board.shown,
-            **EACH,  # each stroke counts, however fast they follow
-            **PRIVATE,
-            **board.busy,
-        )
-        for name, edit in edits(studio).items()
     )

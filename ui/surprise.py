@@ -40,6 +40,10 @@ add(
             "总共 {total} 比特，平均每个码 {mean} 比特；若一无所知，每个要花 {plain} 比特。"
             "点击格子可查看其码。",
         ),
+        "surprise.name": (
+            "Bits that each code costs. Arrow keys move from cell to cell, Enter picks the code.",
+            "每个码花费的比特。方向键逐格移动，回车选取该码。",
+        ),
         "surprise.unknown": ("{plain}: no idea", "{plain}：一无所知"),
         "surprise.small": (
             "The prior learned grids of {height} × {width} codes and reads nothing smaller; this "
@@ -106,9 +110,10 @@ def _map(bits: np.ndarray, codes: np.ndarray, plain: float) -> str:
     rows, columns = bits.shape
     width = round(SIDE * min(1, columns / rows))
     return _figure(
-        f'<div class="su-map"><img alt="" style="width:{width}px" src="{data_url(picture)}" '
-        f'data-cells="{escape(cells)}"><i class="su-ring" hidden></i>'
-        '<div class="cg-tip" hidden></div></div>'
+        '<div class="su-map"><img alt="" tabindex="0" role="application" aria-labelledby="su-name"'
+        f' style="width:{width}px" src="{data_url(picture)}" data-cells="{escape(cells)}">'
+        '<i class="su-ring" hidden></i><div class="cg-tip" aria-live="polite" hidden></div></div>'
+        f'<span class="hidden-name" id="su-name">{both("surprise.name")}</span>'
         f'{legend}<p class="note">{note}</p>'
     )
 

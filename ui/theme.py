@@ -39,7 +39,7 @@ PAPER = gr.themes.Color(
     c200="#e7e4dd",
     c300="#d3cfc5",
     c400="#a6a196",
-    c500="#7a766c",
+    c500="#716d63",
     c600="#5b574f",
     c700="#413e38",
     c800="#2a2825",
@@ -101,6 +101,10 @@ def theme() -> gr.themes.Base:
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
         slider_color="*primary_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
     )
 
 
@@ -110,8 +114,9 @@ def css() -> str:
 
 
 def head() -> str:
-    """A script tag for the page's own language and light/dark switches."""
+    """Script tags: the page's own language and light/dark switches, and what its slider lacks."""
     pairs = [words(key) for key in TABS]
     labels = json.dumps({label: pair for pair in pairs for label in pair}, ensure_ascii=False)
     script = (STATIC / "page.js").read_text("utf-8").replace("/* labels */ {}", labels)
-    return f"<script>{script}</script>"
+    slider = (STATIC / "slider.js").read_text("utf-8")
+    return f"<script>{script}</script><script>{slider}</script>"

@@ -348,6 +348,8 @@ def test_a_large_codebook_without_statistics_says_how_long_it_will_be_decoded(
         left = page.locator("#codebook-map .cm-left")
         left.get_by_text("还需").wait_for()
         assert "to go" not in left.inner_text()
+        page.locator("#codebook-map [data-order=usage]").wait_for(state="hidden")
+        assert not page.locator("#codebook-map [data-look=real]").is_visible()
         assert 0 < page.eval_on_selector("#codebook-map progress", "p => p.position") < 1
 
 

@@ -405,6 +405,47 @@ def test_the_keyboard_is_seen_and_canvases_have_names(visit):
     assert page.evaluate(seen) == orange
 
 
+def test_keys_move_the_slider_and_read_the_surprise_map(visit, tmp_path):
+    visited = visit()
+    page = visited.page
+    handle = page.get_by_role("slider", name="Before | after: your picture")
+    # In percent: what a screen reader hears, and where the right picture begins.
+    both_say = """percent => {
+      const image = document.querySelectorAll('#slider img')[1];
+      const box = image.getBoundingClientRect();
+      const width = Math.min(box.width, (box.height * image.naturalWidth) / image.naturalHeight);
+      const cut = (parseFloat(image.style.clipPath.split(' ')[3]) / 100) * box.width;
+      const told = Number(document.querySelector('#slider [role=slider]').ariaValueNow);
+      const shown = (100 * (cut - (box.width - width) / 2)) / width;
+      return Math.abs(told - percent) <= 1 && Math.abs(shown - percent) <= 1; }"""
+
+    def press(key: str, percent: int) -> None:
+        page.keyboard.press(key)
+        page.wait_for_function(both_say, arg=percent)
+
+    page.locator("#slider button[aria-label=Fullscreen]").focus()
+    page.keyboard.press("Tab")
+    assert handle.evaluate("handle => handle === document.activeElement")
+    for key, percent in (("ArrowLeft", 45), ("ArrowLeft", 40), ("End", 100), ("PageDown", 75)):
+        press(key, percent)
+    drawing((60, 160)).save(tmp_path / "tall.png")  # does not fill its frame
+    upload = page.locator("#upload input[type=file]").first
+    visited.after(lambda: upload.set_input_files(tmp_path / "tall.png"))
+    page.wait_for_function("document.querySelectorAll('#slider img')[1].naturalWidth == 48")
+    handle.focus()
+    for key, percent in (("Home", 0), ("ArrowRight", 5), ("ArrowRight", 10)):
+        press(key, percent)
+    page.locator("#examples button").first.click()
+    bits = page.get_by_role("application", name="Bits that each code costs.")
+    bits.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    told = page.inner_text("#surprise .cg-tip")
+    assert told.endswith("row 2, column 3")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#code-card .card[data-code='{told.split()[4]}']")
+
+
 def test_a_file_that_cannot_be_read_does_not_stay_in_the_box(visit, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     page = visit(locale="zh-CN")

@@ -615,6 +615,9 @@ def test_the_masked_sequence_of_the_visitors_picture(desk, studio):
     differing = sum(a != b for a, b in zip(codes("read"), codes("asked"), strict=True))
     assert 0 < swapped == differing
     assert f"{swapped} of 256 codes are replaced" in page.inner_text("#masked")
+    cell = page.locator("#masked [data-figure=said] rect").nth(40)
+    cell.click()  # for a finger, which points at nothing
+    assert page.inner_text(".masked-cell") == cell.locator("title").text_content()
     field = page.locator("#mask-pkeep input[type=number]")
     field.fill("1")
     field.press("Enter")

@@ -106,7 +106,9 @@ def test_the_browser_is_told_how_far_decoding_has_come(studio, monkeypatch):
     started = []
     monkeypatch.setattr(type(fresh.store), "fill", lambda self: started.append(self))
     fresh.store.of([3, 4])
-    assert sheet(None) == {"pending": [2, 64], "left": ""} and started == [fresh.store]
+    assert sheet(None) == {"pending": [2, 64], "left": "", "counted": False} and started == [
+        fresh.store
+    ]
     monkeypatch.setattr(type(fresh.store), "seconds_left", 2300.0)
     assert "Some 40 minutes to go." in sheet(None)["left"]
     fresh.store.of(range(64))
@@ -179,6 +181,12 @@ def test_a_page_says_what_the_statistics_say(codes, known, session):
         looks = dict(re.findall(r'data-look="(\w+)"><img alt="" src="([^"]+)"', html))
         assert np.array_equal(unpack(looks["decoded"]), known.cells()[code])
         assert np.array_equal(unpack(looks["real"]), statistics.means[code])
+
+
+def test_distances_of_short_vectors_are_no_zeros():
+    """As in published codebooks, whose unused codes stay where they began, near 0."""
+    told = [codebook_panel.distance(d) for d in (12.345, 0.423, 0.00058123, 0.0)]
+    assert told == ["12.35", "0.42", "0.00058", "0"]
 
 
 def test_nearest_codes_are_those_of_the_quantiser(codes, known, session):

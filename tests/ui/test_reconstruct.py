@@ -15,7 +15,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from ui import between, code_grid, page, panels, reconstruct
+from ui import between, code_grid, page, panels, reconstruct, reconstruct_board
 from ui import session as sessions
 from ui.downloads import KEPT
 from ui.examples import EXAMPLES
@@ -37,7 +37,7 @@ def opened(studio):
 
 @pytest.fixture(scope="module")
 def edits(studio):
-    return reconstruct.edits(studio)
+    return reconstruct_board.edits(studio)
 
 
 def test_a_stroke_paints_its_cells_only(edits, opened):
@@ -275,21 +275,20 @@ def test_what_is_no_file_or_size_is_answered_with_a_sentence(client, file, sente
         handlers["decode"](None)
 
 
-def handler(client, where: str, name: str):
+def handler(client, name: str):
     found = (fn.fn for fn in client.blocks.fns.values())
-    within = f"{where}.<locals>.{name}"
-    return next(f for f in found if getattr(f, "__qualname__", "") == within)
+    return next(f for f in found if getattr(f, "__qualname__", "") == name)
 
 
 @pytest.mark.parametrize("junk", [None, 7, {}, {"index": "1"}, {"index": None}, {"code": []}])
 def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, junk):
     event = gr.EventData(None, junk)
     with pytest.raises(gr.Error, match="understood"):
-        handler(client, "_connect_sources", "show_example")(event, "128")
+        handler(client, "Opening.example")(event, "128")
     with pytest.raises(gr.Error, match="understood"):
-        handler(client, "build", "take_example")(event, opened, 0.5)
+        handler(client, "build.<locals>.take_example")(event, opened, 0.5)
     with pytest.raises(gr.Error, match=r"understood|no code"):
-        handler(client, "_connect_grid", "pick")(event, opened)
+        handler(client, "connect.<locals>.pick")(event, opened)
 
 
 def test_pictures_that_gradio_itself_would_refuse_or_turn(client, tmp_path):

@@ -22,11 +22,11 @@ def test_every_sentence_has_both_languages_and_the_same_places():
 
 def test_chinese_sentences_have_chinese_punctuation():
     """Full-width next to a Chinese character or a Chinese mark; formulas and code aside."""
-    narrow = re.compile(r"[\u4e00-\u9fff”）][,:;?!(]|[,:;?!)][\u4e00-\u9fff]")
+    narrow = re.compile(r"[\u4e00-\u9fff”）][,:;?!(]|[,:;?!)][\u4e00-\u9fff]|;")
     said = text.translations().translations_dict["zh"].items()
     said = [*said, *((english.pattern, chinese) for english, chinese in refusals.KNOWN)]
     for key, sentence in said:
-        prose = re.sub(r"\$[^$]+\$|`[^`]+`|<[^>]+>|\{\w+\}", "", sentence)
+        prose = re.sub(r"\$\$.+?\$\$|\$[^$]+\$|`[^`]+`|<[^>]+>|\{\w+\}", "", sentence, flags=re.S)
         assert not narrow.search(prose), (key, narrow.search(prose))
 
 

@@ -87,7 +87,8 @@ function lines(ctx, rows, columns, px) {
 }
 
 function figures(ctx, grid, cell) {
-  ctx.font = `600 ${Math.max(0.29, Math.min(0.34, 11 / cell))}px ui-monospace, Menlo, Consolas, monospace`;
+  const digits = String(state.data.codes - 1).length; // five need smaller ones
+  ctx.font = `600 ${Math.max(0.29, Math.min(0.34, 11 / cell, 1.5 / digits))}px ui-monospace, Menlo, Consolas, monospace`;
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
   ctx.lineJoin = 'round';

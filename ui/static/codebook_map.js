@@ -20,6 +20,7 @@ async function load() {
     state.loading = false;
     return void setTimeout(load, 1000);
   }
+  offer(sheet.counted);
   $('.cm-wait').hidden = !sheet.pending;
   if (sheet.pending) {
     state.loading = false;
@@ -34,10 +35,18 @@ async function load() {
   }
   state.sheet = sheet;
   number.max = sheet.codes - 1;
-  for (const b of element.querySelectorAll('[data-order]')) b.hidden = !sheet.orders[b.dataset.order];
-  $('[data-group=look]').hidden = !sheet.images.real;
   $('[data-show=dead]').hidden = !sheet.counts || !sheet.counts.includes(0);
+  if (state.show === 'dead' && $('[data-show=dead]').hidden) state.show = 'all'; // chosen while it was on its way
   arrange(state.order);
+}
+
+// What needs code statistics means nothing without them, also while the map is on its way.
+function offer(counted) {
+  for (const query of ['[data-order=usage]', '[data-group=look]', '[data-show=dead]']) $(query).hidden = !counted;
+  if (counted) return;
+  state.look = 'decoded';
+  if (state.show === 'dead') state.show = 'all';
+  if (state.order === 'usage') arrange('similarity');
 }
 
 function receive() {

@@ -53,21 +53,4 @@
       changeLanguage(language);
     }
   });
-
-  // A finger that moves up or down over the slider scrolls the page: Gradio's keeps all moves, and
-  // forbids the browser its own from the first touch on.
-  let start = null;
-  const touch = (event) => event.target.closest?.('#slider') && event.touches.length === 1 && event.touches[0];
-  document.addEventListener('touchstart', (event) => {
-    const at = touch(event);
-    start = at && { x: at.clientX, y: at.clientY, scrolls: null };
-    if (at) event.preventDefault = () => {};
-  }, { capture: true, passive: true });
-  document.addEventListener('touchmove', (event) => {
-    const at = start && touch(event);
-    if (!at) return;
-    const [dx, dy] = [at.clientX - start.x, at.clientY - start.y].map(Math.abs);
-    if (start.scrolls === null && dx + dy > 3) start.scrolls = dy > dx;
-    if (start.scrolls !== false) event.stopImmediatePropagation();
-  }, { capture: true, passive: true });
 })();

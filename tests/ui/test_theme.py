@@ -1,0 +1,35 @@
+"""Colours: small text must be readable (WCAG AA, 4.5 : 1), in both themes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ui.theme import ACCENT, PAPER
+
+
+def luminance(colour: str) -> float:
+    values = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted(map(luminance, (a, b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "background"),
+    [
+        (PAPER.c500, "#ffffff"),  # notes on a card, on the page, on a button
+        (PAPER.c500, PAPER.c50),
+        (PAPER.c500, PAPER.c100),
+        (PAPER.c400, PAPER.c900),  # the same in the dark
+        (PAPER.c400, PAPER.c800),
+        (ACCENT.c600, PAPER.c50),  # the tab in front
+        (ACCENT.c500, PAPER.c950),
+        ("#ffffff", ACCENT.c600),  # chosen tools, the button to press
+    ],
+)
+def test_small_text_can_be_read(text, background):
+    assert contrast(text, background) >= 4.5
