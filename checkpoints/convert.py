@@ -73,8 +73,8 @@ def load(
         config = src.parent / "config.json"
     found, part, ignored = read(src)
     found = unwrapped(found)
-    if any(key.startswith(AVERAGE) for key in found):
-        found, part = averaged(found), f"{part or 'tensors'}, of these the average ({AVERAGE}*)"
+    if (mean := averaged(found)) is not None:
+        found, part = mean, f"{part or 'tensors'}, of these the average ({AVERAGE}*)"
     both = name == "taming" and net2net.holds(found)
     tensors = net2net.part(found, net2net.FIRST) if both else found
     dropped = [key for key in tensors if key.startswith(form.dropped)] if form.dropped else []
@@ -113,14 +113,17 @@ def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """Weights as latent-diffusion evaluates them: each one's average where there is one.
 
     Its LitEma keeps that under the weight's own name without the dots.
     """
     means = net2net.part(tensors, AVERAGE)
     last = {key: value for key, value in tensors.items() if not key.startswith(AVERAGE)}
-    return {key: means.get(key.replace(".", ""), value) for key, value in last.items()}
+    found = {key: means.get(key.replace(".", ""), value) for key, value in last.items()}
+    placed = {key.replace(".", "") for key in last} & set(means)
+    lost = set(means) - placed - {"decay", "num_updates"}  # stays, so that it is refused
+    return found | {AVERAGE + key: means[key] for key in lost} if placed else None
 
 
 def _recognise(src: Path, name: str, tensors: dict[str, Tensor]) -> None:

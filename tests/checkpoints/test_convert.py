@@ -216,6 +216,10 @@ def test_bad_files(sources, tmp_path, capsys, case):
 BAD_TENSORS = {
     "unknown": ({"encoder__extra": torch.ones(1)}, "has no place here for encoder.extra"),
     "another part": ({"model_ema__decay": torch.ones(1)}, "no place here for model_ema.decay"),
+    "average": (
+        {"model_ema__quant_convbias": torch.ones(4), "model_ema__encoderextra": torch.ones(1)},
+        "has no place here for model_ema.encoderextra",
+    ),
     "lost": ({"decoder__up__0__block__1__conv2__bias": None}, "lacks decoder.up.0.block.1.conv2"),
     "lost, wanted early": ({"decoder__conv_out__weight": None}, "lacks decoder.conv_out.weight"),
     "shape": ({"quant_conv__weight": torch.ones(5, 8, 1, 1)}, "quant_conv.weight is 5x8x1x1, and"),
