@@ -15,8 +15,9 @@ import numpy as np
 from clip_guidance import record
 from ui import drawing
 from ui import drawing_panel as panel
+from ui.clips import Clips
 from ui.downloads import Folders
-from ui.drawing import Clips, Drawn, View
+from ui.drawing import Drawn, View
 from ui.runs import Filled, Run, Runs
 from ui.session import file_stem
 from ui.studio import Studio

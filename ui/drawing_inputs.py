@@ -15,8 +15,8 @@ from clip_guidance.examples import PROMPTS as EXAMPLES
 from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
+from ui.clips import OWN, PUBLISHED, Clips
 from ui.common import Sentence, path_of
-from ui.drawing import OWN, PUBLISHED, Clips
 from ui.studio import Studio
 from ui.text import add, both, t, words
 from ui.writing import SEEDS

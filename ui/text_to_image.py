@@ -13,8 +13,9 @@ from clip_guidance import record
 from clip_guidance.modes import MODES
 from ui import compute, drawing, endpoint
 from ui import drawing_panel as panel
+from ui.clips import OWN, Clips
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
-from ui.drawing import OWN, Clips, Drawn
+from ui.drawing import Drawn
 from ui.drawing_board import Board, Desk, follow, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
