@@ -39,7 +39,7 @@ PAPER = gr.themes.Color(
     c200="#e7e4dd",
     c300="#d3cfc5",
     c400="#a6a196",
-    c500="#7a766c",
+    c500="#716d64",
     c600="#5b574f",
     c700="#413e38",
     c800="#2a2825",
@@ -100,6 +100,8 @@ def theme() -> gr.themes.Base:
         button_secondary_background_fill_hover_dark="*neutral_700",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         slider_color="*primary_500",
     )
 
