@@ -581,6 +581,7 @@ def test_without_prior_or_clip_the_tab_says_so_and_offers_what_works(studio):
     by_id = {c["props"].get("elem_id"): c["props"] for c in components}
     assert [value for _, value in by_id["draw-mode"]["choices"]] == ["guided"]
     assert [v for _, v in by_id["draw-clip"]["choices"]] == list(PUBLISHED)
+    assert by_id["draw-prompt"]["lines"] == 1, "with more, Enter would not draw"
     shown = " ".join(str(c["props"].get("value")) for c in components)
     assert "holds no CLIP" in shown and "has no prior" in shown
 
