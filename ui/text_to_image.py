@@ -16,7 +16,7 @@ from ui import drawing_panel as panel
 from ui.clips import OWN, Clips
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
 from ui.drawing import Drawn
-from ui.drawing_board import Board, Desk, follow, in_turn, looked_at, opened, switch, told_of
+from ui.drawing_board import Board, Desk, follow, had, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
 from ui.runs import Run, ticket
@@ -215,7 +215,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     def stop(request: gr.Request, drawn: Drawn | None) -> list[Any]:
         if not desk.runs.stop(request.session_hash):
             return board.change()  # the run itself will show where it has stopped
-        switches = switch(False, drawn is not None)
+        switches = switch(False, drawn is not None) | had(drawn)
         return board.change(stage=panel.kept(drawn, "draw.unbegun"), **switches)
 
     def example(event: gr.EventData, request: gr.Request, drawn: Drawn | None) -> list[Any]:

@@ -24,7 +24,7 @@ from ui import drawing_panel as panel
 from ui.clips import OWN, PUBLISHED, Clips
 from ui.common import Sentence, TabHandles
 from ui.drawing import Drawn, View
-from ui.drawing_board import Board, Desk, follow, looked_at, shown
+from ui.drawing_board import Board, Desk, follow, had, looked_at, shown, switch
 from ui.drawing_inputs import Inputs
 from ui.runs import Run, Runs
 from vqgan.grids import decode_grid
@@ -167,6 +167,19 @@ def test_what_was_there_is_shown_again_where_nothing_was_drawn(able, models):
     assert not only["more"].interactive, "there is nothing to go on from"
 
 
+def test_files_are_never_those_of_the_picture_before(able, models):
+    """A picture is there a moment before its files: what is saved then must not be the last one."""
+    stage, (_, result) = Stage(able), drawn(able, models, ask())
+    begun = switch(True, True)
+    assert not begun["png"].interactive and not begun["gif"].interactive
+    out, told = stage.follow(Run(1), None, iter([result]))
+    assert out["go"].interactive and not {"png", "gif"} & out.keys()
+    assert told["png"].interactive and told["gif"].interactive and told["png"].value
+    again = had(result), had(replace(result, frames=())), had(None)
+    on = [[buttons[name].interactive for name in ("png", "gif")] for buttons in again]
+    assert on == [[True, True], [True, False], [False, False]]
+
+
 def test_a_run_leaves_buttons_and_stage_to_a_newer_one(able, models):
     stage, (_, before) = Stage(able), drawn(able, models, ask())
     _, hardly = drawn(able, models, ask(), stop_at=0)
@@ -176,6 +189,7 @@ def test_a_run_leaves_buttons_and_stage_to_a_newer_one(able, models):
         runs.arm("me")
         (only,) = stage.follow(run, before, iter([hardly]))
         assert "Waiting for its turn" in only["stage"] and "results" not in only
+        assert not only["png"].interactive and "data-candidate" in only["found"]
         kept, told = stage.follow(run, before, iter([some]))
         assert "Waiting for its turn" in kept["stage"] and kept["results"] == [some]
         assert not {"go", "halt", "more", "open"} & {*only, *kept, *told}
