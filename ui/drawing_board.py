@@ -15,8 +15,9 @@ import numpy as np
 from clip_guidance import record
 from ui import drawing
 from ui import drawing_panel as panel
+from ui.clips import Clips
 from ui.downloads import Folders
-from ui.drawing import Clips, Drawn, View
+from ui.drawing import Drawn, View
 from ui.runs import Filled, Run, Runs
 from ui.session import file_stem
 from ui.studio import Studio
@@ -95,12 +96,24 @@ class Board(Filled):
 
 
 def switch(running: bool, more: bool) -> dict[str, gr.Button]:
-    """Which buttons can be pressed."""
+    """Which buttons can be pressed. Those of files come back with `told_of` or `had` alone: the
+    picture of a run is seen before its files are there, and the ones of before are not its own.
+    """
     return {
         "go": gr.Button(interactive=not running),
         "halt": gr.Button(interactive=running),
         "more": gr.Button(interactive=not running and more),
         "open": gr.Button(interactive=not running and more),
+        **(had(None) if running else {}),
+    }
+
+
+def had(drawn: Drawn | None) -> dict[str, gr.DownloadButton]:
+    """The buttons of a picture's files, which are there; of no picture there are none."""
+    way = drawn is not None and bool(drawn.frames)
+    return {
+        "png": gr.DownloadButton(interactive=drawn is not None),
+        "gif": gr.DownloadButton(interactive=way),
     }
 
 
@@ -125,12 +138,12 @@ def follow(
     if nothing:
         key = "draw.waiting" if run.replaced else "draw.unbegun"
         told = {} if before is None else told_of(desk, before)
+        told |= had(None) if run.replaced else {}
         yield board.change(stage=panel.kept(before, key), **switches, **told)
         return
     if unfinished:  # it stays on the stage, and there is nothing to say about it
-        files = {name: gr.DownloadButton(interactive=False) for name in ("png", "gif")}
-        listed = panel.history(results, None)
-        yield board.change(drawn=None, found="", history=listed, **files, **switch(False, False))
+        listed, off = panel.history(results, None), {**switch(False, False), **had(None)}
+        yield board.change(drawn=None, found="", history=listed, **off)
         return
     results = [*results, step][-KEPT:]
     desk.ending.set()

@@ -15,8 +15,8 @@ from clip_guidance.examples import PROMPTS as EXAMPLES
 from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
+from ui.clips import OWN, PUBLISHED, Clips
 from ui.common import Sentence, path_of
-from ui.drawing import OWN, PUBLISHED, Clips
 from ui.studio import Studio
 from ui.text import add, both, t, words
 from ui.writing import SEEDS
@@ -244,12 +244,12 @@ def ask() -> tuple[gr.Textbox, gr.HTML, list[gr.Button]]:
     """The thing to do first: words, and a button."""
     prompt = gr.Textbox(
         label=t("draw.prompt"), info=t("draw.prompt.info"), placeholder=t("draw.prompt.hint"),
-        lines=2, max_lines=4, elem_id="draw-prompt",
+        lines=1, max_lines=4, elem_id="draw-prompt",  # one line: Enter draws
     )  # fmt: skip
     with gr.Row(elem_classes="draw-go"):
-        go = gr.Button(t("draw.go"), variant="primary", min_width=70, elem_id="draw-go")
-        halt = gr.Button(t("draw.stop"), interactive=False, min_width=70, elem_id="draw-stop")
-        more = gr.Button(t("draw.more"), interactive=False, min_width=70, elem_id="draw-more")
+        go = gr.Button(t("draw.go"), variant="primary", min_width=50, elem_id="draw-go")
+        halt = gr.Button(t("draw.stop"), interactive=False, min_width=50, elem_id="draw-stop")
+        more = gr.Button(t("draw.more"), interactive=False, min_width=50, elem_id="draw-more")
     chips = "".join(
         f'<button type="button" class="chip" data-prompt="{text}">{text}</button>'
         for text in EXAMPLES

@@ -84,7 +84,7 @@ def _chart(name: str, values: list[float]) -> str:
     return (
         f'<figure class="dr-chart" data-chart="{name}" data-points="{len(values)}"><figcaption>'
         f"<span>{both(f'draw.{name}')}</span><b>{values[-1]:.3f}</b></figcaption>"
-        '<svg viewBox="0 0 100 40" preserveAspectRatio="none" role="img">'
+        '<svg viewBox="0 0 100 40" preserveAspectRatio="none" aria-hidden="true">'
         f'<polyline points="{points}" vector-effect="non-scaling-stroke"/></svg>'
         f'<p class="note">{both(f"draw.{name}.note")}</p></figure>'
     )

@@ -15,8 +15,9 @@ import gradio as gr
 from clip_guidance.modes import Request
 from ui import compute
 from ui import drawing_panel as panel
+from ui.clips import Clips
 from ui.common import Sentence
-from ui.drawing import Clips, Drawn
+from ui.drawing import Drawn
 from ui.drawing_inputs import Inputs, Opener, asked, opened, shown, unopened
 from ui.runs import Runs
 

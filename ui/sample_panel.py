@@ -227,10 +227,12 @@ def page(batch: Batch, index: int, neighbours: str) -> str:
     return (
         f'<div class="sp" data-picture="{index}" data-batch="{batch.number}" data-rows="{rows}" '
         f'data-last="{last}"><div class="sp-codes"><h3>{title}</h3>'
-        '<div class="sp-stage" tabindex="0" role="application" aria-labelledby="sp-hint">'
+        '<div class="sp-stage" tabindex="0" role="slider" aria-orientation="vertical" '
+        f'aria-labelledby="sp-from" aria-describedby="sp-hint" aria-valuemin="{min(2, last + 1)}" '
+        f'aria-valuemax="{last + 1}" aria-valuenow="{last + 1}">'
         f"{codes_svg(batch.pictures[index], grid)}"
         f'<i class="sp-cut"></i></div><p class="note" id="sp-hint">{both("one.row")}</p>'
-        f'<button type="button" class="sp-rewrite" data-act="rewrite"{off}>{both("one.rewrite")} '
-        f"<b></b></button></div>"
+        f'<button type="button" class="sp-rewrite" data-act="rewrite"{off}>'
+        f'<span id="sp-from">{both("one.rewrite")}</span> <b></b></button></div>'
         f'<div class="sp-about">{figures(batch, index)}{partial}{neighbours}</div></div>'
     )

@@ -13,9 +13,10 @@ from clip_guidance import record
 from clip_guidance.modes import MODES
 from ui import compute, drawing, endpoint
 from ui import drawing_panel as panel
+from ui.clips import OWN, Clips
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
-from ui.drawing import OWN, Clips, Drawn
-from ui.drawing_board import Board, Desk, follow, in_turn, looked_at, opened, switch, told_of
+from ui.drawing import Drawn
+from ui.drawing_board import Board, Desk, follow, had, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
 from ui.runs import Run, ticket
@@ -27,10 +28,17 @@ from ui.text import add, both, explanation, t, together
 # On a phone the picture lies below the button: a run that begins brings it into sight.
 SHOW = """
 let phase = '';
+// A screen reader hears each new phase; the figures that follow would never let it finish.
+const said = document.createElement('p');
+said.className = 'hidden-name';
+said.role = 'status';
+element.after(said);
 new MutationObserver(() => {
   const stage = element.querySelector('.dr'), before = phase;
   phase = stage ? stage.dataset.phase : '';
-  if (phase === before || phase !== 'waiting') return;
+  if (phase === before) return;
+  said.textContent = stage.querySelector('.dr-status').innerText || stage.innerText;
+  if (phase !== 'waiting') return;
   if (stage.getBoundingClientRect().top > 0.6 * innerHeight) {
     stage.scrollIntoView({ block: 'nearest', behavior: 'smooth' }); // Stop stays in sight too
   }
@@ -61,13 +69,10 @@ add(
             "直到 CLIP 认为它符合你的描述。该模型包没有可用的先验模型，因此不提供其他方式。",
         ),
         "draw.open": ("Open in Reconstruct", "在重建中打开"),
-        "draw.save": ("Take it with you", "保存与载入"),
+        "draw.load": ("Bring settings back", "恢复设置"),
         "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片（PNG）"),
         "draw.gif": ("The way there (GIF)", "生成过程（GIF）"),
-        "draw.restore": (
-            "A PNG drawn here brings its settings back",
-            "在此生成的 PNG 可恢复设置",
-        ),
+        "draw.restore": ("A PNG saved here", "在此保存的 PNG"),
         "draw.restored": (
             "Prompt and settings are back: press Draw for the same picture.",
             "提示词和设置已恢复：按“开始画”可得到同一张图。",
@@ -129,6 +134,13 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
                     panel.empty(), apply_default_css=False, js_on_load=SHOW, elem_id="draw-stage"
                 )
                 send = gr.Button(t("draw.open"), size="sm", interactive=False, elem_id="draw-open")
+                with gr.Row(elem_classes="draw-files"):
+                    png, gif = (
+                        gr.DownloadButton(
+                            t(f"draw.{name}"), size="sm", interactive=False, elem_id=f"draw-{name}"
+                        )
+                        for name in ("png", "gif")
+                    )
             with gr.Column(min_width=0, elem_classes="dr-aside"):
                 history, found = (  # the history first, as it stays while the other comes and goes
                     gr.HTML("", apply_default_css=False, js_on_load=PICK, elem_id=f"draw-{name}")
@@ -136,7 +148,13 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
                 )
             with gr.Column(min_width=0, elem_classes="dr-set"):
                 inputs = Inputs(prompt, **settings(studio, desk.clips, modes))
-                png, gif, restore = _files()
+                with gr.Accordion(t("draw.load"), open=False, elem_id="draw-load"):
+                    restore = gr.File(
+                        label=t("draw.restore"),
+                        file_types=[".png"],
+                        height=150,
+                        elem_id="draw-restore",
+                    )
         with gr.Accordion(t("app.how"), open=False, elem_id="how-text-to-image"):
             gr.Markdown(explanation("text_to_image"), latex_delimiters=LATEX)
         board = Board(drawn, results, stage, found, history, png, gif, *buttons, send)
@@ -160,21 +178,6 @@ def sent(drawn: Drawn | None) -> tuple[gr.Tabs, Sent]:
         raise Sentence("draw.nothing")
     grid = drawn.codes[0].numpy()
     return gr.Tabs(selected="reconstruct"), Sent(grid, file_stem(drawn.request.prompt[:40]))
-
-
-def _files() -> tuple[gr.DownloadButton, gr.DownloadButton, gr.File]:
-    """What can be taken along, and brought back."""
-    with gr.Accordion(t("draw.save"), open=False, elem_id="draw-save"):
-        png, gif = (
-            gr.DownloadButton(
-                t(f"draw.{name}"), size="sm", interactive=False, elem_id=f"draw-{name}"
-            )
-            for name in ("png", "gif")
-        )
-        restore = gr.File(
-            label=t("draw.restore"), file_types=[".png"], height=150, elem_id="draw-restore"
-        )
-    return png, gif, restore
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ def _connect_runs(desk: Desk, board: Board, inputs: Inputs, examples: gr.HTML) -
     def stop(request: gr.Request, drawn: Drawn | None) -> list[Any]:
         if not desk.runs.stop(request.session_hash):
             return board.change()  # the run itself will show where it has stopped
-        switches = switch(False, drawn is not None)
+        switches = switch(False, drawn is not None) | had(drawn)
         return board.change(stage=panel.kept(drawn, "draw.unbegun"), **switches)
 
     def example(event: gr.EventData, request: gr.Request, drawn: Drawn | None) -> list[Any]:

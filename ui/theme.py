@@ -100,6 +100,8 @@ def theme() -> gr.themes.Base:
         button_secondary_background_fill_hover_dark="*neutral_700",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         slider_color="*primary_500",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_dark="*primary_600",

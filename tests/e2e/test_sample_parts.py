@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from prior.nearest import Found
 from ui import gallery, theme
 from ui import sample_panel as panel
 from ui.common import data_url
 from ui.sample import STATIC
-from ui.writing import Batch
+from ui.writing import Batch, Request, Step
 
 # Mounts a part as Gradio does, on window.part: `told` keeps its events, `give` hands it a value.
 MOUNT = """([html, code, value]) => {
@@ -86,6 +87,8 @@ def test_an_unfinished_picture_does_not_move_the_row_of_the_next(mount):
     assert page.text_content(".sp-rewrite b") == "12"
     page.focus(".sp-stage")
     page.keyboard.press("ArrowDown")
+    row = page.get_by_role("slider", name="Rewrite from row")
+    assert [row.get_attribute(f"aria-value{v}") for v in ("min", "now", "max")] == ["2", "13", "16"]
     assert [shows(written(done)) for done in (40, 256)] == ["3", "13"], "which was chosen"
     page.click(".sp-rewrite")
     assert part.told()[0]["asked"]["row"] == 12
@@ -134,6 +137,38 @@ def test_a_run_in_line_is_brought_into_sight(mount):
     part.page.wait_for_function(inside)
 
 
+class Named:
+    """Pictures with a title each."""
+
+    note = "one.bits.idea"
+
+    def caption(self, index: int) -> str:
+        return "cat"
+
+
+def test_nothing_below_moves_when_the_figures_come(mount):
+    part = mount("gallery", gallery.empty(3, (SIDE, SIDE)))
+    ask = Request(3, 1.0, 0, 1.0, 5, (SIDE, SIDE))
+    high = []
+    for value in (
+        gallery.live(ask, Step(3, SIDE**2, 9.0, 0, None), None, given=Named()),
+        gallery.finished(replace(written(), given=Named()), 0),
+    ):
+        part.give(value)
+        high.append(part.page.evaluate("window.part.element.offsetHeight"))
+    assert high[0] == high[1]
+
+
+def test_on_a_phone_figures_and_neighbours_stand_in_even_rows(mount):
+    found = [Found("cloud", "noto", 1.0, False, WHITE) for _ in range(3)]
+    html = panel.page(written(), 0, panel.near(found, None, ""))
+    page = mount("sample_panel", None, html).page
+    for query, rows in ((".tile", 2), (".sp-found figure", 1)):
+        tops = page.eval_on_selector_all(query, "all => all.map(e => e.offsetTop)")
+        assert len(set(tops)) == rows and len(tops) % rows == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_a_quick_drag_leaves_no_holes(mount):
     part = mount("complete", {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE})
     page = part.page
@@ -159,6 +194,28 @@ def test_a_code_is_for_the_cell_that_was_shown(mount):
     part = mount("steps", {**value, "candidates": [chip], "where": "", "others": ""})
     part.page.dblclick("[data-code='9']")
     assert part.told() == [{"code": 9, "at": 2}] * 2
+
+
+def test_the_keyboard_stays_among_the_candidates(mount):
+    def value(codes: list[int], offered: list[int]) -> dict:
+        chip = {"image": data_url(WHITE), "before": 0.5, "after": 0.5, "was": False}
+        chip |= {"beforeText": "50 %", "afterText": "50 %"}
+        chips = [{**chip, "code": code} for code in offered]
+        common = {"image": data_url(WHITE), "rows": 2, "columns": 2, "given": 0, "others": ""}
+        return {**common, "codes": codes, "candidates": chips, "where": "Code"}
+
+    part = mount("steps", value([1], [7, 8, 9]))
+    focused = "Object.entries(document.activeElement.dataset)[0]"
+    part.page.focus("[data-code='8']")
+    part.give(value([1, 8], [4, 5, 6]))
+    assert part.page.evaluate(focused) == ["code", "5"]
+    part.give(value([1, 8, 5], [3]))
+    assert part.page.evaluate(focused) == ["draw", "one"]
+    part.give(value([1, 8, 5, 3], []))
+    assert part.page.evaluate(focused) == ["back", "one"]
+    part.page.evaluate("document.activeElement.blur()")
+    part.give(value([1], [7, 8, 9]))
+    assert part.page.evaluate("document.activeElement === document.body"), "it was elsewhere"
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -117,8 +117,6 @@ class Drawing:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
 
     def save(self, path) -> None:
-        if not self.page.is_visible("#draw-png"):
-            self.page.locator("#draw-save > button").click()
         self.page.wait_for_selector("#draw-png:not([disabled])")
         with self.page.expect_download() as download:
             self.page.click("#draw-png")
@@ -164,6 +162,7 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
     tab.wait("done")
     seen = tab.page.evaluate("window.seen")
     assert {phase for phase, _, _ in seen} >= {"steps", "done"}
+    assert "Done" in tab.page.text_content("p.hidden-name[role=status]")
     assert len({source for _, _, source in seen}) >= 4, "previews differ"
     assert tab.page.input_value("#draw-prompt textarea") == "红苹果"
     assert tab.page.get_attribute("#draw-stage [data-chart=score]", "data-points") == "8"
@@ -180,12 +179,12 @@ def test_an_example_is_drawn_live_and_the_same_seed_draws_it_again(visit, tmp_pa
     assert tab.visit.code_at(3, 4) == codes[3][4]
 
     again = Drawing(visit())  # another visitor drops the PNG in
-    again.page.locator("#draw-save > button").click()
+    again.page.locator("#draw-load > button").click()
     again.page.locator("#draw-restore input[type=file]").set_input_files(tmp_path / "apple.png")
     again.page.wait_for_function("document.querySelector('#draw-prompt textarea').value")
     assert again.page.input_value("#draw-prompt textarea") == "红苹果"
     assert again.page.input_value("#draw-steps input[type=number]") == "8"
-    again.page.click("#draw-go")
+    again.page.press("#draw-prompt textarea", "Enter")
     again.wait("done")
     assert np.abs(again.picture().astype(int) - first).max() <= 2
 
@@ -235,6 +234,7 @@ def test_continue_goes_by_what_is_set_and_names_what_cannot_change(visit, tmp_pa
     guidance = request.guidance
     assert (guidance.steps, guidance.cutouts, guidance.seed) == (6, 3, 0)
     assert made["earlier"] == [{"until": 4, "steps": 4, "cutouts": 16}]
+    tab.page.locator("#draw-load > button").click()
     tab.page.locator("#draw-restore input[type=file]").set_input_files(tmp_path / "cat.png")
     assert "makes another picture" in tab.visit.toast()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import checkpoints
 from prior.model import GPT, PriorConfig
 from prior.sketch import SketchReader, config_for
+from tests.fakes import ColourClip
 from ui.studio import Studio
 from vqgan.model import VQGAN, VQGANConfig
 from vqgan.perceptual import PerceptualLoss
@@ -53,3 +56,31 @@ def writer(studio, tmp_path_factory) -> Studio:
     reader.shifts.weight.normal_(std=0.5)
     checkpoints.bundle.save_sketch(path, reader, {})
     return Studio(checkpoints.load(path), PerceptualLoss("alex"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def able(studio) -> Studio:
+    """The tiny studio with a CLIP that knows colours, and a prior that takes its embeddings."""
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=64,
+        height=4,
+        width=4,
+        layers=1,
+        heads=2,
+        dim=16,
+        condition="embedding",
+        embedding_size=ColourClip.embedding_size,
+    )
+    bundle = SimpleNamespace(
+        sketch=None,
+        name="tiny",
+        vqgan=studio.vqgan,
+        prior=GPT(config).eval().requires_grad_(False),
+        clip=ColourClip(),
+        decoders={},
+        card={**studio.bundle.card, "clip": {}},
+        path=studio.bundle.path,
+        tokenizer_id=studio.bundle.tokenizer_id,
+    )
+    return Studio(bundle, studio.metric, "cpu")

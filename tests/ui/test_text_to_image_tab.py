@@ -15,52 +15,22 @@ import torch
 from gradio_client import Client
 from PIL import Image
 
-from clip_guidance import model, record
+from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig, decode
 from clip_guidance.modes import DrawConfig, Models, Request
-from prior.model import GPT, PriorConfig
 from prior.nearest import SIDE, Training
-from tests.fakes import ColourClip
 from ui import compute, drawing, drawing_inputs, page, text_to_image
 from ui import drawing_panel as panel
+from ui.clips import OWN, PUBLISHED, Clips
 from ui.common import Sentence, TabHandles
-from ui.drawing import OWN, Clips, Drawn, View
-from ui.drawing_board import Board, Desk, follow, looked_at, shown
+from ui.drawing import Drawn, View
+from ui.drawing_board import Board, Desk, follow, had, looked_at, shown, switch
 from ui.drawing_inputs import Inputs
 from ui.runs import Run, Runs
-from ui.studio import Studio
 from vqgan.grids import decode_grid
 from vqgan.images import to_image
 
 FEW = GuidanceConfig(steps=4, cutouts=2)
-
-
-@pytest.fixture(scope="module")
-def able(studio) -> Studio:
-    """The tiny studio with a CLIP that knows colours, and a prior that takes its embeddings."""
-    torch.manual_seed(0)
-    config = PriorConfig(
-        codebook_size=64,
-        height=4,
-        width=4,
-        layers=1,
-        heads=2,
-        dim=16,
-        condition="embedding",
-        embedding_size=ColourClip.embedding_size,
-    )
-    bundle = SimpleNamespace(
-        sketch=None,
-        name="tiny",
-        vqgan=studio.vqgan,
-        prior=GPT(config).eval().requires_grad_(False),
-        clip=ColourClip(),
-        decoders={},
-        card={**studio.bundle.card, "clip": {}},
-        path=studio.bundle.path,
-        tokenizer_id=studio.bundle.tokenizer_id,
-    )
-    return Studio(bundle, studio.metric, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +167,19 @@ def test_what_was_there_is_shown_again_where_nothing_was_drawn(able, models):
     assert not only["more"].interactive, "there is nothing to go on from"
 
 
+def test_files_are_never_those_of_the_picture_before(able, models):
+    """A picture is there a moment before its files: what is saved then must not be the last one."""
+    stage, (_, result) = Stage(able), drawn(able, models, ask())
+    begun = switch(True, True)
+    assert not begun["png"].interactive and not begun["gif"].interactive
+    out, told = stage.follow(Run(1), None, iter([result]))
+    assert out["go"].interactive and not {"png", "gif"} & out.keys()
+    assert told["png"].interactive and told["gif"].interactive and told["png"].value
+    again = had(result), had(replace(result, frames=())), had(None)
+    on = [[buttons[name].interactive for name in ("png", "gif")] for buttons in again]
+    assert on == [[True, True], [True, False], [False, False]]
+
+
 def test_a_run_leaves_buttons_and_stage_to_a_newer_one(able, models):
     stage, (_, before) = Stage(able), drawn(able, models, ask())
     _, hardly = drawn(able, models, ask(), stop_at=0)
@@ -206,6 +189,7 @@ def test_a_run_leaves_buttons_and_stage_to_a_newer_one(able, models):
         runs.arm("me")
         (only,) = stage.follow(run, before, iter([hardly]))
         assert "Waiting for its turn" in only["stage"] and "results" not in only
+        assert not only["png"].interactive and "data-candidate" in only["found"]
         kept, told = stage.follow(run, before, iter([some]))
         assert "Waiting for its turn" in kept["stage"] and kept["results"] == [some]
         assert not {"go", "halt", "more", "open"} & {*only, *kept, *told}
@@ -490,38 +474,6 @@ def test_a_bad_prompt_is_a_sentence_in_both_languages(able, models, prompt, sent
     assert sentence in str(caught.value) and '<span lang="en">' in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["NoSuchModel", "ViT-B-32/nonsense", "."])
-def test_a_clip_of_an_unknown_name_is_no_failed_download(able, name):
-    with pytest.raises(Sentence, match="knows no CLIP") as said:
-        Clips(able).get(name)
-    assert name in str(said.value) and f"没有名为“{name}”的" in str(said.value)
-    assert "downloaded" not in str(said.value) and "下载" not in str(said.value)
-
-
-def test_a_clip_that_cannot_be_had_is_a_sentence(able, studio, monkeypatch):
-    monkeypatch.setattr(model, "_factory", lambda *of: 1 / 0)
-    with pytest.raises(Sentence, match=r"RN50.*can't be used"):
-        Clips(able).get("RN50")
-    with pytest.raises(Sentence, match="holds no CLIP"):
-        Clips(studio).get(OWN)
-
-
-def test_a_folder_of_this_computer_is_no_clip_for_a_visitor(able, tmp_path):
-    for name in (str(tmp_path), "."):
-        with pytest.raises(Sentence, match="knows no CLIP"):
-            Clips(able).get(name)
-
-
-def test_on_a_space_only_the_offered_clips_are_loaded(able, monkeypatch):
-    monkeypatch.setattr(drawing, "by_name", lambda name, device: f"CLIP {name}")
-    assert Clips(able).get("ViT-H-14") == "CLIP ViT-H-14"
-    monkeypatch.setenv("SPACE_ID", "someone/studio")
-    assert Clips(able).get("RN50") == "CLIP RN50" and Clips(able).get(OWN) is able.bundle.clip
-    for name in ("ViT-H-14", "ViT-B-32/openai", "checkpoints"):
-        with pytest.raises(Sentence, match=r"RN50 only.+ViT-B-32、ViT-B-16"):
-            Clips(able).get(name)
-
-
 def test_the_panel_shows_scores_curves_and_candidates(able, models):
     views, result = drawn(able, models, ask())
     live = panel.live(views[-1])
@@ -642,7 +594,8 @@ def test_without_prior_or_clip_the_tab_says_so_and_offers_what_works(studio):
     components = blocks.get_config_file()["components"]
     by_id = {c["props"].get("elem_id"): c["props"] for c in components}
     assert [value for _, value in by_id["draw-mode"]["choices"]] == ["guided"]
-    assert [v for _, v in by_id["draw-clip"]["choices"]] == list(drawing.PUBLISHED)
+    assert [v for _, v in by_id["draw-clip"]["choices"]] == list(PUBLISHED)
+    assert by_id["draw-prompt"]["lines"] == 1, "with more, Enter would not draw"
     shown = " ".join(str(c["props"].get("value")) for c in components)
     assert "holds no CLIP" in shown and "has no prior" in shown
 
@@ -709,7 +662,7 @@ def fetching(able, monkeypatch):
         return f"CLIP {name}"
 
     clips: list[Clips] = []
-    monkeypatch.setattr(drawing, "by_name", slow)
+    monkeypatch.setattr("ui.clips.by_name", slow)
     monkeypatch.setattr(
         text_to_image, "Clips", lambda studio: clips.append(Clips(studio)) or clips[0]
     )

@@ -54,7 +54,7 @@ function bringIntoSight(part = element, block = 'nearest') {
 // One button a picture, in the order asked for.
 function lay() {
   const sorted = order === 'likely' && data.order ? data.order : [...Array(data.count).keys()];
-  tiles.className = `sg-tiles ${data.count < 3 ? 'few' : data.count < 8 ? 'some' : data.count < 17 ? 'several' : ''}`;
+  tiles.className = `sg-tiles ${data.count < 3 ? 'few' : data.count < 8 ? 'some' : data.count < 17 ? 'several' : ''} ${data.titles ? 'titled' : ''}`;
   while (tiles.children.length > data.count) tiles.lastChild.remove();
   while (tiles.children.length < data.count) {
     const tile = document.createElement('button');

@@ -7,6 +7,7 @@ function show() {
   const rows = Number(page.dataset.rows), last = Number(page.dataset.last);
   row = Math.min(Math.max(wanted ?? Math.round(rows / 2), 1), last);
   page.dataset.row = row;
+  page.querySelector('.sp-stage').setAttribute('aria-valuenow', row + 1);
   page.querySelector('.sp-cut').style.top = (100 * row) / rows + '%';
   page.querySelector('.sp-cut').hidden = !last; // no row is whole: there is nothing to go on from
   page.querySelector('.sp-rewrite b').textContent = last ? row + 1 : '';

@@ -22,6 +22,8 @@ function receive() {
 }
 
 function offer() {
+  const held = element.contains(document.activeElement) ? document.activeElement : null;
+  const place = [...list.children].indexOf(held);
   const top = Math.max(...data.candidates.flatMap((c) => [c.before, c.after]), 1e-9);
   list.replaceChildren(...data.candidates.map((c) => {
     const button = document.createElement('button');
@@ -37,6 +39,9 @@ function offer() {
   for (const b of element.querySelectorAll('[data-draw]')) b.disabled = whole;
   for (const b of element.querySelectorAll('[data-back]')) b.disabled = none;
   $('.st-legend').style.visibility = whole ? 'hidden' : 'visible';
+  if (!held || (held.isConnected && !held.disabled)) return;
+  // The keyboard stays where it was, or at what can be done next.
+  (list.children[place] ?? $(whole ? '[data-back=one]' : '[data-draw=one]')).focus({ preventScroll: true });
 }
 
 function draw() {
