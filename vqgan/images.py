@@ -106,7 +106,7 @@ def _unpacked(file: BinaryIO, wanted: int) -> int:
     stream, found = zlib.decompressobj(), 0
     file.seek(8)
     while found < wanted and len(head := file.read(8)) == 8:
-        length, kind = int.from_bytes(head[:4]), head[4:]
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind != b"IDAT":
             file.seek(length + 4, os.SEEK_CUR)
             continue

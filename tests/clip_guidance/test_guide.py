@@ -19,6 +19,7 @@ from clip_guidance.guide import (
     decode,
     from_picture,
     guide,
+    nearness,
     noise,
     spherical_distance,
     total_variation,
@@ -78,6 +79,32 @@ def test_the_picture_comes_nearer_to_the_prompt(vqgan, clip, method):
     assert not torch.equal(steps[-1].image, steps[0].image)
     last = steps[-1]
     assert torch.allclose(vqgan.decode_indices(last.indices).clamp(-1, 1), last.image, atol=0.05)
+
+
+def test_clip_sees_what_a_screen_can_show_and_nothing_gets_stuck_beyond_it(vqgan, clip):
+    vqgan.decoder.conv_out.bias.data[0] += 5  # redder than red everywhere
+    first, second = run(vqgan, clip, replace(FEW, steps=2), "blue")
+    shown = clip.encode_image(first.image)[0] @ clip.encode_text(["blue"])[0]
+    assert first.score == pytest.approx(float(shown), abs=0.01)
+    assert not torch.equal(first.state.variable, first.state.origin)
+    assert not torch.equal(first.state.variable, second.state.variable)
+
+
+def test_nearness_by_hand(tiny_config):
+    """Codes of different lengths: 10 times how much nearer one is than the other, squared."""
+    model = VQGAN(replace(tiny_config, quantizer="euclidean", codebook_size=2, embed_dim=2))
+    model.quantize.embedding.weight.data = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    with torch.no_grad():
+        here, there = nearness(model, torch.tensor([1.0, 1.0]).view(1, 2, 1, 1)).flatten().tolist()
+    assert here - there == pytest.approx(10 * (5 - 1))
+
+
+def test_the_pull_back_to_the_start_fades(vqgan, clip):
+    first, second = run(vqgan, clip, replace(FEW, steps=2, lr=0.5, z_l2=8.0))
+    assert first.losses["z_l2"] == 0
+    codes = vqgan.quantize.encode(first.state.variable).quantized
+    apart = (codes - first.state.origin).square().mean()
+    assert second.losses["z_l2"] == pytest.approx(8 / 2 * float(apart), rel=1e-3) and apart > 0
 
 
 def test_a_negative_weight_leads_away(vqgan, clip):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import checkpoint, distributed
+from training import checkpoint, distributed, loop
 from training.command import launch
 from training.log import CsvLog
 from training.loop import (
@@ -394,6 +394,29 @@ class Steady(Breaking):
 
     def train_step(self, step: int) -> dict[str, float]:
         return {"loss": 1.0}
+
+
+def test_a_run_ends_when_its_minutes_are_over_with_all_that_it_has(tmp_path, monkeypatch):
+    """On a clock on which a step takes 20 seconds; a run that goes on counts its hours on."""
+    clock = [0.0]
+
+    class Slow(Steady):
+        def train_step(self, step: int) -> dict[str, float]:
+            clock[0] += 20
+            return super().train_step(step)
+
+        def evaluate(self, step: int, out: Path) -> dict[str, float]:
+            return {"val": float(step)}
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    for resume, steps, spent in ((False, 4, 80), (True, 8, 160)):
+        assert run(Slow(), LoopConfig(minutes=1), tmp_path, {}, resume) == steps
+        saved = checkpoint.load(tmp_path / "last.pt")
+        assert saved["step"] == steps and saved["seconds"] == spent
+        with open(tmp_path / "log.csv", newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert (last["step"], last["loss"], last["val"]) == (str(steps - 1), "1", str(steps))
+        assert float(last["hours"]) == pytest.approx(spent / 3600, rel=1e-4)
 
 
 @pytest.mark.parametrize("every", [1, 5])
