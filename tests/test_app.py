@@ -67,7 +67,10 @@ def test_ctrl_c_while_it_starts_ends_it_quietly():
     started = subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    time.sleep(2)
+    deadline, loaded = time.monotonic() + 120, Path(f"/proc/{started.pid}/maps")
+    while "torch" not in loaded.read_text():
+        assert time.monotonic() < deadline and started.poll() is None
+        time.sleep(0.05)
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)
     assert (started.returncode, said) == (130, b"")

@@ -8,7 +8,7 @@ from PyPI and whose small AlexNet is shipped in `checkpoints/perceptual/` as the
 from __future__ import annotations
 
 import logging
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import torch
@@ -201,17 +201,20 @@ def torchvision_trunk() -> Path:
 def training_loss(kind: str = "auto") -> nn.Module:
     """The perceptual loss to train with.
 
-    "lpips", "vgg" or "alex" (shift-tolerant), or "auto": lpips where torchvision's VGG16 is already
-    on this computer, shift-tolerant VGG16 otherwise. Never downloads.
+    "lpips", "vgg" or "alex" (shift-tolerant), or "auto": lpips where it is installed and
+    torchvision's VGG16 already on this computer, else shift-tolerant VGG16. Never downloads.
     """
     if kind not in ("auto", "lpips", *TRUNKS):
         raise ValueError(f"perceptual net is {kind!r}: choose auto, lpips, vgg or alex")
-    if kind == "lpips" and not torchvision_trunk().is_file():
+    installed, there = util.find_spec("lpips") is not None, torchvision_trunk().is_file()
+    if kind == "lpips" and not installed:
+        raise FileNotFoundError("lpips is not installed: pip install lpips, or use vgg")
+    if kind == "lpips" and not there:
         raise FileNotFoundError(
             "lpips needs torchvision's VGG16 weights, which are not on this computer: load them "
             "once with torchvision.models.vgg16(weights='IMAGENET1K_V1'), or use vgg"
         )
-    if kind == "lpips" or (kind == "auto" and torchvision_trunk().is_file()):
+    if kind == "lpips" or (kind == "auto" and installed and there):
         log.info("perceptual loss: lpips (VGG16)")
         return LPIPSLoss()
     trunk = "vgg" if kind == "auto" else kind

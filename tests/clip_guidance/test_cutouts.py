@@ -56,6 +56,47 @@ def test_rotation_jitter_and_noise_each_do_something():
         assert (cut(image, 32, generator())[1:] - image).abs().mean() > 0.01, name
 
 
+def test_views_turn_either_way_and_no_further_than_said():
+    turned = Cutouts(64, rotation=10)._transforms(generator())
+    angles = torch.rad2deg(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]))
+    assert -10 <= angles.min() < -7 and 7 < angles.max() <= 10
+
+
+def test_jitter_is_of_brightness_contrast_and_saturation():
+    """Told apart by three patches: grey 0 shows brightness, a lighter grey contrast too."""
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 8:16], image[..., 16:] = 0.5, torch.tensor([1.0, -1, -1]).view(3, 1, 1)
+    cut = Cutouts(65, smallest=1, largest=1, **{**PLAIN, "jitter": 0.2})
+    views = cut(image, 32, generator())[1:, :, 16]
+    dark, light, red = views[:, :, 4], views[:, :, 12], views[:, :, 24]
+    brightness = dark[:, 0]
+    contrast = (light[:, 0] - brightness) / 0.5 - 1
+    saturation = (red[:, 0] - red[:, 1]) / (2 * (1 + contrast)) - 1
+    for change in (brightness, contrast, saturation):
+        assert -0.2 < change.min() < -0.15 and 0.15 < change.max() < 0.2
+    luma = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601: saturation leaves it as it is
+    assert torch.allclose(red @ luma, -0.402 * (1 + contrast) + brightness, atol=1e-5)
+
+
+def test_noise_is_of_every_strength_up_to_the_strongest():
+    views = Cutouts(65, smallest=1, largest=1, **{**PLAIN, "noise": 0.4})(
+        picture(), 32, generator()
+    )
+    strength = (views[1:] - picture()).flatten(1).std(1)
+    assert strength.min() < 0.05 and 0.35 < strength.max() < 0.42
+
+
+def test_large_pictures_are_shrunk_so_that_fine_stripes_stay_grey_and_no_further():
+    def stripes(side: int, first: int) -> torch.Tensor:
+        """Two columns white, two black; column 0 is the first or second one of a stripe."""
+        white = (torch.arange(side) + first) // 2 % 2 == 0
+        return torch.where(white, 1.0, -1.0).expand(1, 3, side, side)
+
+    assert Cutouts(1)(stripes(160, 0), 16, generator()).abs().max() < 0.3
+    close = Cutouts(8, smallest=0.5, largest=0.5, **PLAIN)(stripes(32, 1), 16, generator())[1:]
+    assert (close.amax((1, 2, 3)) > 0.3).all(), "at half the picture's side pixels are told apart"
+
+
 def test_all_randomness_comes_from_the_generator():
     cut = Cutouts(8)
     torch.manual_seed(1)

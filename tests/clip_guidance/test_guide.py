@@ -19,6 +19,7 @@ from clip_guidance.guide import (
     decode,
     from_picture,
     guide,
+    nearness,
     noise,
     spherical_distance,
     total_variation,
@@ -80,6 +81,34 @@ def test_the_picture_comes_nearer_to_the_prompt(vqgan, clip, method):
     assert torch.allclose(vqgan.decode_indices(last.indices).clamp(-1, 1), last.image, atol=0.05)
 
 
+def test_clip_sees_what_a_screen_can_show_and_nothing_gets_stuck_beyond_it(vqgan, clip):
+    vqgan.decoder.conv_out.bias.data += 5  # brighter than white everywhere
+    look, views = clip.encode_image, []
+    clip.encode_image = lambda images: views.append(images.detach()) or look(images)
+    first, second = run(vqgan, clip, replace(FEW, steps=2), "blue")
+    whole = views[-1][0]  # the first view is of the whole picture, unaltered
+    assert torch.allclose(whole, torch.ones_like(whole), atol=1e-5)
+    assert not torch.equal(first.state.variable, first.state.origin)
+    assert not torch.equal(first.state.variable, second.state.variable)
+
+
+def test_nearness_by_hand(tiny_config):
+    """Codes of different lengths: 10 times how much nearer one is than the other, squared."""
+    model = VQGAN(replace(tiny_config, quantizer="euclidean", codebook_size=2, embed_dim=2))
+    model.quantize.embedding.weight.data = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    with torch.no_grad():
+        here, there = nearness(model, torch.tensor([1.0, 1.0]).view(1, 2, 1, 1)).flatten().tolist()
+    assert here - there == pytest.approx(10 * (5 - 1))
+
+
+def test_the_pull_back_to_the_start_fades(vqgan, clip):
+    first, second = run(vqgan, clip, replace(FEW, steps=2, lr=0.5, z_l2=8.0))
+    assert first.losses["z_l2"] == 0
+    codes = vqgan.quantize.encode(first.state.variable).quantized
+    apart = (codes - first.state.origin).square().mean()
+    assert second.losses["z_l2"] == pytest.approx(8 / 2 * float(apart), rel=1e-3) and apart > 0
+
+
 def test_a_negative_weight_leads_away(vqgan, clip):
     config = GuidanceConfig(steps=15, cutouts=4)
     away = run(vqgan, clip, config, "white | red:-1")
@@ -137,6 +166,7 @@ def test_a_run_goes_on_with_other_settings(vqgan, clip):
         return run(vqgan, clip, replace(FEW, lr=0.5, **values), start=done)[-1]
 
     plain = end()
+    assert end().losses == plain.losses, "a state is not used up"
     for name, value in {"tv": 3.0, "z_l2": 50.0}.items():
         assert end(**{name: value}).losses[name] > 0 == plain.losses[name]
     end(cutouts=7)
@@ -249,6 +279,7 @@ def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
     from_noise = run(vqgan, clip, replace(FEW, steps=1))[0].state
     gentle = run(vqgan, clip, replace(FEW, steps=1), start=noise(vqgan, 0))[0].state
     assert rate(from_noise) > 2 * rate(gentle)
+    assert replace(FEW, method="logits").highest(True) == 5 * FEW.highest(True)
     chosen = replace(FEW, steps=1, lr=0.7)
     assert rate(run(vqgan, clip, chosen, start=noise(vqgan, 0))[0].state) == 0.7
 

@@ -31,9 +31,9 @@ def test_no_texts(clip):
 
 
 def test_a_long_text_is_cut_quickly(clip):
-    began = time.monotonic()
+    began = time.process_time()  # of a busy machine's clock nothing follows
     clip.encode_text(["果" * 100_000])
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     words = "a red apple on a green table near the old blue house by the sea"
     first = clip.encode_text([words, words + " and more"])
     assert torch.equal(first[0], first[1])

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from clip_guidance import record
-from clip_guidance.guide import GuidanceConfig, Step
+from clip_guidance.guide import Belief, GuidanceConfig, Step, from_picture, nearness, noise
 from clip_guidance.modes import (
     MAX_CANDIDATES,
     DrawConfig,
@@ -103,6 +103,21 @@ def test_the_prior_has_a_say_in_the_steps_of_both_but_not_of_guided(models):
     assert rest[-1].losses == both[-1].losses and torch.equal(rest[-1].image, both[-1].image)
 
 
+def test_what_the_prior_was_told_it_believes_in_the_steps_too(models, vqgan, clip):
+    with torch.no_grad():
+        for weight in models.prior.parameters():  # a fresh prior hardly listens
+            weight.mul_(15 if weight.ndim == 2 else 1)
+    codes = noise(vqgan, 3)
+    step = next(go_on(models, Request("red", "both", THREE, FEW), codes))
+    logits = nearness(vqgan, vqgan.quantize.lookup(codes))
+    told, untold = (
+        FEW.surprise * float(Belief(models.prior, condition).surprise(logits, codes))
+        for condition in (targets(clip, parse("red")).condition(1), None)
+    )
+    assert step.losses["surprise"] == pytest.approx(told, rel=1e-4)
+    assert told != pytest.approx(untold, rel=1e-3)
+
+
 def test_guided_needs_no_prior(vqgan, clip):
     written, ranked, steps = parts(Models(vqgan, clip), Request("red", "guided", THREE, FEW))
     assert not written and not ranked and len(steps) == 3
@@ -146,10 +161,11 @@ def test_a_prior_of_classes_draws_candidates_of_several(models, vqgan, clip):
     labelled = GPT(PriorConfig(**shape, condition="class", classes=7)).eval()
     for p in labelled.requires_grad_(False).parameters():
         p.mul_(12)
-    asked = Request("red", "prior", THREE, FEW)
+    drawn = {"temperature": 0.6, "top_p": 0.9}
+    asked = Request("red", "prior", DrawConfig(candidates=3, **drawn), FEW)
     written, _, _ = parts(Models(vqgan, clip, labelled, clip), asked)
     told = choose(labelled, 3, first_seed(5))
-    expected = finish(sample(labelled, 3, seed=first_seed(5), top_p=0.95, condition=told)).grid
+    expected = finish(sample(labelled, 3, seed=first_seed(5), condition=told, **drawn)).grid
     assert len(set(told.tolist())) > 1 and torch.equal(written[-1].grid, expected)
     assert list(run(Models(vqgan, clip, labelled, clip), replace(asked, mode="both")))
 
@@ -189,10 +205,11 @@ def test_a_start_picture_is_kept_but_for_the_share_that_is_drawn_anew(models, vq
     known = repainted(codes, 3, 0.25, seed=0)
     assert ((known == -1).sum((1, 2)) == 64).all() and not torch.equal(known[0], known[1])
     assert (known[known >= 0] == codes.expand(3, -1, -1)[known >= 0]).all()
-    _, _, steps = parts(
-        models, Request("red", "guided", DrawConfig(strength=0.0), FEW, picture=picture)
-    )
-    assert torch.equal(steps[0].indices, codes)
+    for strength in (0.0, 0.6):
+        asked = Request("red", "guided", DrawConfig(strength=strength), FEW, picture=picture)
+        start = from_picture(vqgan, on_white(picture, 32), strength, FEW.seed)
+        assert torch.equal(parts(models, asked)[2][0].indices, start)
+        assert torch.equal(start, codes) == (strength == 0)
 
 
 def test_a_picture_fills_a_white_square_unstretched():

@@ -192,12 +192,17 @@ def test_conditions_belong_to_their_pictures_and_are_dropped_at_times():
 
 def test_the_step_trains_with_what_the_batch_drops(monkeypatch):
     model = {"condition": "embedding", "embedding_size": 3}
-    trained = task(model=model, conditions=embeddings(), drop=0.5)
+    teacher = prior(**model)
+    trained = task(model=model, conditions=embeddings(), drop=0.5, distil=0.5, teacher=teacher)
     seen, forward = [], GPT.forward
-    monkeypatch.setattr(GPT, "forward", lambda m, *a, **k: seen.append(a) or forward(m, *a, **k))
+    monkeypatch.setattr(
+        GPT, "forward", lambda m, *a, **k: seen.append((m, a)) or forward(m, *a, **k)
+    )
     trained.train_step(3)
-    for given, expected in zip(seen[0], (trained.batch(3)[i] for i in (0, 2, 3)), strict=True):
-        assert torch.equal(given, expected)
+    assert [m for m, _ in seen] == [trained.model, teacher]
+    for _, read in seen:
+        for given, expected in zip(read, (trained.batch(3)[i] for i in (0, 2, 3)), strict=True):
+            assert torch.equal(given, expected)
 
 
 def test_classes_are_conditions_too():

@@ -54,6 +54,13 @@ def test_views_are_larger_smaller_moved_turned_and_mirrored_within_their_bounds(
     )
 
 
+def test_views_are_turned_and_scaled_and_never_sheared():
+    matrix = drawn("moved", 50, np.random.default_rng(0))[:, :4].view(-1, 2, 2)
+    scale = matrix.det().abs()
+    assert torch.allclose(matrix @ matrix.mT, scale[:, None, None] * torch.eye(2), atol=1e-5)
+    assert (matrix[:, 1, 0].abs() > 0.05).any() and set(matrix.det().sign().tolist()) == {-1, 1}
+
+
 def test_black_and_white_stay_and_colours_change_a_little():
     grey = np.full((8, 8, 3), 128, np.uint8)
     grey[:4, :4], grey[4:, 4:] = 0, 255

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import checkpoint, distributed
+from training import checkpoint, distributed, loop
 from training.command import launch
 from training.log import CsvLog
 from training.loop import (
@@ -78,23 +77,28 @@ def assert_same(a, b, where="state") -> None:
         assert a == b, where
 
 
+# The real command, whose fourteenth step never comes back.
+KILLED = """
+import os, signal
+from vqgan import train
+step_of = train.VQGANTask.train_step
+def train_step(self, step):
+    return step_of(self, step) if step < 13 else os.kill(os.getpid(), signal.SIGKILL)
+train.VQGANTask.train_step = train_step
+train.main()
+"""
+
+
 def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path):
     """Weights, optimisers, EMA, code usage and log agree to the last bit after a kill -9."""
     whole = train(data, tmp_path / "a", *SMALL, "--steps", "20", "--checkpoint-every", "10")
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        command(data, tmp_path / "b", *SMALL, "--steps", "20", "--checkpoint-every", "10"),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "b" / "last.pt").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    killed_at = checkpoint.load(tmp_path / "b" / "last.pt")["step"]
-    assert killed_at == 10, "the kill came too late to prove anything"
+    line = command(data, tmp_path / "b", *SMALL, "--steps", "20", "--checkpoint-every", "10")
+    line[1:3] = ["-c", KILLED]
+    killed = subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert checkpoint.load(tmp_path / "b" / "last.pt")["step"] == 10
+    assert len(rows(tmp_path / "b")) == 13, "what was logged after the checkpoint comes again"
     again = train(data, tmp_path / "b", "--resume")
     assert again.returncode == 0, again.stderr
     a, b = (checkpoint.load(tmp_path / n / "last.pt") for n in "ab")
@@ -394,6 +398,29 @@ class Steady(Breaking):
 
     def train_step(self, step: int) -> dict[str, float]:
         return {"loss": 1.0}
+
+
+def test_a_run_ends_when_its_minutes_are_over_with_all_that_it_has(tmp_path, monkeypatch):
+    """On a clock on which a step takes 20 seconds; a run that goes on counts its hours on."""
+    clock = [0.0]
+
+    class Slow(Steady):
+        def train_step(self, step: int) -> dict[str, float]:
+            clock[0] += 20
+            return super().train_step(step)
+
+        def evaluate(self, step: int, out: Path) -> dict[str, float]:
+            return {"val": float(step)}
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    for resume, steps, spent in ((False, 4, 80), (True, 8, 160)):
+        assert run(Slow(), LoopConfig(minutes=1), tmp_path, {}, resume) == steps
+        saved = checkpoint.load(tmp_path / "last.pt")
+        assert saved["step"] == steps and saved["seconds"] == spent
+        with open(tmp_path / "log.csv", newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert (last["step"], last["loss"], last["val"]) == (str(steps - 1), "1", str(steps))
+        assert float(last["hours"]) == pytest.approx(spent / 3600, rel=1e-4)
 
 
 @pytest.mark.parametrize("every", [1, 5])

@@ -15,3 +15,14 @@ def test_gradients_are_clipped_to_a_norm(clip, moved):
     assert float(norm) == pytest.approx(50)
     steps = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
     assert torch.cat([s.flatten() for s in steps]).norm().item() == pytest.approx(moved, rel=1e-4)
+    assert model.weight.grad is None, "or the next step would add to it"
+
+
+def test_a_group_may_learn_at_a_rate_of_its_own():
+    slow, plain = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    groups = [{"params": slow.parameters(), "lr_scale": 0.25}, {"params": plain.parameters()}]
+    before = [slow.weight.item(), plain.weight.item()]
+    slow.weight.grad = plain.weight.grad = torch.ones(1, 1)
+    optimise(torch.optim.SGD(groups, lr=1.0), torch.nn.ModuleList([slow, plain]), 0.4, 0.0)
+    after = [slow.weight.item(), plain.weight.item()]
+    assert after == pytest.approx([before[0] - 0.1, before[1] - 0.4])

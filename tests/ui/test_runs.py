@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ui import runs
@@ -103,6 +105,10 @@ def test_a_run_ends_when_its_time_is_over_and_says_so(monkeypatch):
     assert len(said) == 1 and "在此公共页面上" in said[0]
     with runs.turn(ME, runs.arm(ME), last=False) as run:  # waits for a download: in nobody's way
         assert not run.stop.wait(0.2)
+    with runs.turn(ME, runs.arm(ME)):
+        runs.stop(ME)
+        time.sleep(0.2)
+    assert len(said) == 1, "the visitor has ended it"
     runs = Runs(seconds=30)
     with runs.turn(ME, runs.arm(ME)) as run:
         assert not run.stop.wait(0.1)

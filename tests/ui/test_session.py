@@ -48,6 +48,15 @@ def test_native_keeps_the_size(studio, picture):
     assert sessions.open_picture(studio, picture, "native").size == (100, 60)
 
 
+def test_of_a_large_jpeg_as_much_is_decoded_as_is_worked_on(studio, tmp_path, monkeypatch):
+    monkeypatch.setattr("vqgan.images.LARGE", 100)
+    monkeypatch.setattr(sessions, "NATIVE_LIMIT", 96)
+    monkeypatch.setattr("vqgan.rebuild.NATIVE_LIMIT", 96)
+    Image.linear_gradient("L").resize((400, 200)).save(tmp_path / "a.jpg")
+    found = sessions.open_picture(studio, tmp_path / "a.jpg", "native")
+    assert found.size == (96, 48) and found.capped
+
+
 def test_an_unknown_size_is_a_sentence(studio, picture):
     with pytest.raises(ValueError, match="choose 128, 256, 384, native"):
         sessions.open_picture(studio, picture, "129")
@@ -104,6 +113,7 @@ def test_download_names_are_safe():
     assert sessions.file_stem("/x/my photo (1).jpeg") == "my photo (1)"
     assert sessions.file_stem("猫.png") == "猫"
     assert sessions.file_stem('a<b>"c|.png') == "a_b__c_"
+    assert sessions.file_stem(" .a. .png") == "a"
     assert sessions.file_stem("") == "picture" and len(sessions.file_stem("x" * 300)) == 60
 
 

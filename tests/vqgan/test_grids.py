@@ -169,6 +169,9 @@ def test_jumps_lead_from_one_grid_to_the_other(tiny_vqgan, latents):
     steps = grids.jumps(tiny_vqgan, a, b, steps=10)
     assert steps.shape == (10,) and steps.sum() >= (indices[0] != indices[1]).sum() > 0
     assert grids.jumps(tiny_vqgan, a, a, steps=10).sum() == 0
+    half = grids.blend(tiny_vqgan, a, b, 0.5).indices
+    halves = [(indices[0] != half).sum(), (half != indices[1]).sum()]
+    assert grids.jumps(tiny_vqgan, a, b, steps=2).tolist() == halves
 
 
 def test_pictures_of_two_sizes_do_not_blend(tiny_vqgan, latents):

@@ -137,6 +137,13 @@ def test_rotation_trick_turns_the_gradient():
     assert torch.allclose(after, scale * before, atol=1e-4)
 
 
+def test_cosine_latents_are_those_of_the_unit_sphere():
+    latents = torch.tensor([[3.0, 4.0], [0.0, -2.0]]).T.view(1, 2, 1, 2)
+    encoding = CosineQuantizer(16, 2).encode(latents)
+    torch.testing.assert_close(encoding.latents[0, :, 0].T, torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
+    torch.testing.assert_close(encoding.quantized.norm(dim=1), torch.ones(1, 1, 2))
+
+
 def test_project_moves_latents_to_where_codes_live():
     cosine, box = CosineQuantizer(16, 4), EuclideanQuantizer(16, 4)
     z = torch.randn(2, 4, 3, 3) * 5

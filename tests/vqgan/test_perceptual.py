@@ -82,6 +82,14 @@ def test_lpips_is_used_where_its_trunk_is_on_this_computer(trunk):
     torch.testing.assert_close(distance, net.net(x, x_hat).flatten(), rtol=1e-4, atol=1e-6)
 
 
+def test_without_the_package_auto_is_shift_tolerant(trunk, monkeypatch):
+    """Who only runs the app does not install it."""
+    monkeypatch.setattr(perceptual.util, "find_spec", lambda name: None)
+    assert isinstance(perceptual.training_loss("auto"), perceptual.PerceptualLoss)
+    with pytest.raises(FileNotFoundError, match="pip install lpips, or use vgg"):
+        perceptual.training_loss("lpips")
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("bias", [-99.0, 1e-25], ids=["zero", "faint"])
 @pytest.mark.parametrize("kind", ["alex", "lpips"])

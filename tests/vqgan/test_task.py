@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.loop import LoopConfig, NotFinite
 from vqgan import dataset, losses
-from vqgan.task import VQGANTask, generator
+from vqgan.task import VQGANTask, decibels, generator
 from vqgan.train_config import TrainConfig
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
@@ -100,6 +100,26 @@ def test_dead_codes_restart_within_a_step_in_all_that_is_kept(pictures, tiny_con
     assert not torch.allclose(row, before[5], atol=1e-3)
     assert torch.allclose(task.ema.shadow["quantize.embedding.weight"][5], row)
     assert all(not m[5].any() for m in task.opt.state[table].values() if m.shape == table.shape)
+    kept, task.usage.share[5] = table.detach().clone(), 0
+    restart(3, latents[0])
+    assert torch.equal(table, kept), "every second step only"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_codebook_and_commitment_count_by_their_weights(pictures, tiny_config, legacy):
+    config = replace(tiny_config, quantizer="euclidean", legacy_beta=legacy)
+    task = make(pictures, config, gan_weight=0.0, codebook_weight=3.0, beta=0.5)
+    _, rows, vq, report = task.forward(task.batch(0), 0)
+    table = task.model.quantize.embedding.weight
+    chosen = torch.cdist(rows, table).argmin(1)
+    apart = (rows.detach() - table[chosen]).square().mean()
+    assert report["vq"] == pytest.approx(1.5 * apart.item(), rel=1e-4)
+    assert vq.item() == pytest.approx(4.5 * apart.item(), rel=1e-4)
+    found, pull = (torch.autograd.grad(x, table)[0] for x in (vq, apart))
+    torch.testing.assert_close(found, (1.5 if legacy else 3.0) * pull)
+    counts = torch.bincount(chosen, minlength=32)
+    wanted = 0.98 / 32 + 0.02 * counts / counts.sum()  # usage moves by a fiftieth of a batch
+    torch.testing.assert_close(task.usage.share, wanted)
 
 
 def test_held_out_pictures_are_measured_with_the_averaged_weights(pictures, tiny_config, tmp_path):
@@ -123,6 +143,18 @@ def test_discriminator_gradient_does_not_leak_into_the_generator_nor_back(pictur
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     task.discriminator_step(images, output.detach(), 1e-3)
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+
+
+def test_the_discriminator_learns_which_pictures_are_real(pictures, tiny_config):
+    task, given = make(pictures, tiny_config), []
+    judged = task.discriminator_step
+    task.discriminator_step = lambda *args: given.extend(args) or 0.0
+    task.train_step(0)
+    assert torch.equal(given[0], task.batch(0)) and not torch.equal(given[1], given[0])
+    real = torch.ones(4, 3, 16, 16)
+    for _ in range(10):
+        judged(real, -real, 1e-2)
+    assert task.disc(real).mean() > task.disc(-real).mean() + 0.1
 
 
 def test_discriminator_warms_up_before_its_loss_reaches_the_generator(pictures, tiny_config):
@@ -156,6 +188,8 @@ def test_autoencoder_start_then_kmeans_codebook(pictures, tiny_config):
     assert torch.equal(task.model.quantize.codebook(), before)
     assert "vq" in task.train_step(3)
     assert not torch.allclose(task.model.quantize.codebook(), before, atol=0.05)
+    averaged = task.ema.shadow["quantize.embedding.weight"]
+    assert torch.allclose(averaged, task.model.quantize.embedding.weight, atol=0.01)
     error = reports[0]["l1"]
     assert task.train_step(4)["l1"] < 1.5 * error
 
@@ -177,7 +211,7 @@ def test_kmeans_sees_enough_latents_whatever_the_batch(pictures, tiny_config, mo
 
 
 def test_frozen_encoder_keeps_tokens(pictures, tiny_config):
-    task = make(pictures, tiny_config, freeze_encoder=True)
+    task = make(pictures, tiny_config, freeze_encoder=True, restart_every=1, restart_below=1.0)
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     for step in range(3):
         task.train_step(step)
@@ -255,9 +289,21 @@ def test_kmeans_of_fewer_points_than_centres():
     assert torch.cdist(points, centres).amin(1).max() < 1e-4, "every point has its own"
 
 
+def test_whole_pictures_are_crops_too(pictures, tiny_config):
+    make(pictures, tiny_config, crop=32)
+    with pytest.raises(ValueError, match="crop is 34: it must not be larger than whole pictures"):
+        make(pictures, tiny_config, crop=34)
+
+
+def test_decibels_by_hand():
+    assert decibels(torch.tensor(0.04)) == pytest.approx(20)  # 10 log10(4 / 0.04)
+    assert decibels(torch.tensor(0.0)) == pytest.approx(106.02, abs=0.01)  # no division by 0
+
+
 def test_perplexity_counts_evenly_used_codes():
     assert perplexity(torch.tensor([5.0, 5.0, 5.0, 5.0, 0.0])) == pytest.approx(4)
     assert perplexity(torch.tensor([7.0, 0.0])) == pytest.approx(1)
+    assert perplexity(torch.zeros(3)) == 1  # before anything was counted
 
 
 def test_kmeans_finds_clusters_and_gives_a_background_one_code():
