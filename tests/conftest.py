@@ -9,7 +9,7 @@ import torch
 
 from vqgan.model import VQGAN, VQGANConfig
 
-torch.set_num_threads(1)  # tiny products gain nothing from two, and wait on a busy machine
+torch.set_num_threads(2)
 
 # Uploads lie under the hash of their content: another app that ends would take equal ones along.
 UPLOADS = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")

@@ -19,7 +19,8 @@ from ui import studio as studios
 from ui.common import heavy
 
 LINES = {"run", "answer", "after"}  # to wait in; see ui/common.py
-ELSEWHERE = ("ui.reconstruct", "ui.surprise", "ui.drawing_board", "ui.endpoint")
+ELSEWHERE = ("ui.reconstruct_inputs", "ui.reconstruct_board", "ui.surprise")
+ELSEWHERE += ("ui.drawing_board", "ui.endpoint")
 WHO = contextvars.ContextVar("who", default=None)
 
 

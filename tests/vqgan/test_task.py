@@ -109,7 +109,8 @@ def test_dead_codes_restart_within_a_step_in_all_that_is_kept(pictures, tiny_con
 def test_codebook_and_commitment_count_by_their_weights(pictures, tiny_config, legacy):
     config = replace(tiny_config, quantizer="euclidean", legacy_beta=legacy)
     task = make(pictures, config, gan_weight=0.0, codebook_weight=3.0, beta=0.5)
-    _, rows, vq, report = task.forward(task.batch(0), 0)
+    _, encoding, vq, report = task.forward(task.batch(0), 0)
+    rows = encoding.latents.movedim(1, -1).flatten(0, -2)
     table = task.model.quantize.embedding.weight
     chosen = torch.cdist(rows, table).argmin(1)
     apart = (rows.detach() - table[chosen]).square().mean()
@@ -117,6 +118,7 @@ def test_codebook_and_commitment_count_by_their_weights(pictures, tiny_config, l
     assert vq.item() == pytest.approx(4.5 * apart.item(), rel=1e-4)
     found, pull = (torch.autograd.grad(x, table)[0] for x in (vq, apart))
     torch.testing.assert_close(found, (1.5 if legacy else 3.0) * pull)
+    task.usage.update(encoding.indices)
     counts = torch.bincount(chosen, minlength=32)
     wanted = 0.98 / 32 + 0.02 * counts / counts.sum()  # usage moves by a fiftieth of a batch
     torch.testing.assert_close(task.usage.share, wanted)
