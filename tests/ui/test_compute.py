@@ -19,7 +19,7 @@ from ui import studio as studios
 from ui.common import heavy
 
 LINES = {"run", "answer", "after"}  # to wait in; see ui/common.py
-ELSEWHERE = ("ui.reconstruct", "ui.reconstruct_inputs", "ui.surprise")
+ELSEWHERE = ("ui.reconstruct", "ui.reconstruct_board", "ui.reconstruct_inputs", "ui.surprise")
 ELSEWHERE += ("ui.drawing_board", "ui.endpoint")
 WHO = contextvars.ContextVar("who", default=None)
 
