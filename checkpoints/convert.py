@@ -116,7 +116,7 @@ def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """Weights as latent-diffusion evaluates them: each one's average where there is one.
 
-    Its LitEma keeps that under the weight's own name without the dots.
+    Its LitEma keeps that under the weight's own name without the dots. None where it has none.
     """
     means = net2net.part(tensors, AVERAGE)
     last = {key: value for key, value in tensors.items() if not key.startswith(AVERAGE)}
