@@ -36,7 +36,6 @@ from clip_guidance.modes import MODES, DrawConfig, Request, run
 from training import flags
 from training.files import replacing, writable
 from training.memory import keep_pages
-from training.spread import spread
 from vqgan.images import to_tensor
 
 PROMPTS = Path(__file__).parent / "prompts.json"
@@ -71,7 +70,8 @@ def wanted(modes: list[str], limit: int | None = None, seeds: int | None = None)
     for name, value in (("--limit", limit), ("--seeds", seeds)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}: it must be at least 1")
-    prompts = prompts if limit is None else spread(prompts, limit)
+    if limit is not None and limit < len(prompts):  # the same ones as ever
+        prompts = [prompts[round(i * len(prompts) / limit)] for i in range(limit)]
     keys = ("prompt", "english", "category", "language")
     return [
         Wanted(*(p[k] for k in keys), mode, seed)

@@ -17,7 +17,6 @@ from training import flags
 from training.device import usable_device
 from training.files import writable
 from training.memory import keep_pages
-from training.spread import spread
 from vqgan import dataset
 
 
@@ -57,9 +56,12 @@ def encode_folder(
             f"batch is {batch}, limit {limit}, views {views}: at least 1, 0 and 0, please"
         )
     pictures = dataset.scan(data)
+    if limit and limit < len(pictures):  # the same ones as ever: recorded trials name it
+        step = len(pictures) / limit
+        pictures = [pictures[int(i * step)] for i in range(limit)]
     return tokens.encode(
         bundle.vqgan,
-        spread(pictures, limit or len(pictures)),
+        pictures,
         tokenizer_id=bundle.tokenizer_id,
         size=bundle.card.get("preprocess", {}).get("size", bundle.vqgan.config.resolution),
         data=dataset.identity(data),
