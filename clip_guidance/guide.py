@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -35,8 +35,10 @@ MAX_STEPS = 10_000
 # Learning rates. A picture that shows something already is kept clean by small steps: at 0.1 the
 # score rises further, but the background fills with strokes that only CLIP likes.
 PICTURE, NOISE = 0.03, 0.15
+# Steps. From a picture, more than these only please CLIP: what one sees gets worse.
+PICTURE_STEPS, NOISE_STEPS = 20, 40
 LOGITS = 5.0  # logits take steps so many times as large: they move on another scale
-SURPRISE = 0.15
+SURPRISE = 0.4
 SHARPNESS = 10.0  # a code leads the others by this much x squared distance
 FLOOR = 0.1  # of the learning rate is left at the end of the schedule
 
@@ -45,7 +47,11 @@ FLOOR = 0.1  # of the learning rate is left at the end of the schedule
 class GuidanceConfig:
     """How the codes are moved."""
 
-    steps: int = option(40, "steps of the optimiser, counted from the very start")
+    steps: int = option(
+        0,
+        "steps of the optimiser, counted from the very start. "
+        f"0: {PICTURE_STEPS} or, from noise, {NOISE_STEPS}",
+    )
     lr: float = option(
         0.0, f"learning rate; it falls to a tenth. 0: {PICTURE} or, from noise, {NOISE}"
     )
@@ -61,7 +67,7 @@ class GuidanceConfig:
     seed: int = option(0, "for the start from noise and the cutouts")
 
     def __post_init__(self) -> None:
-        for name, low, top in (("steps", 1, MAX_STEPS), ("seed", 0, 2**63 - 1)):
+        for name, low, top in (("steps", 0, MAX_STEPS), ("seed", 0, 2**63 - 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
                 raise ValueError(f"{name} is {value}: it must be a whole number, {low} to {top}")
@@ -76,6 +82,10 @@ class GuidanceConfig:
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         Cutouts(self.cutouts)
+
+    def begun(self, noise: bool) -> GuidanceConfig:
+        """With its number of steps, which may hang on the start: noise or a picture."""
+        return replace(self, steps=self.steps or (NOISE_STEPS if noise else PICTURE_STEPS))
 
     def highest(self, noise: bool) -> float:
         """The learning rate of the first step, from noise or from a picture."""
@@ -267,13 +277,13 @@ def guide(
             raise ValueError(
                 f"the run to go on from optimised {start.method}: {config.method} cannot go on it"
             )
-        return _run(vqgan, clip, wanted, config, start, belief)
+        return _run(vqgan, clip, wanted, config.begun(start.noise), start, belief)
     device = next(vqgan.parameters()).device
     codes = noise(vqgan, config.seed) if start is None else start
     if codes.ndim != 3 or codes.shape[0] != 1 or codes.is_floating_point():
         raise ValueError(f"the start has shape {tuple(codes.shape)}: expected codes (1, h, w)")
     first = _first(vqgan, config, codes.to(device), start is None)
-    return _run(vqgan, clip, wanted, config, first, belief)
+    return _run(vqgan, clip, wanted, config.begun(start is None), first, belief)
 
 
 @torch.no_grad()

@@ -67,6 +67,9 @@ class Request:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}: choose {', '.join(MODES)}")
+        # Filled in once, so that whoever counts steps and what a file keeps need not know of it.
+        begun = self.guidance.begun(self.mode == "guided" and self.picture is None)
+        object.__setattr__(self, "guidance", begun)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from clip_guidance.examples import PROMPTS as EXAMPLES
-from clip_guidance.guide import METHODS, OPTIMIZERS, GuidanceConfig
+from clip_guidance.guide import METHODS, NOISE_STEPS, OPTIMIZERS, PICTURE_STEPS, GuidanceConfig
 from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
 from ui.clips import OWN, PUBLISHED, Clips
@@ -29,6 +29,15 @@ element.addEventListener('click', (event) => {
   if (button) trigger('pick', { ...button.dataset });
 });
 """
+
+# Noise takes more steps than a picture: the number follows the mode until someone sets another.
+STEPS = f"""(mode, steps) => {{
+  const usual = (mode) => (mode === 'guided' ? {NOISE_STEPS} : {PICTURE_STEPS});
+  const box = document.getElementById('draw-mode');
+  const before = usual(box.dataset.mode);
+  box.dataset.mode = mode;
+  return steps === before ? usual(mode) : steps;
+}}"""
 
 # The longest side of pictures to start from and to go towards: models look at far less, and each
 # stays with what was drawn for as long as the visitor's page is open.
@@ -270,6 +279,7 @@ def settings(
     values = {
         f.name: f.default for c in (GuidanceConfig, DrawConfig) for f in dataclasses.fields(c)
     }
+    values["steps"] = GuidanceConfig().begun(modes[0] == "guided").steps
     made: dict[str, gr.components.Component] = {}
 
     def slider(name: str, low: float, high: float, step: float, info: bool = False):
@@ -286,6 +296,9 @@ def settings(
         elem_id="draw-mode",
     )
     slider("steps", 1, 300, 1)
+    if len(modes) > 1:
+        mode, steps = made["mode"], made["steps"]
+        mode.input(None, [mode, steps], steps, js=STEPS, api_visibility="private")
     slider("cutouts", *WHOLE["cutouts"][1:], 1, info=True)
     made["seed"] = gr.Number(
         0, precision=0, label=t("draw.seed"), info=t("draw.seed.info"), elem_id="draw-seed"

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from clip_guidance.guide import (
     METHODS,
     NOISE,
+    NOISE_STEPS,
     OPTIMIZERS,
     PICTURE,
+    PICTURE_STEPS,
     Belief,
     GuidanceConfig,
     decode,
@@ -138,6 +140,14 @@ def test_going_on_equals_not_having_stopped(vqgan, clip, method, optimizer):
     assert [s.step for s in rest] == [4, 5, 6]
     assert torch.equal(rest[-1].image, whole[-1].image)
     assert [s.losses for s in rest] == [s.losses for s in whole[3:]]
+
+
+def test_noise_takes_more_steps_than_a_picture_where_nobody_sets_a_number(vqgan, clip):
+    usual = GuidanceConfig(cutouts=1)
+    drawn = run(vqgan, clip, usual, start=noise(vqgan, 0))
+    assert len(drawn) == PICTURE_STEPS and not run(vqgan, clip, usual, start=drawn[-1].state)
+    done = run(vqgan, clip, usual)
+    assert len(done) == NOISE_STEPS and len(run(vqgan, clip, usual, start=done[-3].state)) == 2
 
 
 def test_a_finished_run_goes_on_with_more_steps(vqgan, clip):
@@ -287,7 +297,7 @@ def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": True}, "steps is True"),
         ({"steps": -3}, "steps is -3"),
         ({"steps": 1.5}, "whole number"),
         ({"optimizer": "adamw2"}, "choose adam"),

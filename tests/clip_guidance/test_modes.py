@@ -12,7 +12,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from clip_guidance import record
-from clip_guidance.guide import Belief, GuidanceConfig, Step, from_picture, nearness, noise
+from clip_guidance.guide import (
+    NOISE_STEPS,
+    PICTURE_STEPS,
+    Belief,
+    GuidanceConfig,
+    Step,
+    from_picture,
+    nearness,
+    noise,
+)
 from clip_guidance.modes import (
     MAX_CANDIDATES,
     DrawConfig,
@@ -91,6 +100,14 @@ def test_both_goes_on_from_the_best(models):
     assert len(steps) == 3
     assert torch.equal(steps[0].indices[0], ranked[0].grids[ranked[0].best])
     assert steps[0].score == pytest.approx(float(ranked[0].scores.max()), abs=0.02)
+
+
+def test_a_request_has_as_many_steps_as_its_start_calls_for():
+    picture = Image.new("RGB", (8, 8))
+    assert Request("red", "both").guidance.steps == PICTURE_STEPS
+    assert Request("red", "guided").guidance.steps == NOISE_STEPS
+    assert Request("red", "guided", picture=picture).guidance.steps == PICTURE_STEPS
+    assert Request("red", "guided", guidance=FEW).guidance.steps == 3
 
 
 def test_the_prior_has_a_say_in_the_steps_of_both_but_not_of_guided(models):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import expect
 
 import checkpoints
 from checkpoints.bundle import save_clip
@@ -132,6 +133,11 @@ def test_the_tab_opens_with_a_drawn_example_to_go_on_from(visit):
     assert "An example: \u201ca green leaf\u201d" in status and "0.250" in status
     assert tab.page.locator("#draw-history button").count() == 1
     assert tab.page.is_visible("#draw-seed") and tab.page.is_visible("#draw-cutouts")
+    steps = tab.page.locator("#draw-steps input[type=number]")
+    for mode, usual in (("Guided only", "40"), ("Prior only", "20")):  # where nobody set another
+        tab.page.click(f"#draw-mode label:has-text('{mode}')")
+        expect(steps).to_have_value(usual)
+    tab.page.click("#draw-mode label:has-text('Both')")
     tab.steps(3)
     tab.page.fill("#draw-prompt textarea", "a red leaf")
     tab.page.click("#draw-more")
@@ -195,6 +201,7 @@ def test_stop_keeps_the_picture_and_continue_goes_on_from_it(visit):
     tab.set("cutouts", 64)  # slow steps: Stop must find a run to stop, on one core too
     tab.page.click("#draw-mode label:has-text('Guided only')")
     tab.page.fill("#draw-prompt textarea", "a cat | text:-1")
+    expect(tab.page.locator("#draw-steps input[type=number]")).to_have_value("300")
     tab.page.click("#draw-go")
     tab.stop(3)
     stopped, picture = tab.step, tab.picture()
