@@ -40,6 +40,7 @@ def test_what_needs_no_more_channels_is_kept_whole(kind):
         bias[1:] += torch.randn(2, 2, 8)  # of keys and values: in none of the three directions
     found = narrowed(wide, 3, grids()).eval()
     assert found.config == small.config
+    assert not any(block.qkv._forward_pre_hooks for block in wide.blocks), "no more is kept"
     condition = torch.randn(9, 5) if kind else None
     expected = wide(grids(9, 2), condition)
     assert expected.std() > 0.2

@@ -1,6 +1,7 @@
 """Sketches: lines of pictures, what a reader adds to a prior, and that every way to read agrees."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_a_drawing_becomes_lines_of_the_models_size():
     assert not drawn(np.full((64, 64), 90, np.uint8), (128, 128)).any()  # a faint touch is none
 
 
-def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch):
+def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch, tmp_path):
     prior = tiny(width=8, condition="start")
     before = {k: v.clone() for k, v in prior.state_dict().items()}
     rng = np.random.default_rng(0)
@@ -162,6 +163,7 @@ def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch)
     loop = LoopConfig(steps=100, lr=3e-2, warmup=5, ema=0.8, clip=0.0)
     config = config_for(prior.config, PATCH, 16)
     monkeypatch.setattr("prior.sketch_task.SLIP", 0)
+    bits[2::3, 0] = False  # the outlines of what is held out
     packed = np.packbits(bits, axis=3)
     task = SketchTask(prior, config, TrainConfig(batch=8, held_out=13), loop, found, packed)
     free = task.sketch_bits(None, 1)
@@ -171,6 +173,17 @@ def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch)
     reader = task.averaged()
     told, wrong = task.sketch_bits(reader, 1), task.sketch_bits(reader, 1, turn=1)
     assert told < 0.55 * free and wrong > 1.7 * told
+    figures = task.evaluate(100, tmp_path)
+    outlines = task.sketch_bits(reader, 0)
+    assert outlines > 1.2 * told and figures == {
+        "val_bits": told, "val_outline_bits": outlines, "val_free_bits": free,
+        "val_wrong_bits": wrong,
+    }  # fmt: skip
+    grids, shown = torch.from_numpy(codes[2::3].astype(np.int64)), torch.from_numpy(bits[2::3, 1:])
+    nats = token_nats(
+        prior(grids.flatten(1), shifts=reader(thicken(shown.float(), 3))), grids.flatten(1)
+    )
+    assert told == pytest.approx(float(nats.mean()) / math.log(2), rel=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
     assert {k.split(".")[0] for k in task.ema.shadow} == {"stem", "around", "shifts"}
 
@@ -205,8 +218,24 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
     views = TrainConfig(batch=10, held_out=2, views=0.5)  # which the lines would not follow
     with pytest.raises(ValueError, match="of the pictures as they are"):
         SketchTask(prior, config, views, LoopConfig(), found, np.packbits(bits, axis=3))
+    taught = TrainConfig(batch=10, held_out=2, distil=1.0)
+    with pytest.raises(ValueError, match="has no teacher"):
+        SketchTask(prior, config, taught, LoopConfig(), found, np.packbits(bits, axis=3))
     with pytest.raises(ValueError, match="learns by adamw"):
         SketchTask(prior, config, muon, LoopConfig(), found, np.packbits(bits, axis=3))
+
+
+def test_the_prior_is_told_words_beside_the_lines_and_now_and_then_not(tiny):
+    prior = tiny(width=8, condition="embedding", embedding_size=5)
+    rows = [{"split": "val" if i else "train", "kind": "icon"} for i in range(3)]
+    found = TokenSet(np.zeros((3, 2, 6, 8), np.uint16), rows, "t", 48, {"sha256": "d"})
+    options = (prior, config_for(prior.config, PATCH, 8), TrainConfig(batch=8, drop=0.5))
+    bits, given = np.zeros((3, 2, 24, 4), np.uint8), np.ones((3, 1, 5), np.float32)
+    task = SketchTask(*options, LoopConfig(), found, bits, conditions=given)
+    batch = task.batch(0)
+    assert 0 < batch.dropped.sum() < 8
+    expected = prior(batch.inputs, torch.ones(8, 5), batch.dropped)  # a new reader adds nothing
+    torch.testing.assert_close(task.logits(0, batch), expected)
 
 
 def test_what_slips_off_the_page_does_not_come_back_on_its_other_side(tiny):
