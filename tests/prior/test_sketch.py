@@ -23,6 +23,8 @@ from prior.sketch import (
     drawn,
     edges,
     from_text,
+    paper,
+    picture_lines,
     shifts_of,
     thicken,
 )
@@ -138,9 +140,30 @@ def test_edges_of_a_square_are_its_outline():
     ring = thicken(inside[None, None], 3)[0, 0] - (1 - thicken(1 - inside[None, None], 3)[0, 0])
     assert outline[ring > 0].float().mean() > 0.95  # corners are round
     assert not found[0, :, 11:21, 11:21].any() and not found[0, :, :6].any()
-    assert 40 < found[0, 0].sum() < 130  # one or two pixels wide: the outline is 60 long
+    assert 40 < found[0, 0].sum() < 80  # a pixel wide: the outline is 60 long
     assert not found[1, 0].any() and found[1, 1].sum() > 40  # faint: an edge, but no outline
     assert not edges(torch.full((1, 3, 16, 16), 0.3)).any()
+
+
+def test_edges_that_slant_are_found_whole_and_thin():
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    away = (x - 15).abs() + (y - 15).abs()  # a square on its tip
+    picture = torch.where(away < 10, 1.0, -1.0).expand(1, 3, 32, 32)
+    found = edges(picture)[0, 0]
+    assert thicken(found[None, None].float(), 3)[0, 0][away.sub(9.5).abs() < 1].all()
+    assert found.sum() <= 80, "two pixels wide, or one"
+    assert not edges(picture.mul(0.08)).any(), "too faint"
+
+
+def test_lines_of_a_picture_are_its_every_edge_three_pixels_wide():
+    picture = Image.new("RGB", (32, 16), (120,) * 3)
+    picture.paste((165,) * 3, (0, 0, 14, 16))  # too faint for an outline
+    lines = picture_lines(picture, (16, 32))
+    assert lines.shape == (16, 32) and lines.dtype == bool
+    assert set(lines.sum(1)) == {3} and lines[:, 13:15].all()
+    page = paper(torch.from_numpy(lines)[None, None].float())
+    assert page.shape == (1, 16, 32, 3) and page.dtype == np.uint8
+    assert np.array_equal(page[0], np.where(lines[..., None], 0, 255).repeat(3, 2))
 
 
 def test_a_drawing_becomes_lines_of_the_models_size():

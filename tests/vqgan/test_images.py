@@ -237,6 +237,10 @@ def test_a_letterbox_stretches_nothing():
     red = (pixels == (255, 0, 0)).all(2)
     assert box.size == (100, 100) and red.sum() == 100 * 50
     assert (pixels[:25] == 255).all() and red[25:75].all()
+    tall = np.asarray(letterbox(Image.new("RGB", (20, 40), "red"), (100, 100)))
+    assert (tall == (255, 0, 0)).all(2)[:, 25:75].all() and (tall[:, :25] == 255).all()
+    line = np.asarray(letterbox(Image.new("RGB", (2000, 3), "red"), (100, 100)))
+    assert (line == (255, 0, 0)).all(2).sum() == 100, "a pixel at the least"
 
 
 def test_an_endless_side_is_refused_from_the_header():

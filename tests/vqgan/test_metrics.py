@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from vqgan import metrics
 from vqgan.images import to_tensor
 from vqgan.metrics import (
     bits_per_pixel,
@@ -102,6 +103,13 @@ def test_webp_keeps_to_its_bytes_and_improves_with_them(drawing):
     assert errors == sorted(errors) and errors[-1] > errors[0] + 3
     worst = decode_webp(encode_webp(drawing, 0), drawing.size)
     assert errors[-1] > psnr(x, to_tensor(worst)).item() + 3  # quality is searched too
+
+
+def test_quality_is_the_highest_that_fits(drawing, monkeypatch):
+    monkeypatch.setattr(metrics, "encode_webp", lambda image, quality: bytes(100 + 3 * quality))
+    for budget in range(90, 410):
+        best = min(max((budget - 100) // 3, 0), 100)
+        assert len(metrics._largest_fitting(drawing, budget)) == 100 + 3 * best, budget
 
 
 def test_webp_uses_a_smaller_picture_where_full_size_does_not_fit(drawing):
