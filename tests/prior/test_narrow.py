@@ -82,6 +82,22 @@ def test_what_all_keys_share_counts_for_nothing():
     torch.testing.assert_close(again, cut, atol=1e-3, rtol=0)
 
 
+def test_how_channels_are_scaled_counts_for_nothing():
+    """Queries more and keys less, values more and what takes them less: the same attention."""
+    model = trained()
+    logits, cut = model(grids(9, 2)), narrowed(model, 4, grids()).eval()(grids(9, 2))
+    for block in model.blocks:
+        of_q, of_v = torch.rand(2, 16).sub(0.5).mul(4).exp()
+        for p in block.qkv.parameters():
+            parts = p.view(3, 16, -1)
+            for part, scale in zip(parts, (of_q, 1 / of_q, of_v), strict=True):
+                part *= scale[:, None]
+        block.proj.weight /= of_v
+    torch.testing.assert_close(model(grids(9, 2)), logits, atol=1e-3, rtol=0)
+    again = narrowed(model, 4, grids()).eval()(grids(9, 2))
+    torch.testing.assert_close(again, cut, atol=1e-3, rtol=0)
+
+
 def test_a_layer_that_adds_nothing_still_adds_nothing():
     deeper = grown(trained(), 5).eval()
     found = narrowed(deeper, 7, grids()).eval()

@@ -254,7 +254,9 @@ def test_the_prior_is_told_words_beside_the_lines_and_now_and_then_not(tiny):
     found = TokenSet(np.zeros((3, 2, 6, 8), np.uint16), rows, "t", 48, {"sha256": "d"})
     options = (prior, config_for(prior.config, PATCH, 8), TrainConfig(batch=8, drop=0.5))
     bits, given = np.zeros((3, 2, 24, 4), np.uint8), np.ones((3, 1, 5), np.float32)
+    prior.requires_grad_(True).train()
     task = SketchTask(*options, LoopConfig(), found, bits, conditions=given)
+    assert not prior.training and not any(p.requires_grad for p in prior.parameters())
     batch = task.batch(0)
     assert 0 < batch.dropped.sum() < 8
     expected = prior(batch.inputs, torch.ones(8, 5), batch.dropped)  # a new reader adds nothing

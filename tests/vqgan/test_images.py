@@ -57,6 +57,7 @@ def test_zero_bytes_and_text_and_unknown_formats_are_named(tmp_path):
     assert "known format: PNG, JPEG, WebP" in refused(heic)
     assert "there is no file" in refused(tmp_path / "gone.png")
     assert "is a folder" in refused(tmp_path)
+    assert "has no content" in refused(Image.new("RGB", (0, 5)))
 
 
 def test_formats_that_start_other_programs_are_not_tried():
@@ -113,7 +114,11 @@ def test_sixteen_bits_keep_their_shades():
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
 def test_floating_point_tiff_keeps_its_shades(top):
     ramp = np.linspace(0, top, 256, dtype=np.float32)[None].repeat(4, 0)
-    shades = np.array(open_image(encoded(Image.fromarray(ramp), "TIFF")))[0, :, 0]
+    ramp[3] = np.nan
+    ramp[2] = -top
+    shown = np.array(open_image(encoded(Image.fromarray(ramp), "TIFF")))
+    assert not shown[2:].any()
+    shades = shown[0, :, 0]
     assert np.abs(shades.astype(int) - np.arange(256)).max() <= 1
 
 
@@ -293,6 +298,13 @@ def test_of_a_large_jpeg_no_more_is_decoded_than_is_wanted(monkeypatch):
     monkeypatch.setattr(images, "LARGE", 100)
     assert open_image(data, side=100).size == (200, 100)
     assert open_image(data, side=120).size == (400, 200)
+
+
+def test_the_shorter_side_is_as_long_as_asked_and_never_longer_than_it_was():
+    data = encoded(Image.linear_gradient("L").resize((1600, 400)), "JPEG")
+    for source in (data, Image.new("RGB", (1600, 400))):
+        sizes = {n: open_image(source, shortest=n).size for n in (150, 200, 400, 500)}
+        assert sizes == {150: (600, 150), 200: (800, 200), 400: (1600, 400), 500: (1600, 400)}
 
 
 def test_the_clear_grey_of_a_png_of_16_bits_is_white_paper(tmp_path):
