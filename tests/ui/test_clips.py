@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from clip_guidance import model
@@ -40,6 +42,11 @@ def test_the_published_ones_asked_for_last_stay_in_memory(able, studio, monkeypa
         assert clips.get(name) == name and clips.ready(name)
     assert read == ["A", "B", "C"]
     assert not clips.ready("A"), "two are kept"
+    with clips._loading:  # while another one is on its way
+        asked = threading.Thread(target=lambda: read.append(clips.get("C")), daemon=True)
+        asked.start()
+        asked.join(5)
+        assert not asked.is_alive() and read == ["A", "B", "C", "C"]
     models = clips.models("B")
     assert models.clip == "B" and models.own is able.bundle.clip
     assert Clips(studio).own is None

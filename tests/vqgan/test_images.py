@@ -1,6 +1,7 @@
 """Whatever a person drops in: shown as they expect it, or refused in one clear sentence."""
 
 import io
+import math
 import resource
 import struct
 import zlib
@@ -256,9 +257,9 @@ def test_an_endless_side_is_refused_from_the_header():
 @pytest.mark.parametrize(("depth", "colour", "width"), [(8, 2, 3), (1, 0, 1 / 8), (16, 6, 8)])
 def test_a_png_with_rows_missing_is_called_damaged_though_it_ends_properly(depth, colour, width):
     """The same with all rows, black ones too, is a picture."""
-    row = b"\0" + bytes(round(40 * width))
-    assert open_image(png(40, 30, depth, colour, row * 30)).size == (40, 30)
-    assert "is damaged or cut off" in refused(png(40, 30, depth, colour, row * 29))
+    row = b"\0" + bytes(math.ceil(41 * width))
+    assert open_image(png(41, 30, depth, colour, row * 30)).size == (41, 30)
+    assert "is damaged or cut off" in refused(png(41, 30, depth, colour, row * 29))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (13, 37)])
@@ -323,6 +324,22 @@ def grey_profile(gamma: float) -> bytes:
     head += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
     head += struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return head + tags + white + curve
+
+
+def test_inks_are_as_their_profile_means_them():
+    """A printer's profile by which inks are one red, L*a*b* (53, 80, 67), and black is black."""
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    table += struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    inks = bytes([135, 208, 195, 0, 128, 128]) * 2**3
+    table += bytes(range(256)) * 4 + inks + bytes(range(256)) * 3
+    tags = struct.pack(">I4sII", 1, b"A2B0", 144, len(table))
+    size, white = 144 + len(table), struct.pack(">3i", 63190, 65536, 54061)
+    head = struct.pack(">I4sI4s4s4s", size, b"", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    head += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + white + bytes(48)
+    for mode, ink in (("CMYK", (255, 0, 0, 0)), ("RGB", (0, 255, 255))):
+        data = encoded(Image.new(mode, (4, 4), ink), "JPEG", icc_profile=head + tags + table)
+        red, green, blue = open_image(data).getpixel((1, 1))
+        assert (red > 240 and green < 15 and blue < 15) == (mode == "CMYK")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
