@@ -44,8 +44,8 @@ def test_masked_psnr_weighs_pixels():
     assert psnr(a, b, mask).item() == pytest.approx(20, abs=1e-4)
     mask[..., 1, 1] = 0.5  # mse = (0.04 + 0.5 * 1) / 1.5 = 0.36
     assert psnr(a, b, mask).item() == pytest.approx(10 * math.log10(4 / 0.36), abs=1e-4)
-    with pytest.raises(ValueError, match="empty"):
-        psnr(a, b, torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match="empty"):  # one of two
+        psnr(a.expand(2, -1, -1, -1), b.expand(2, -1, -1, -1), torch.cat([mask, mask * 0]))
     with pytest.raises(ValueError, match="mask has shape"):
         psnr(a, b, torch.ones(1, 3, 2, 2))
     with pytest.raises(ValueError, match="shapes"):
