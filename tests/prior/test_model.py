@@ -137,6 +137,7 @@ def test_measured_ranges_are_no_weights(tiny):
 def test_too_many_tokens_are_refused(prior, grids):
     with pytest.raises(ValueError, match="43 tokens"):
         prior(F.pad(grids, (0, 1)))
+    torch.testing.assert_close(prior(grids[:, :9]), prior(grids)[:, :9])  # fewer are not
 
 
 def test_dropout_is_in_three_places_and_for_training_alone(tiny, grids, monkeypatch):

@@ -80,6 +80,12 @@ def test_a_line_is_seen_from_eight_cells_around(prior):
     seen = (reader(one) != reader(empty)).flatten(2).any(2).view(6, 7)
     assert seen.all()  # 6 x 7 cells: the last is six away
     assert not (reader(thicken(one, 3))[0, 0] == reader(one)[0, 0]).all()
+    wide = SketchReader(SketchConfig(height=1, width=20, patch=2, layers=1, dim=4, channels=8))
+    wide.requires_grad_(False).shifts.weight.normal_()
+    empty, one = torch.zeros(2, 1, 1, 2, 40)
+    one[0, 0, 0, 20] = 1  # in cell 10
+    seen = (wide(one) != wide(empty)).flatten(2).any(2)[0]
+    assert torch.where(seen)[0].tolist() == [*range(2, 19)]
 
 
 @pytest.mark.parametrize("ahead", [1, 12])
@@ -376,6 +382,8 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
     shown = whole["ema"]["shadow"]["shifts.weight"]
     assert torch.equal(bundle.sketch.shifts.weight, shown.half().float()) and shown.any()
     assert bundle.card["sketch"]["training"]["steps"] == 4
+    assert not bundle.sketch.training
+    assert not any(p.requires_grad for p in bundle.sketch.parameters())
     assert set(bundle.card["sketch"]["metrics"]) == {
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
     }  # fmt: skip
