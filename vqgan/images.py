@@ -215,8 +215,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Modes I;16, I and F -> "L". Pillow's own convert would clip them to white."""
-    values = np.nan_to_num(np.asarray(image))
-    top = float(values.max())
+    given = np.asarray(image)
+    values = np.nan_to_num(given)
+    top = float(given.max(initial=0, where=np.isfinite(given)))
     if image.mode.startswith("I;16"):
         white = 65535
     else:  # 32-bit TIFF: no range is given, so the smallest usual one that holds its values

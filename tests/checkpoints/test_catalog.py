@@ -121,8 +121,10 @@ def test_a_wrong_file_is_not_kept(server, tmp_path):
 
 
 def test_not_found_and_no_network(server, tmp_path):
+    (tmp_path / "w.pt.part").write_bytes(CONTENT[:1000])
     with pytest.raises(ValueError, match=r"answers 404 Not Found") as caught:
         download(File("w.pt", server.url + "s"), tmp_path)
+    assert files(tmp_path) == ["w.pt.part"], "to be gone on from"
     assert "\n" not in str(caught.value)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -103,10 +103,11 @@ def test_what_a_new_export_keeps(runs, tmp_path):
     state = load(runs / "first" / "last.pt")
     for change, kept in (("decoder.conv_out.bias", True), ("quant_conv.bias", False)):
         state["task"]["ema"]["shadow"][change] += 1
-        save(tmp_path / "run" / "last.pt", state)
+        save(tmp_path / "run" / "last.pt", state | {"seconds": 5400.0})
         (tmp_path / "run" / "log.csv").write_text("step\n0\n")
         card = checkpoints.load(export(tmp_path / "run", out, replace=not kept)).card
         assert "metrics" not in card and ("more" in card) == kept
+        assert card["training"]["hours"] == 1.5
         assert (out / "README.md").read_text() == "the card"
 
 
@@ -208,6 +209,12 @@ def test_a_run_goes_on_from_the_bundle_whose_own_runs_are_gone(runs, tmp_path):
     assert found == [(r, s) for r in "123" for s in "012"]
     with pytest.raises(ValueError, match="not started from"):
         export(runs / "first", export(runs / "first", tmp_path / "c"), onto=True)
+    elsewhere = load(tmp_path / "third" / "last.pt")
+    elsewhere["config"]["data"]["sha256"] = "0" * 64
+    shutil.copytree(tmp_path / "third", tmp_path / "elsewhere")
+    save(tmp_path / "elsewhere" / "last.pt", elsewhere)
+    with pytest.raises(ValueError, match="saw other data"):
+        export(tmp_path / "elsewhere", out, onto=True)
     strange = load(tmp_path / "third" / "last.pt")
     strange["config"]["model"]["num_groups"] = 2
     shutil.copytree(tmp_path / "third", tmp_path / "strange")

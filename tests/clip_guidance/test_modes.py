@@ -72,8 +72,11 @@ def test_the_best_candidate_is_the_one_clip_likes(vqgan, clip):
     assert np.allclose(ranking.scores, scores, atol=0.02)
     assert ranking.order[0] == ranking.best == int(ranking.scores.argmax())
     assert ranking.scores[ranking.order].tolist() == sorted(ranking.scores.tolist(), reverse=True)
+    assert torch.equal(ranking.grids, grids) and ranking.images.abs().max() <= 1
     with pytest.raises(ValueError, match="expected"):
         rank(vqgan, clip, grids[:0], wanted)
+    even = Ranking(grids[:9], ranking.images[:9], torch.zeros(9))
+    assert even.order == [*range(9)] and even.best == 0, "the first of equals"
 
 
 def test_prior_writes_ranks_and_stops_there(models):

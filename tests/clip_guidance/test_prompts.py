@@ -39,6 +39,8 @@ def read(text: str) -> list[tuple[str, float]]:
         ("cat:−1|dog", [("cat", -1), ("dog", 1)]),
         ("cat:.5||  |dog:1.", [("cat", 0.5), ("dog", 1)]),
         ("cat:0 | dog", [("dog", 1)]),
+        ("cat:100 | dog:-100", [("cat", 100), ("dog", -100)]),
+        ("at 12:30", [("at 12", 30)]),
         ("cat:1e9", [("cat:1e9", 1)]),  # no number in our notation
         ("7", [("7", 1)]),
         ("🍎", [("red apple", 1)]),
@@ -95,6 +97,13 @@ def test_a_picture_can_be_a_prompt(clip):
     image = torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     found = targets(clip, [Prompt("blue", -1), Prompt("picture", 1, image)])
     assert torch.allclose(found.embeddings, clip.encode_text(["blue", "red"]), atol=1e-6)
+
+
+def test_prompts_that_were_not_written_are_checked_as_well(clip):
+    with pytest.raises(ValueError, match="must lie in -100 to 100"):
+        Prompt("red", float("nan"))
+    with pytest.raises(ValueError, match="0 or negative"):
+        targets(clip, [Prompt("blue", -1)])
 
 
 def test_prompts_that_cancel_are_answered_with_a_sentence(clip):

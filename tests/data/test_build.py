@@ -247,6 +247,29 @@ def test_skin_tones():
     }
 
 
+def test_icons_under_another_licence_are_refused(tmp_path):
+    icon_package(tmp_path, "noto", "CC-BY-NC-4.0", {"pear": {"body": ""}}, {})
+    package = sources.Package("noto", "1", tmp_path / sources.slug("@iconify-json/noto"))
+    with pytest.raises(sources.SourceError, match=r"noto is now under CC-BY-NC-4\.0"):
+        sources.list_icons("noto", package)
+
+
+def test_an_icons_view_is_its_own_else_its_sets_else_sixteen():
+    icon = {"body": "<g/>", "left": 1, "top": 2, "width": 30}
+    assert 'width="30" height="40" viewBox="1 2 30 40"><g/>' in sources._svg(icon, {"height": 40})
+    assert 'viewBox="0 0 16 16"' in sources._svg({"body": ""}, {})
+
+
+def test_clip_art_has_a_name_each_and_broken_ones_are_left_out(tmp_path):
+    folder = tmp_path / "usr/share/openclipart/png/food"
+    folder.mkdir(parents=True)
+    for name in ("big pear", "big-pear", "creation_day_7"):
+        (folder / f"{name}.png").write_bytes(b"")
+    found = sources.list_clipart("openclipart", sources.Package("openclipart-png", "1", tmp_path))
+    assert [p.name for p in found] == ["big pear", "big-pear"]
+    assert found[0].id == "food-big-pear" and found[1].id.startswith("food-big-pear-")
+
+
 def test_kde_wallpaper_comes_once_in_its_largest_size(tmp_path):
     root = tmp_path / "usr/share/wallpapers/Kite"
     for folder, size in (("images", (400, 800)), ("images", (1600, 900)), ("images_dark", (9, 9))):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from prior import decode
-from prior.decode import Cache, pack, packed, read
+from prior.decode import Cache, pack, packed, quickest, read
 from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from training.precision import native_bf16
@@ -185,6 +185,35 @@ def test_packing_is_remembered_until_the_weights_change(tiny):
     second = packed(model)
     model.blocks[1].fc.weight.mul_(2)
     assert packed(model) is not second
+    for scale in (2, 3):  # as often written to as the one before
+        third = packed(model)
+        model.ln_f.weight = torch.nn.Parameter(model.ln_f.weight * scale)
+        assert packed(model) is not third
+    fourth = packed(model, torch.float32)
+    model.ranges = torch.zeros(9, 2)
+    assert packed(model, torch.float32) is not fourth
+
+
+def test_the_type_is_what_the_processor_multiplies(tiny, monkeypatch):
+    model = tiny()
+    monkeypatch.setattr(decode.int8, "supported", lambda: True)
+    for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(decode, "native_bf16", lambda device, native=native: native)
+        assert quickest(model) == dtype, "its ranges are not known"
+    model.ranges = torch.zeros(9, 2)
+    assert quickest(model) == torch.int8
+    assert quickest(model.to("meta")) == torch.float32, "bytes are for processors"
+
+
+def test_room_in_the_cache_holds_nothing_strange(prior, grids, monkeypatch):
+    """New memory may hold NaN, and a masked one would not stay masked."""
+    make = torch.Tensor.new_empty
+    strange = lambda *of: make(*of).fill_(torch.nan)  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "new_empty", strange)
+    weights = pack(prior, torch.float32)
+    x = embedded(prior, weights, grids)
+    for found in (step_by_step(weights, x), at_once(weights, x)):
+        assert found.isfinite().all()
 
 
 def test_packed_weights_are_copies(tiny, grids):

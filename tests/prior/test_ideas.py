@@ -40,8 +40,11 @@ def test_titles_that_several_artists_drew():
     rows += [row("cat", f"set{i}") for i in range(4)]
     rows += [row("dog", f"set{i}", split="val") for i in range(4)]  # held out
     rows += [row("egg", f"set{i}", captions=[]) for i in range(4)]
+    rows += [row("fox", f"set{i}") for i in range(3)]  # three artists
+    rows += [{"captions": ["gnu"], "split": "train", "kind": "photo"}] * 4  # nobody's
+    rows += [row("apple", "set3")]  # whose Chinese name an earlier row says
     assert collect(rows) == [Idea("apple", "苹果"), Idea("cat", "")]
-    assert [i.text for i in collect(rows, 1)] == ["apple", "boat", "cat"]
+    assert [i.text for i in collect(rows, 1)] == ["apple", "boat", "cat", "fox"]
 
 
 @pytest.fixture
@@ -64,9 +67,12 @@ def test_ideas_come_back_as_they_were_saved(ideas):
             ideas.check(5, other)
 
 
-def test_an_id_names_titles_and_conditions(ideas):
+def test_an_id_names_titles_and_conditions(ideas, tmp_path):
     again = Ideas(KNOWN, np.eye(3, 5, dtype=np.float32))
     assert again.id == ideas.id and len(ideas.id) == 12
+    third = replace(again, conditions=again.conditions / 3)
+    third.save(tmp_path)
+    assert Ideas.load(tmp_path).id == third.id, "though the file keeps float16"
     for other in (
         Ideas(KNOWN[:2], np.eye(2, 5, dtype=np.float32)),
         Ideas((*KNOWN[:2], Idea("cow")), np.eye(3, 5, dtype=np.float32)),
@@ -76,7 +82,8 @@ def test_an_id_names_titles_and_conditions(ideas):
 
 
 def test_ideas_that_are_no_numbers_are_told_to_nobody(ideas):
-    strange = replace(ideas, conditions=np.full_like(ideas.conditions, np.nan))
+    strange = replace(ideas, conditions=ideas.conditions.copy())
+    strange.conditions[1, 2] = np.nan
     with pytest.raises(ValueError, match="not finite: make new ones"):
         strange.check(ideas.conditions.shape[1], {})
 
@@ -91,9 +98,15 @@ def test_a_pictures_idea_depends_on_its_seed_alone(ideas):
 def test_another_file_is_no_ideas(tmp_path):
     with pytest.raises(FileNotFoundError):
         Ideas.load(tmp_path)
-    Ideas(KNOWN, np.eye(2, 5)).save(tmp_path)
-    with pytest.raises(ValueError, match="do not fit"):
-        Ideas.load(tmp_path)
+    for known, conditions in (
+        (KNOWN, np.eye(2, 5)),
+        (KNOWN, np.eye(4, 5)),
+        (KNOWN, np.ones(3)),
+        ((), np.eye(0, 5)),
+    ):
+        Ideas(known, conditions).save(tmp_path)
+        with pytest.raises(ValueError, match="do not fit"):
+            Ideas.load(tmp_path)
     for content in (b"no ideas", b"", b"PK\x03\x04 broken"):
         (tmp_path / FILE).write_bytes(content)
         with pytest.raises(ValueError, match="holds no ideas"):

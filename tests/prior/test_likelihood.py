@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from prior.likelihood import bits_per_cell, log_probs
+from prior.likelihood import ROWS, bits_per_cell, check_grids, log_probs
 from prior.model import GPT, PriorConfig, token_nats
 from prior.reader import windows
 from prior.sample import finish, sample
@@ -39,6 +39,8 @@ def test_bits_are_minus_log2_of_the_probability():
     grid = torch.tensor([[[0, 1, 2, 3], [3, 2, 1, 0], [0, 0, 1, 1]]])
     expected = torch.tensor([1.0, 2, 3, 3])[grid]
     torch.testing.assert_close(bits_per_cell(model, grid, **EXACT), expected)
+    many = bits_per_cell(model, grid.expand(ROWS + 1, -1, -1), **EXACT)  # no window fits whole
+    torch.testing.assert_close(many, expected.expand(ROWS + 1, -1, -1))
 
 
 def test_a_code_costs_what_those_before_it_make_likely(prior, grids):
@@ -85,8 +87,12 @@ def test_a_condition_changes_what_is_likely(tiny):
     for i in range(2):
         alone = bits_per_cell(model, grid[i : i + 1], condition[i : i + 1], **EXACT)
         torch.testing.assert_close(given[i : i + 1], alone, atol=1e-4, rtol=0)
-    with pytest.raises(ValueError, match="condition is"):
-        bits_per_cell(model, grid, condition[:1])
+    own = -log_probs(model, grid[:, :6], condition, **EXACT).gather(1, grid[:, None, :6])[:, 0]
+    given = bits_per_cell(model, grid[:, :6], condition, **EXACT)
+    torch.testing.assert_close(own / math.log(2), given, atol=1e-4, rtol=0)
+    for read in (bits_per_cell, log_probs):
+        with pytest.raises(ValueError, match="condition is"):
+            read(model, grid[:, :6], condition[:1])
 
 
 @pytest.mark.parametrize(
@@ -98,12 +104,16 @@ def test_a_condition_changes_what_is_likely(tiny):
         (torch.full((1, 6, 7), -1), "run from -1 to -1"),
         (torch.zeros(1, 6, 7), "float32 of shape"),
         (torch.zeros(6, 7, dtype=torch.int64), r"expected int64 \(B, h, w\)"),
+        (torch.zeros(0, 6, 7, dtype=torch.int64), r"expected int64 \(B, h, w\)"),
         (torch.zeros(1, 200, 200, dtype=torch.int64), "16384 are the most"),
     ],
 )
 def test_grids_that_do_not_fit_are_a_sentence(prior, grid, sentence):
     with pytest.raises(ValueError, match=sentence):
         bits_per_cell(prior, grid)
+    check_grids(prior, torch.zeros(1, 128, 128, dtype=torch.int64))  # 16384 are not too many
+    with pytest.raises(ValueError, match="stride is 0"):
+        bits_per_cell(prior, torch.zeros(1, 6, 7, dtype=torch.int64), stride=0)
 
 
 def test_log_probs_of_all_codes_hold_that_of_the_written_one(prior, grids):
@@ -112,5 +122,6 @@ def test_log_probs_of_all_codes_hold_that_of_the_written_one(prior, grids):
     assert torch.allclose(found.exp().sum(1), torch.ones(grids.shape), atol=1e-4)
     own = -found.gather(1, grids[:, None])[:, 0] / math.log(2)
     assert torch.allclose(own, bits_per_cell(prior, grids, dtype=torch.float32), atol=1e-4)
+    assert log_probs(prior, grids, dtype=torch.bfloat16).dtype == torch.float32
     with pytest.raises(ValueError, match="this prior was trained on"):
         log_probs(prior, torch.zeros(1, prior.config.height + 1, prior.config.width).long())

@@ -40,6 +40,8 @@ KINDS = [
     [
         ({"codebook_size": 1}, "codebook_size is 1"),
         ({"height": 0}, "height is 0"),
+        ({"width": 0}, "width is 0"),
+        ({"heads": 0}, "heads is 0"),
         ({"height": 1, "width": 1}, "at least 2 cells"),
         ({"heads": 5}, "heads is 5"),
         ({"head_size": -1}, "head_size is -1"),
@@ -125,9 +127,25 @@ def test_a_kind_of_view_moves_the_prefix_and_none_leaves_it(tiny, grids, kind):
     torch.testing.assert_close(moved[2, 0], model.view_emb.weight[1])
 
 
+def test_measured_ranges_are_no_weights(tiny):
+    """They stand in the card: a file that held them would fit no prior."""
+    model = tiny()
+    model.ranges = torch.zeros(9, 2)
+    assert "ranges" not in model.state_dict()
+
+
 def test_too_many_tokens_are_refused(prior, grids):
     with pytest.raises(ValueError, match="43 tokens"):
         prior(F.pad(grids, (0, 1)))
+    torch.testing.assert_close(prior(grids[:, :9]), prior(grids)[:, :9])  # fewer are not
+
+
+def test_dropout_is_in_three_places_and_for_training_alone(tiny, grids, monkeypatch):
+    model, asked, drop = tiny(dropout=0.25), [], F.dropout
+    assert torch.equal(model(grids), tiny()(grids))
+    monkeypatch.setattr(F, "dropout", lambda *of: asked.append(of[1:]) or drop(*of))
+    model.train()(grids)
+    assert asked == [(0.25, True)] * (1 + 2 * 2)
 
 
 def test_attention_is_torchs_own(grids):
@@ -139,6 +157,7 @@ def test_attention_is_torchs_own(grids):
 def test_nats_and_bits(grids):
     even = token_nats(torch.zeros(5, 42, 48), grids)
     torch.testing.assert_close(even * BITS, torch.full((5, 42), math.log2(48)))
+    assert token_nats(torch.zeros(5, 42, 48).bfloat16(), grids).dtype == torch.float32
     sure = F.one_hot(grids, 48) * 40.0
     assert token_nats(sure, grids).max() < 1e-4
     assert token_nats(sure, (grids + 1) % 48).min() > 39
@@ -152,6 +171,10 @@ def test_weights_start_as_gpt2s_do():
     assert stds["blocks.3.qkv.weight"] == pytest.approx(0.02, rel=0.05)
     assert stds["blocks.3.proj.weight"] == pytest.approx(0.005, rel=0.05)
     assert stds["blocks.3.out.weight"] == pytest.approx(0.005, rel=0.05)
+    told = GPT(PriorConfig(dim=96, condition="embedding", embedding_size=64))
+    for weight in (told.condition_proj.weight, told.start):
+        assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.2)
+    assert not any(p.any() for name, p in told.named_parameters() if name.endswith("bias"))
 
 
 def hugging_face(model: GPT):
@@ -192,7 +215,7 @@ def test_narrow_heads_are_filled_up_for_hugging_face(tiny, grids):
         ours = model(grids)
         text = torch.cat([torch.full((5, 1), 48), grids[:, :-1]], 1)
         theirs = hugging_face(model)(text).logits[..., :48]
-    assert ours.std() > 0.5
+    assert ours.std() > 0.5 and torch.equal(model(grids), ours), "ours stays as it is"
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
     for odd in ({"head_size": 9}, {"heads": 5, "head_size": 3}):
         with pytest.raises(ValueError, match="do not fit into GPT2LMHeadModel"):

@@ -40,6 +40,7 @@ def test_what_needs_no_more_channels_is_kept_whole(kind):
         bias[1:] += torch.randn(2, 2, 8)  # of keys and values: in none of the three directions
     found = narrowed(wide, 3, grids()).eval()
     assert found.config == small.config
+    assert not any(block.qkv._forward_pre_hooks for block in wide.blocks), "no more is kept"
     condition = torch.randn(9, 5) if kind else None
     expected = wide(grids(9, 2), condition)
     assert expected.std() > 0.2
@@ -76,6 +77,22 @@ def test_what_all_keys_share_counts_for_nothing():
     logits, cut = model(grids(9, 2)), narrowed(model, 4, grids()).eval()(grids(9, 2))
     for block in model.blocks:
         block.qkv.bias.view(3, 16)[1] += 5 * torch.randn(16)
+    torch.testing.assert_close(model(grids(9, 2)), logits, atol=1e-3, rtol=0)
+    again = narrowed(model, 4, grids()).eval()(grids(9, 2))
+    torch.testing.assert_close(again, cut, atol=1e-3, rtol=0)
+
+
+def test_how_channels_are_scaled_counts_for_nothing():
+    """Queries more and keys less, values more and what takes them less: the same attention."""
+    model = trained()
+    logits, cut = model(grids(9, 2)), narrowed(model, 4, grids()).eval()(grids(9, 2))
+    for block in model.blocks:
+        of_q, of_v = torch.rand(2, 16).sub(0.5).mul(4).exp()
+        for p in block.qkv.parameters():
+            parts = p.view(3, 16, -1)
+            for part, scale in zip(parts, (of_q, 1 / of_q, of_v), strict=True):
+                part *= scale[:, None]
+        block.proj.weight /= of_v
     torch.testing.assert_close(model(grids(9, 2)), logits, atol=1e-3, rtol=0)
     again = narrowed(model, 4, grids()).eval()(grids(9, 2))
     torch.testing.assert_close(again, cut, atol=1e-3, rtol=0)

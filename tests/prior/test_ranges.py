@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import checkpoints
+from checkpoints.bundle import ranges_of
 from prior import ranges
 from prior.ideas import Idea, Ideas
 from prior.model import GPT
@@ -45,6 +46,11 @@ def test_a_bundle_is_made_ready(tmp_path, tiny_vqgan, tiny, capsys):
     bundle = checkpoints.load(path)
     assert bundle.prior.ranges.tolist() == torch.tensor(bundle.card["prior"]["ranges"]).tolist()
     assert (path / "prior.safetensors").read_bytes() == weights
+    other = tiny()
+    checkpoints.save(path, name="b", vqgan=tiny_vqgan, card=bundle.card, prior=other)
+    assert checkpoints.load(path).prior.ranges is None, "those were the former's"
+    other.ranges = torch.full((9, 2), 0.123456)
+    assert ranges_of(other)["ranges"] == [[0.1235, 0.1235]] * 9
 
 
 def test_ideas_are_told_where_there_are_any(tmp_path, tiny_vqgan, tiny):

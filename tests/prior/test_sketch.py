@@ -1,6 +1,7 @@
 """Sketches: lines of pictures, what a reader adds to a prior, and that every way to read agrees."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -22,6 +23,8 @@ from prior.sketch import (
     drawn,
     edges,
     from_text,
+    paper,
+    picture_lines,
     shifts_of,
     thicken,
 )
@@ -77,6 +80,12 @@ def test_a_line_is_seen_from_eight_cells_around(prior):
     seen = (reader(one) != reader(empty)).flatten(2).any(2).view(6, 7)
     assert seen.all()  # 6 x 7 cells: the last is six away
     assert not (reader(thicken(one, 3))[0, 0] == reader(one)[0, 0]).all()
+    wide = SketchReader(SketchConfig(height=1, width=20, patch=2, layers=1, dim=4, channels=8))
+    wide.requires_grad_(False).shifts.weight.normal_()
+    empty, one = torch.zeros(2, 1, 1, 2, 40)
+    one[0, 0, 0, 20] = 1  # in cell 10
+    seen = (wide(one) != wide(empty)).flatten(2).any(2)[0]
+    assert torch.where(seen)[0].tolist() == [*range(2, 19)]
 
 
 @pytest.mark.parametrize("ahead", [1, 12])
@@ -137,9 +146,30 @@ def test_edges_of_a_square_are_its_outline():
     ring = thicken(inside[None, None], 3)[0, 0] - (1 - thicken(1 - inside[None, None], 3)[0, 0])
     assert outline[ring > 0].float().mean() > 0.95  # corners are round
     assert not found[0, :, 11:21, 11:21].any() and not found[0, :, :6].any()
-    assert 40 < found[0, 0].sum() < 130  # one or two pixels wide: the outline is 60 long
+    assert 40 < found[0, 0].sum() < 80  # a pixel wide: the outline is 60 long
     assert not found[1, 0].any() and found[1, 1].sum() > 40  # faint: an edge, but no outline
     assert not edges(torch.full((1, 3, 16, 16), 0.3)).any()
+
+
+def test_edges_that_slant_are_found_whole_and_thin():
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    away = (x - 15).abs() + (y - 15).abs()  # a square on its tip
+    picture = torch.where(away < 10, 1.0, -1.0).expand(1, 3, 32, 32)
+    found = edges(picture)[0, 0]
+    assert thicken(found[None, None].float(), 3)[0, 0][away.sub(9.5).abs() < 1].all()
+    assert found.sum() <= 80, "two pixels wide, or one"
+    assert not edges(picture.mul(0.08)).any(), "too faint"
+
+
+def test_lines_of_a_picture_are_its_every_edge_three_pixels_wide():
+    picture = Image.new("RGB", (32, 16), (120,) * 3)
+    picture.paste((165,) * 3, (0, 0, 14, 16))  # too faint for an outline
+    lines = picture_lines(picture, (16, 32))
+    assert lines.shape == (16, 32) and lines.dtype == bool
+    assert set(lines.sum(1)) == {3} and lines[:, 13:15].all()
+    page = paper(torch.from_numpy(lines)[None, None].float())
+    assert page.shape == (1, 16, 32, 3) and page.dtype == np.uint8
+    assert np.array_equal(page[0], np.where(lines[..., None], 0, 255).repeat(3, 2))
 
 
 def test_a_drawing_becomes_lines_of_the_models_size():
@@ -150,7 +180,7 @@ def test_a_drawing_becomes_lines_of_the_models_size():
     assert not drawn(np.full((64, 64), 90, np.uint8), (128, 128)).any()  # a faint touch is none
 
 
-def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch):
+def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch, tmp_path):
     prior = tiny(width=8, condition="start")
     before = {k: v.clone() for k, v in prior.state_dict().items()}
     rng = np.random.default_rng(0)
@@ -162,6 +192,7 @@ def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch)
     loop = LoopConfig(steps=100, lr=3e-2, warmup=5, ema=0.8, clip=0.0)
     config = config_for(prior.config, PATCH, 16)
     monkeypatch.setattr("prior.sketch_task.SLIP", 0)
+    bits[2::3, 0] = False  # the outlines of what is held out
     packed = np.packbits(bits, axis=3)
     task = SketchTask(prior, config, TrainConfig(batch=8, held_out=13), loop, found, packed)
     free = task.sketch_bits(None, 1)
@@ -171,6 +202,17 @@ def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch)
     reader = task.averaged()
     told, wrong = task.sketch_bits(reader, 1), task.sketch_bits(reader, 1, turn=1)
     assert told < 0.55 * free and wrong > 1.7 * told
+    figures = task.evaluate(100, tmp_path)
+    outlines = task.sketch_bits(reader, 0)
+    assert outlines > 1.2 * told and figures == {
+        "val_bits": told, "val_outline_bits": outlines, "val_free_bits": free,
+        "val_wrong_bits": wrong,
+    }  # fmt: skip
+    grids, shown = torch.from_numpy(codes[2::3].astype(np.int64)), torch.from_numpy(bits[2::3, 1:])
+    nats = token_nats(
+        prior(grids.flatten(1), shifts=reader(thicken(shown.float(), 3))), grids.flatten(1)
+    )
+    assert told == pytest.approx(float(nats.mean()) / math.log(2), rel=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
     assert {k.split(".")[0] for k in task.ema.shadow} == {"stem", "around", "shifts"}
 
@@ -181,7 +223,8 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 48, (12, 2, 6, 8)).astype(np.uint16)
     bits = np.zeros((12, 2, 24, 32), bool)
-    bits[:, 0, 10, 5] = bits[:, 1, 10, 7] = True
+    bits[:, 0, 10, 5] = bits[:, 1, 10, 20] = True
+    bits[:2] = False  # what is held out
     rows = [{"split": "val" if i < 2 else "train", "kind": "icon"} for i in range(12)]
     found = TokenSet(codes, rows, "t", 48, {"sha256": "d"})
     config = config_for(prior.config, PATCH, 8)
@@ -195,18 +238,37 @@ def test_lines_turn_with_their_picture(tiny, monkeypatch):
         for one, flip in zip(shown[:, 0], flips, strict=True):
             y, x = (c.float().mean().item() for c in torch.where(one > 0))
             width = round(one.sum().sqrt().item())
-            column = min((5, 7), key=lambda c, at=31 - x if flip else x: abs(at - c))
+            column = min((5, 20), key=lambda c, at=31 - x if flip else x: abs(at - c))
             assert abs(y - 10) <= 2 and abs((31 - x if flip else x) - column) <= 2
-            seen.add((int(flip), width))
-    assert {w for _, w in seen} == {1, 3, 5} and {f for f, _ in seen} == {0, 1}
+            seen.add((int(flip), width, column))
+    flips, widths, columns = (set(found) for found in zip(*seen, strict=True))
+    assert (flips, widths, columns) == ({0, 1}, {1, 3, 5}, {5, 20})
     with pytest.raises(ValueError, match=r"expected uint8 of \(12, 2, 24, 4\)"):
         SketchTask(*options, np.packbits(bits, axis=3)[:5])
     muon = TrainConfig(batch=10, held_out=2, optimizer="muon")  # which is for a prior's layers
     views = TrainConfig(batch=10, held_out=2, views=0.5)  # which the lines would not follow
     with pytest.raises(ValueError, match="of the pictures as they are"):
         SketchTask(prior, config, views, LoopConfig(), found, np.packbits(bits, axis=3))
+    taught = TrainConfig(batch=10, held_out=2, distil=1.0)
+    with pytest.raises(ValueError, match="has no teacher"):
+        SketchTask(prior, config, taught, LoopConfig(), found, np.packbits(bits, axis=3))
     with pytest.raises(ValueError, match="learns by adamw"):
         SketchTask(prior, config, muon, LoopConfig(), found, np.packbits(bits, axis=3))
+
+
+def test_the_prior_is_told_words_beside_the_lines_and_now_and_then_not(tiny):
+    prior = tiny(width=8, condition="embedding", embedding_size=5)
+    rows = [{"split": "val" if i else "train", "kind": "icon"} for i in range(3)]
+    found = TokenSet(np.zeros((3, 2, 6, 8), np.uint16), rows, "t", 48, {"sha256": "d"})
+    options = (prior, config_for(prior.config, PATCH, 8), TrainConfig(batch=8, drop=0.5))
+    bits, given = np.zeros((3, 2, 24, 4), np.uint8), np.ones((3, 1, 5), np.float32)
+    prior.requires_grad_(True).train()
+    task = SketchTask(*options, LoopConfig(), found, bits, conditions=given)
+    assert not prior.training and not any(p.requires_grad for p in prior.parameters())
+    batch = task.batch(0)
+    assert 0 < batch.dropped.sum() < 8
+    expected = prior(batch.inputs, torch.ones(8, 5), batch.dropped)  # a new reader adds nothing
+    torch.testing.assert_close(task.logits(0, batch), expected)
 
 
 def test_what_slips_off_the_page_does_not_come_back_on_its_other_side(tiny):
@@ -320,6 +382,8 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
     shown = whole["ema"]["shadow"]["shifts.weight"]
     assert torch.equal(bundle.sketch.shifts.weight, shown.half().float()) and shown.any()
     assert bundle.card["sketch"]["training"]["steps"] == 4
+    assert not bundle.sketch.training
+    assert not any(p.requires_grad for p in bundle.sketch.parameters())
     assert set(bundle.card["sketch"]["metrics"]) == {
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
     }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from clip_guidance import model
@@ -29,6 +31,25 @@ def test_a_folder_of_this_computer_is_no_clip_for_a_visitor(able, tmp_path):
     for name in (str(tmp_path), "."):
         with pytest.raises(Sentence, match="knows no CLIP"):
             Clips(able).get(name)
+
+
+def test_the_published_ones_asked_for_last_stay_in_memory(able, studio, monkeypatch):
+    read = []
+    monkeypatch.setattr("ui.clips.by_name", lambda name, device: read.append(name) or name)
+    clips = Clips(able)
+    assert not clips.ready("A") and clips.ready(OWN)
+    for name in "ABBCB":
+        assert clips.get(name) == name and clips.ready(name)
+    assert read == ["A", "B", "C"]
+    assert not clips.ready("A"), "two are kept"
+    with clips._loading:  # while another one is on its way
+        asked = threading.Thread(target=lambda: read.append(clips.get("C")), daemon=True)
+        asked.start()
+        asked.join(5)
+        assert not asked.is_alive() and read == ["A", "B", "C", "C"]
+    models = clips.models("B")
+    assert models.clip == "B" and models.own is able.bundle.clip
+    assert Clips(studio).own is None
 
 
 def test_on_a_space_only_the_offered_clips_are_loaded(able, monkeypatch):

@@ -205,6 +205,7 @@ def test_the_way_between_two_pictures_starts_and_ends_at_them(studio, opened):
     assert re.search(rf" 0 still .* {others} have the second's already, 0 have", end)
     assert source(start) != source(middle) != source(end)
     assert two.jumps.shape == (40,) and two.jumps.sum() > 0
+    assert [at.count('class="past"') for at in (start, middle, end)] == [0, 20, 40]
 
 
 def test_downloads_hold_the_codes_and_old_ones_go(studio, opened):

@@ -449,13 +449,30 @@ def test_the_masked_sequence_is_the_trainings_own(writer):
     logits = writer.bundle.prior(inputs).float()
     probs = torch.softmax(logits, -1)[0]
     assert found.said.ravel().tolist() == probs.argmax(-1).tolist()
-    expected = -torch.log2(probs.gather(-1, targets[0][:, None])).mean()
+    share = probs.gather(-1, targets[0][:, None])[:, 0]
+    np.testing.assert_allclose(found.share.ravel(), share, rtol=1e-4)
+    np.testing.assert_allclose(found.said_share.ravel(), probs.max(-1).values, rtol=1e-4)
+    expected = -torch.log2(share).mean()
     assert found.bits == pytest.approx(float(expected), rel=1e-4)
     assert masking.masked(writer, source.grid, 1, 3).bits == pytest.approx(found.clean_bits)
     html = masking.view(writer, found)
     assert html.count('class="swapped"') == html.count('class="asked"') == found.replaced.sum()
     assert html.count('class="right"') == (found.said == found.asked).sum()
-    assert f"{found.bits:.2f} bits a code" in html
+    assert f"{found.bits:.2f} bits a code" in html and "blindly would cost 6." in html
+    asked, said = found.asked[0, 0], found.said[0, 0]
+    told = f"{asked}: {found.share[0, 0]:.1%} · {said}: {found.said_share[0, 0]:.1%}"
+    assert told in html
+
+
+@pytest.mark.parametrize(("training", "pkeep"), [({"train": {"pkeep": 0.7}}, 0.7), ("?", 0.9)])
+def test_it_begins_with_the_share_that_the_prior_was_trained_with(
+    writer, monkeypatch, training, pkeep
+):
+    monkeypatch.setitem(writer.bundle.card["prior"], "training", training)
+    with gr.Blocks() as page, gr.Accordion() as fold:
+        masking.build(writer, fold, gr.State(None))
+    found = {block.elem_id: block for block in page.blocks.values()}
+    assert found["mask-pkeep"].value == pkeep
 
 
 @pytest.mark.parametrize("pkeep", [None, math.nan, -0.1, 1.5, "all"])

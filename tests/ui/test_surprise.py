@@ -83,6 +83,13 @@ def test_the_scale_ends_are_the_darkest_and_the_brightest():
     assert np.array_equal(pixels[0], COLOURS[[0, 0, -1, -1]])
 
 
+@pytest.mark.parametrize(("shape", "width"), [((32, 16), 210), ((16, 32), 420), ((16, 16), 420)])
+def test_the_longer_side_is_as_long_as_ever(shape, width):
+    html = surprise._map(np.zeros(shape), np.zeros(shape, int), 6.0)
+    assert f'style="width:{width}px"' in html
+    assert "<span>9</span>" in html and '<b style="left:66.7%">' in html, "1.5 times 6 is the end"
+
+
 def test_grids_of_another_size_are_said(reader, opened):
     small = surprise.panel(reader, replace(opened, indices=opened.indices[:10]))
     assert "this picture has 10 × 16" in small and "data-cells" not in small

@@ -1,6 +1,7 @@
 """Whatever a person drops in: shown as they expect it, or refused in one clear sentence."""
 
 import io
+import math
 import resource
 import struct
 import zlib
@@ -57,6 +58,7 @@ def test_zero_bytes_and_text_and_unknown_formats_are_named(tmp_path):
     assert "known format: PNG, JPEG, WebP" in refused(heic)
     assert "there is no file" in refused(tmp_path / "gone.png")
     assert "is a folder" in refused(tmp_path)
+    assert "has no content" in refused(Image.new("RGB", (0, 5)))
 
 
 def test_formats_that_start_other_programs_are_not_tried():
@@ -113,7 +115,10 @@ def test_sixteen_bits_keep_their_shades():
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
 def test_floating_point_tiff_keeps_its_shades(top):
     ramp = np.linspace(0, top, 256, dtype=np.float32)[None].repeat(4, 0)
-    shades = np.array(open_image(encoded(Image.fromarray(ramp), "TIFF")))[0, :, 0]
+    ramp[1:] = [[np.inf], [-top], [np.nan]]
+    shown = np.array(open_image(encoded(Image.fromarray(ramp), "TIFF")))
+    assert (shown[1] == 255).all() and not shown[2:].any()
+    shades = shown[0, :, 0]
     assert np.abs(shades.astype(int) - np.arange(256)).max() <= 1
 
 
@@ -237,6 +242,10 @@ def test_a_letterbox_stretches_nothing():
     red = (pixels == (255, 0, 0)).all(2)
     assert box.size == (100, 100) and red.sum() == 100 * 50
     assert (pixels[:25] == 255).all() and red[25:75].all()
+    tall = np.asarray(letterbox(Image.new("RGB", (20, 40), "red"), (100, 100)))
+    assert (tall == (255, 0, 0)).all(2)[:, 25:75].all() and (tall[:, :25] == 255).all()
+    line = np.asarray(letterbox(Image.new("RGB", (2000, 3), "red"), (100, 100)))
+    assert (line == (255, 0, 0)).all(2).sum() == 100, "a pixel at the least"
 
 
 def test_an_endless_side_is_refused_from_the_header():
@@ -248,9 +257,9 @@ def test_an_endless_side_is_refused_from_the_header():
 @pytest.mark.parametrize(("depth", "colour", "width"), [(8, 2, 3), (1, 0, 1 / 8), (16, 6, 8)])
 def test_a_png_with_rows_missing_is_called_damaged_though_it_ends_properly(depth, colour, width):
     """The same with all rows, black ones too, is a picture."""
-    row = b"\0" + bytes(round(40 * width))
-    assert open_image(png(40, 30, depth, colour, row * 30)).size == (40, 30)
-    assert "is damaged or cut off" in refused(png(40, 30, depth, colour, row * 29))
+    row = b"\0" + bytes(math.ceil(41 * width))
+    assert open_image(png(41, 30, depth, colour, row * 30)).size == (41, 30)
+    assert "is damaged or cut off" in refused(png(41, 30, depth, colour, row * 29))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (13, 37)])
@@ -291,6 +300,13 @@ def test_of_a_large_jpeg_no_more_is_decoded_than_is_wanted(monkeypatch):
     assert open_image(data, side=120).size == (400, 200)
 
 
+def test_the_shorter_side_is_as_long_as_asked_and_never_longer_than_it_was():
+    data = encoded(Image.linear_gradient("L").resize((1600, 400)), "JPEG")
+    for source in (data, Image.new("RGB", (1600, 400))):
+        sizes = {n: open_image(source, shortest=n).size for n in (150, 200, 400, 500)}
+        assert sizes == {150: (600, 150), 200: (800, 200), 400: (1600, 400), 500: (1600, 400)}
+
+
 def test_the_clear_grey_of_a_png_of_16_bits_is_white_paper(tmp_path):
     pixels = np.zeros((8, 8), np.uint16)
     pixels[2:6, 2:6] = 40_000
@@ -308,6 +324,22 @@ def grey_profile(gamma: float) -> bytes:
     head += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
     head += struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return head + tags + white + curve
+
+
+def test_inks_are_as_their_profile_means_them():
+    """A printer's profile by which inks are one red, L*a*b* (53, 80, 67), and black is black."""
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    table += struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    inks = bytes([135, 208, 195, 0, 128, 128]) * 2**3
+    table += bytes(range(256)) * 4 + inks + bytes(range(256)) * 3
+    tags = struct.pack(">I4sII", 1, b"A2B0", 144, len(table))
+    size, white = 144 + len(table), struct.pack(">3i", 63190, 65536, 54061)
+    head = struct.pack(">I4sI4s4s4s", size, b"", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    head += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + white + bytes(48)
+    for mode, ink in (("CMYK", (255, 0, 0, 0)), ("RGB", (0, 255, 255))):
+        data = encoded(Image.new(mode, (4, 4), ink), "JPEG", icc_profile=head + tags + table)
+        red, green, blue = open_image(data).getpixel((1, 1))
+        assert (red > 240 and green < 15 and blue < 15) == (mode == "CMYK")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])

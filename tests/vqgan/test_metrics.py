@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from vqgan import metrics
 from vqgan.images import to_tensor
 from vqgan.metrics import (
     bits_per_pixel,
@@ -43,8 +44,8 @@ def test_masked_psnr_weighs_pixels():
     assert psnr(a, b, mask).item() == pytest.approx(20, abs=1e-4)
     mask[..., 1, 1] = 0.5  # mse = (0.04 + 0.5 * 1) / 1.5 = 0.36
     assert psnr(a, b, mask).item() == pytest.approx(10 * math.log10(4 / 0.36), abs=1e-4)
-    with pytest.raises(ValueError, match="empty"):
-        psnr(a, b, torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match="empty"):  # one of two
+        psnr(a.expand(2, -1, -1, -1), b.expand(2, -1, -1, -1), torch.cat([mask, mask * 0]))
     with pytest.raises(ValueError, match="mask has shape"):
         psnr(a, b, torch.ones(1, 3, 2, 2))
     with pytest.raises(ValueError, match="shapes"):
@@ -102,6 +103,13 @@ def test_webp_keeps_to_its_bytes_and_improves_with_them(drawing):
     assert errors == sorted(errors) and errors[-1] > errors[0] + 3
     worst = decode_webp(encode_webp(drawing, 0), drawing.size)
     assert errors[-1] > psnr(x, to_tensor(worst)).item() + 3  # quality is searched too
+
+
+def test_quality_is_the_highest_that_fits(drawing, monkeypatch):
+    monkeypatch.setattr(metrics, "encode_webp", lambda image, quality: bytes(100 + 3 * quality))
+    for budget in range(90, 410):
+        best = min(max((budget - 100) // 3, 0), 100)
+        assert len(metrics._largest_fitting(drawing, budget)) == 100 + 3 * best, budget
 
 
 def test_webp_uses_a_smaller_picture_where_full_size_does_not_fit(drawing):

@@ -1,0 +1,46 @@
+"""What a program gets of a run: the first thing that is made, or nothing."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from ui import endpoint
+
+SKIP = gr.skip()
+
+
+@pytest.mark.parametrize(
+    ("told", "made"),
+    [
+        ([["begun", SKIP], ["still", SKIP], [SKIP, "a.png"], ["more", "b.png"]], "a.png"),
+        ([["begun", SKIP], ["stopped", SKIP]], None),
+        ([], None),
+    ],
+)
+def test_a_program_gets_what_is_made_first_and_the_run_ends_there(told, made):
+    asked, reached, closed = [], [], []
+
+    def run(request, *values):
+        asked.append(values)
+        try:
+            for change in told:
+                reached.append(change)
+                yield change
+        finally:
+            closed.append(True)
+
+    with gr.Blocks() as page:
+        inputs, board = {"count": gr.Number(7)}, SimpleNamespace(names=("said", "made"))
+        give = lambda made: ([made], {"of": made})  # noqa: E731
+        endpoint.add("make", "Makes.", run, inputs, board, "made", give, lambda handler: handler)
+    (event,) = page.fns.values()
+    assert event.api_name == "make" and event.api_description == "Makes."
+    assert inspect.signature(event.fn).parameters["count"].default == 7
+    *waits, answer = event.fn(None, 3)
+    assert asked == [(3,)] and closed == [True]
+    assert reached == told[: 3 if made else None] and waits == [[SKIP, SKIP]] * min(len(told), 2)
+    assert answer == ([[made], {"of": made}] if made else [[], {}])
