@@ -101,7 +101,7 @@ class GuidanceConfig:
 
 @dataclass(frozen=True)
 class State:
-    """All it takes to go on as if one had never stopped. Nobody changes its tensors."""
+    """All that a run needs to go on as if it had never stopped. Its tensors are never changed."""
 
     step: int  # steps taken
     method: str
@@ -133,7 +133,11 @@ class Quantized(NamedTuple):
 
 
 class Method(Protocol):
-    """What is optimised in place of whole numbers, which have no gradient."""
+    """What the optimiser moves in place of the codes: they are whole numbers and have no gradient.
+
+    `start` makes the variable from codebook vectors, `quantize` reads codes off it, `keep` takes it
+    back to where it belongs after a step, `logits` scores every code in every cell.
+    """
 
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor: ...
 
@@ -145,7 +149,7 @@ class Method(Protocol):
 
 
 class Latents:
-    """VQGAN-CLIP's: vectors before the codebook; the gradient at z_q is copied to z."""
+    """VQGAN-CLIP's way: z, the vectors before the codebook; the gradient at z_q is copied to z."""
 
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
         if not hasattr(vqgan.quantize, "embedding"):
@@ -165,7 +169,11 @@ class Latents:
 
 
 class Logits:
-    """A score for every code in every cell: forwards the best, backwards the mixture."""
+    """A score for every code in every cell.
+
+    The picture is decoded from the best code of each cell; the gradient goes to the mixture of all
+    codes, weighted by the softmax of their scores.
+    """
 
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
         return nearness(vqgan, vectors)
@@ -226,12 +234,11 @@ def total_variation(image: Tensor) -> Tensor:
     return image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean()
 
 
-def noise(vqgan: VQGAN, seed: int, size: tuple[int, int] | None = None) -> Tensor:
-    """A grid of random codes, (1, h, w) int64; by default of the size the model was trained on."""
+def noise(vqgan: VQGAN, seed: int) -> Tensor:
+    """A grid of random codes, (1, h, w) int64, of the size the model was trained on."""
     side = vqgan.config.resolution // vqgan.config.downsampling
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, *(size or (side, side)))
-    return torch.randint(vqgan.config.codebook_size, shape, generator=generator)
+    return torch.randint(vqgan.config.codebook_size, (1, side, side), generator=generator)
 
 
 @torch.no_grad()
@@ -293,16 +300,16 @@ def _first(vqgan: VQGAN, config: GuidanceConfig, codes: Tensor, from_noise: bool
     variable = METHODS[config.method]().start(vqgan, vectors)
     generator = torch.Generator().manual_seed(config.seed)
     return State(
-        0,
-        config.method,
-        from_noise,
-        variable,
-        vectors,
-        torch.zeros_like(variable),
-        0.0,
-        config.optimizer,
-        None,
-        generator.get_state(),
+        step=0,
+        method=config.method,
+        noise=from_noise,
+        variable=variable,
+        origin=vectors,
+        average=torch.zeros_like(variable),
+        weight=0.0,
+        optimizer=config.optimizer,
+        moments=None,
+        generator=generator.get_state(),
     )
 
 
@@ -353,17 +360,15 @@ def _run(
                 vectors, indices = method.quantize(vqgan, method.keep(vqgan, average / weight))
                 shown = decode(vqgan, vectors)
                 whole = look(clip, shown.clamp(-1, 1))
-        after = State(
-            number + 1,
-            config.method,
-            state.noise,
-            variable.detach().clone(),
-            state.origin,
-            average,
-            weight,
-            config.optimizer,
-            copy.deepcopy(optimizer.state_dict()),
-            generator.get_state(),
+        after = replace(
+            state,
+            step=number + 1,
+            variable=variable.detach().clone(),
+            average=average,
+            weight=weight,
+            optimizer=config.optimizer,
+            moments=copy.deepcopy(optimizer.state_dict()),
+            generator=generator.get_state(),
         )
         figures = {name: float(loss.detach()) for name, loss in losses.items()}
         score = float(wanted.similarity(whole)[0])

@@ -23,6 +23,7 @@ from clip_guidance.augment import AugmentConfig, augment
 from clip_guidance.model import Clip
 from clip_guidance.pictures import Pictures
 from training import distributed
+from training.chance import Epochs, generator
 from training.ema import EMA
 from training.flags import option
 from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
@@ -120,6 +121,7 @@ class ImageTask:
                 f"the data holds {len(self.train)} training and {len(self.val)} held-out pictures: "
                 "both are needed"
             )
+        self.epochs = Epochs(len(self.train), cfg.batch, loop.seed)
         self.mirrors = torch.tensor([not SIDED.search(" ".join(r["captions"])) for r in rows])
         self.bank = self.vectors[self.train].flatten(0, 1)
         clip.requires_grad_(False)
@@ -145,30 +147,19 @@ class ImageTask:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """This process's augmented pictures (B, 3, size, size) and their indices (B,)."""
-        cfg, world, rank = self.cfg, distributed.world_size(), distributed.rank()
-        share, size = cfg.batch // world, len(self.train)
-        first = step * cfg.batch + rank * share
-        picks = np.array([self._order(p // size)[p % size] for p in range(first, first + share)])
-        rng = np.random.default_rng([self.loop.seed, step, rank])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        picks = self.train[picks]
-        painted = rng.random(share) < cfg.painted
+        picks = self.train[self.epochs.share(step)]
+        rng = np.random.default_rng([self.loop.seed, step, distributed.rank()])
+        own = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        painted = rng.random(len(picks)) < self.cfg.painted
         images, masks = self.pictures.tensors(picks, painted)
-        images = augment(images, masks, self.mirrors[picks], cfg.size, self.augment, generator)
+        images = augment(images, masks, self.mirrors[picks], self.cfg.size, self.augment, own)
         return images.to(self.device), torch.from_numpy(picks)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != epoch:
-            rng = np.random.default_rng([self.loop.seed, epoch, 2**32 - 1])
-            self._epoch, self._permutation = epoch, rng.permutation(len(self.train))
-        return self._permutation
 
     def texts(self, step: int, picks: Tensor) -> tuple[Tensor, Tensor]:
         """(B + negatives, E): one phrase of each picture, then phrases of others; own (B,)."""
-        seed = hash((self.loop.seed, step, distributed.rank(), 1)) & 0x7FFF_FFFF_FFFF_FFFF
-        generator = torch.Generator().manual_seed(seed)
-        choice = torch.randint(self.vectors.shape[1], (len(picks),), generator=generator)
-        others = torch.randint(len(self.bank), (self.cfg.negatives,), generator=generator)
+        chance = generator(self.loop.seed, step, distributed.rank(), 1)
+        choice = torch.randint(self.vectors.shape[1], (len(picks),), generator=chance)
+        others = torch.randint(len(self.bank), (self.cfg.negatives,), generator=chance)
         texts = torch.cat([self.vectors[picks, choice], self.bank[others]])
         return texts.to(self.device), torch.arange(len(picks), device=self.device)
 

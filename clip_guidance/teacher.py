@@ -20,9 +20,9 @@ LONGEST = 64  # word pieces; what lies beyond is cut off
 
 
 class Teacher:
-    """MiniLM, frozen."""
+    """MiniLM, frozen, on the CPU."""
 
-    def __init__(self, device: str | torch.device = "cpu"):
+    def __init__(self) -> None:
         """ValueError if the package is not installed."""
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or spec.origin is None:
@@ -34,8 +34,7 @@ class Teacher:
         folder = Path(spec.origin).parent / "model"
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True)
-        self.model = model.eval().requires_grad_(False).to(device)
-        self.device = device
+        self.model = model.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def encode(
@@ -58,7 +57,7 @@ class Teacher:
                 truncation=True,
                 max_length=LONGEST,
                 return_tensors="pt",
-            ).to(self.device)
+            )
             states = self.model(**words).last_hidden_state  # (B, T, 384)
             mask = words["attention_mask"][..., None].to(states.dtype)
             mean = (states * mask).sum(1) / mask.sum(1)

@@ -7,7 +7,6 @@ phrases (`python -m clip_guidance.conditions`).
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,10 +20,9 @@ from clip_guidance.augment import AugmentConfig
 from clip_guidance.captions import phrase_vectors
 from clip_guidance.config import ClipConfig
 from clip_guidance.image_task import ImageTask, ImageTrainConfig
-from training import checkpoint, distributed, flags
-from training.command import launch, refuse_overwriting
+from training import checkpoint, flags
+from training.command import launch, prepare
 from training.loop import LoopConfig
-from training.memory import keep_pages
 from vqgan import dataset
 
 PARTS = {
@@ -115,23 +113,14 @@ def get_task(args: argparse.Namespace, device: str) -> tuple[ImageTask, dict]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_pages()
     try:
-        refuse_overwriting(args.out, args.resume)
-        device = distributed.start(args.device)
+        device = prepare(args.out, args.resume, args.device)
         task, config = get_task(args, device)
     except (ValueError, OSError) as error:
         flags.fail(error)
-    launch(
-        task,
-        task.loop,
-        args.out,
-        config | {"data": dataset.identity(args.data)},
-        module="clip_guidance.train_image",
-        argv=argv,
-        resume=args.resume,
-    )
+    config["data"] = dataset.identity(args.data)
+    options = {"module": "clip_guidance.train_image", "argv": argv, "resume": args.resume}
+    launch(task, task.loop, args.out, config, **options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Its token table starts from the sentence encoder's word pieces; then it learns t
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from clip_guidance.captions import captioned, phrase_vectors
 from clip_guidance.config import ClipConfig
 from clip_guidance.teacher import Teacher
 from clip_guidance.text_task import TextTask, TextTrainConfig, fill_table, is_chinese
-from training import checkpoint, distributed, flags
-from training.command import launch, refuse_overwriting
+from training import checkpoint, flags
+from training.command import launch, prepare
 from training.loop import LoopConfig
-from training.memory import keep_pages
 from vqgan import dataset
 
 PARTS = {"model": ClipConfig, "train": TextTrainConfig, "loop": LoopConfig}
@@ -119,23 +117,14 @@ def get_task(args: argparse.Namespace, device: str) -> tuple[TextTask, dict]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_pages()
     try:
-        refuse_overwriting(args.out, args.resume)
-        device = distributed.start(args.device)
+        device = prepare(args.out, args.resume, args.device)
         task, config = get_task(args, device)
     except (ValueError, OSError) as error:
         flags.fail(error)
-    launch(
-        task,
-        task.loop,
-        args.out,
-        config | {"data": dataset.identity(args.data)},
-        module="clip_guidance.train_text",
-        argv=argv,
-        resume=args.resume,
-    )
+    config["data"] = dataset.identity(args.data)
+    options = {"module": "clip_guidance.train_text", "argv": argv, "resume": args.resume}
+    launch(task, task.loop, args.out, config, **options)
 
 
 if __name__ == "__main__":

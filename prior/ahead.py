@@ -19,10 +19,10 @@ Plan = list[tuple[int, int, int]]  # of each cell: top and left of its window, i
 
 
 def look_ahead(rows: int, dtype: torch.dtype) -> int:
-    """Cells of each of `rows` that a pass looks at: what was quickest with the shipped prior.
+    """Cells of each of `rows` that a pass draws: what was quickest with the shipped prior.
 
-    In float32 a product takes in proportion to what it multiplies from some eight codes on, in
-    bfloat16 (where native) and int8 from some fifty on. `dtype`: what products are in.
+    `dtype` is that of the products. Reading more codes at once is nearly free up to some eight in
+    float32 and some fifty in bfloat16 (where native) and int8; beyond, time grows as they do.
     """
     if dtype in (torch.bfloat16, torch.int8):
         return max(1, min(16, 48 // rows))

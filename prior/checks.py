@@ -18,7 +18,7 @@ MAX_CELLS = 128 * 128  # of a grid; the same as for grids from files
 
 
 def check_count(n: int, seed: int) -> None:
-    """ValueError for numbers of pictures and seeds that there are not."""
+    """ValueError unless n >= 1 and the seeds of all pictures, seed + i, lie in [0, 2**63)."""
     for name, value, low in (("n", n, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{name} is {value}: it must be a whole number of at least {low}")

@@ -91,7 +91,7 @@ def export(
 
 
 def _untold(model: GPT) -> GPT:
-    """The same prior without what told it kinds of views, which only training has."""
+    """The same prior without its embeddings of kinds of views, which only training uses."""
     kept = GPT(replace(model.config, view_kinds=0)).eval()
     state = model.state_dict()
     kept.load_state_dict({k: v for k, v in state.items() if not k.startswith("view_emb.")})

@@ -35,8 +35,9 @@ class PriorConfig:
     condition: str = "start"  # what precedes the codes: start | first | class | embedding
     classes: int = 0  # number of classes, for condition "class"
     embedding_size: int = 0  # length of the condition vector, for condition "embedding"
-    view_kinds: int = 0  # kinds of varied views that training tells apart (prior.views); no longer
-    # needed afterwards: prior.export leaves them out
+    # Kinds of varied views that training tells apart (prior.views). Afterwards they are of no use:
+    # prior.export leaves them out.
+    view_kinds: int = 0
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "layers", "heads", "dim"):
@@ -64,7 +65,6 @@ class PriorConfig:
                     f"{name} is {getattr(self, name)} with condition {self.condition!r}: it must "
                     f"be at least 1 for {kind!r} and 0 otherwise"
                 )
-
         if self.view_kinds < 0 or (self.view_kinds and not self.prefix):
             raise ValueError(
                 f"view_kinds is {self.view_kinds} with condition {self.condition!r}: it must be 0, "
@@ -348,9 +348,8 @@ def _widened(state: Mapping[str, Tensor], config: PriorConfig) -> dict[str, Tens
         name = f"blocks.{i}.qkv"
         for kind in ("weight", "bias"):
             old = state[f"{name}.{kind}"].unflatten(0, (3, config.heads, -1)).clone()
-            old[0] *= (
-                1 + more / config.head_channels
-            ) ** 0.5  # scores are divided by the root of the size
+            # Scores are divided by the root of a head's size: larger queries make up for it.
+            old[0] *= (1 + more / config.head_channels) ** 0.5
             pad = (0,) * 2 * (old.ndim - 3) + (0, more)
             out[f"{name}.{kind}"] = F.pad(old, pad).flatten(0, 2)
         name = f"blocks.{i}.proj.weight"

@@ -20,7 +20,8 @@ class RowNoise:
     def at(self, rows: Tensor, cells: Tensor, over: int = 0) -> Tensor:
         """(M, K) float32 for rows and cells (M,) int64; the same again for the same ones.
 
-        Cells before `over` are: no later call may ask for them.
+        Cells before `over` are finished: their noise may be forgotten, so no later call may ask
+        for it.
         """
         need = int(cells.max()) + 1 - self.begin - self.table.shape[1]
         if need > 0:

@@ -59,7 +59,11 @@ class Reader:
         self.shifts = None if shifts is None else self._shared(shifts.to(weights.codes.dtype))
 
     def _shared(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
-        """Shifts as `read` takes them: one sketch for all rows is kept once, and zeros once."""
+        """Shifts as `read` takes them: a table of sketches and each row's place in it (rows, 1).
+
+        One sketch for all rows is kept once. With guidance a last entry of zeros is for the rows
+        that are given nothing.
+        """
         own = torch.arange(self.batch, device=shifts.device) % len(shifts)
         if self.twice:
             own = torch.cat([own, torch.full_like(own, len(shifts))])
@@ -68,7 +72,8 @@ class Reader:
     def restart(self, tokens: Tensor, last: int = 1) -> tuple[Tensor, Tensor]:
         """Begin a window with these codes (B, S), S >= 0.
 
-        -> logits (B, last, K): of the `last` - 1 latest of them, and of the code after them.
+        -> logits (B, last, K): those that predict the last `last` - 1 of these codes, and those of
+        the code that comes next.
         """
         self.cache = Cache(self.weights, len(self.prefix))
         x = torch.cat([self.prefix, self._embed(tokens)], 1)

@@ -72,8 +72,8 @@ def logits_to_probs(
 
     In this order: temperature, the `top_k` likeliest (0: all), then the likeliest whose
     probabilities together reach `top_p`, at least one. Codes as likely as the last one that is kept
-    are kept as well, so that a row never depends on how a sort orders them. Temperature 0 gives
-    all to the likeliest, and so does what is next to it: logits have no room for more.
+    are kept as well, so that a row never depends on how a sort orders them. Temperature 0, or any
+    below `COLD`, gives all to the likeliest code.
     """
     if temperature < COLD:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
@@ -152,7 +152,7 @@ def sample(
                through a sliding window that moves `stride` cells at a time (the paper: 1)
     dtype      of the products, see `prior.decode`; None: int8, bfloat16 or float32, the first that
                the processor has and, for int8, the prior is ready for
-    ahead      cells looked at in one pass, see `prior.ahead`; 1: code by code; None: what is quick
+    ahead      cells drawn in one pass (`prior.ahead`); 1: code by code; None: as many as is quick
 
     Row i depends on seed + i, not on the batch it is in (see `prior.decode`). ValueError at once,
     not at the first step, for settings that are out of range or do not belong together.
@@ -180,7 +180,11 @@ def sample(
 
 
 class _Writer:
-    """The grids that `sample` writes, and how they go on."""
+    """The state of a sampling run: what is written of each grid, and what is drawn next.
+
+    Rows move at their own speed: a pass draws several cells of each from guesses, and a row goes on
+    from its first wrong guess (`prior.ahead`). What is shown is what all rows have reached.
+    """
 
     def __init__(
         self,
@@ -209,7 +213,7 @@ class _Writer:
         self.likelihood = torch.zeros(batch, device=device)
 
     def steps(self) -> Iterator[Progress]:
-        """Write on until all is written; a step a cell."""
+        """Write all cells; yields one `Progress` a cell."""
         began, spent, (batch, total) = time.perf_counter(), 0.0, self.given.shape
         for start, end in runs(self.plan):
             done = start
@@ -226,8 +230,9 @@ class _Writer:
     def _pass(self, start: int, end: int, done: int) -> tuple[list[int], Tensor, Tensor]:
         """Read and draw the next cells of every row, in the window of cells `start` to `end` - 1.
 
-        -> how many cells are passed after each of E steps, the grids then (E, B, h, w), their log
-        likelihood (E, B). Before it, `done` are.
+        `done` cells are finished in all rows before the pass. It finishes more of them, which are
+        shown in E steps -> how many are finished after each step, the grids then (E, B, h, w) and
+        their log likelihoods (E, B).
         """
         # Where all codes are equally likely there is nothing to guess or to truncate.
         uniform = not done and not self.reader.prefix.shape[1]
@@ -265,7 +270,7 @@ class _Writer:
         return ends, shown.view(len(ends), *self.shape), torch.stack(sums)
 
     def _leave_behind(self, through: Tensor) -> None:
-        """Once half of the rows (B,) are through, go on without them; the others look farther."""
+        """Once half of the rows (B,) are through, drop them: the others can look farther ahead."""
         if 2 * int(through.sum()) < len(through):
             return
         left = (~through).nonzero()[:, 0]
@@ -273,7 +278,7 @@ class _Writer:
         self.rows, self.cells, self.part = self.rows[left], self.cells[left], self.part[left]
 
     def _draw(self, logits: Tensor, columns: Tensor, done: int, settings: Settings) -> Tensor:
-        """Codes of cells `columns` (B, S), none before `done`, known ones as they are."""
+        """Codes for cells `columns` (B, S), all from `done` on; known cells keep their codes."""
         rows = self.rows[:, None].expand_as(columns)
         if self.all_free:
             chance = self.noise.at(rows.flatten().cpu(), columns.flatten().cpu(), done)
@@ -288,7 +293,10 @@ class _Writer:
 
 
 def _context(grid: Tensor, first: tuple[int, int, int], more: int, reader: Reader) -> Tensor:
-    """(B, S): codes of a window before its cell `first` and `more` from there; grid (B, h, w)."""
+    """(B, S): the codes of a window that precede its cell `first`, and the `more` after these.
+
+    grid (B, h, w); first: top and left of the window, the cell's place in it (`reader.windows`)
+    """
     cfg, (top, left, place) = reader.weights.config, first
     window = grid[:, top : top + cfg.height, left : left + cfg.width]
     return window.flatten(1)[:, : place + more]

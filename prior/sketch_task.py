@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prior.model import BITS, GPT, PriorConfig, token_nats
 from prior.sketch import SketchConfig, SketchReader, thicken
-from prior.task import Batch, Preview, PriorTask
+from prior.task import Batch, PriorTask
 from prior.tokens import TokenSet
 from prior.train_config import TrainConfig
 from training import distributed
@@ -52,7 +52,6 @@ class SketchTask(PriorTask):
         *,
         conditions: np.ndarray | None = None,
         device: str = "cpu",
-        preview: Preview | None = None,
     ):
         wanted = (len(tokens.rows), 2, config.size[0], config.size[1] // 8)
         if sketches.shape != wanted or sketches.dtype != np.uint8:
@@ -69,8 +68,7 @@ class SketchTask(PriorTask):
             raise ValueError("distil: a sketch reader has no teacher, leave it at 0")
         self.prior = prior.to(device).eval().requires_grad_(False)
         self.sketch_config, self.lines = config, Lines(sketches)
-        options = {"conditions": conditions, "device": device, "preview": preview}
-        super().__init__(prior.config, cfg, loop, tokens, **options)
+        super().__init__(prior.config, cfg, loop, tokens, conditions=conditions, device=device)
 
     def network(self, config: PriorConfig | SketchConfig) -> SketchReader:
         return SketchReader(self.sketch_config)

@@ -18,6 +18,7 @@ from prior.tokens import TokenSet, unigram_bits
 from prior.train_config import TrainConfig, check_fit, check_start, check_teacher
 from prior.views import KINDS
 from training import distributed
+from training.chance import Epochs
 from training.ema import EMA
 from training.loop import LoopConfig, figures, learning_rate, optimise, restore_optimizer
 from training.muon import MuonAdamW
@@ -98,6 +99,7 @@ class PriorTask:
                 f"pictures of {', '.join(cfg.kinds) or 'any kind'}: both are needed"
             )
         self.val = spread(self.val, cfg.held_out)
+        self.epochs = Epochs(len(self.train), cfg.batch, loop.seed)
         train, val = self.codes[self.train, :2], self.codes[self.val, 0]
         self.unigram = unigram_bits(train, val, model_cfg.codebook_size)
         torch.manual_seed(loop.seed)
@@ -130,24 +132,9 @@ class PriorTask:
         return MuonAdamW(layers, groups, lr=lr, betas=betas, weight_decay=cfg.weight_decay)
 
     def picks(self, step: int) -> tuple[np.ndarray, np.random.Generator]:
-        """This process's pictures of a step, and its random numbers: functions of (seed, step).
-
-        Pictures come in a new order each epoch and once each within it.
-        """
-        world, rank, size = distributed.world_size(), distributed.rank(), len(self.train)
-        share = self.cfg.batch // world
-        first = step * self.cfg.batch + rank * share
-        chosen = []
-        for position in range(first, first + share):
-            epoch, offset = divmod(position, size)
-            chosen.append(self._order(epoch)[offset])
-        return self.train[chosen], np.random.default_rng([self.loop.seed, step, rank])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != epoch:
-            rng = np.random.default_rng([self.loop.seed, epoch, 2**32 - 1])
-            self._epoch, self._permutation = epoch, rng.permutation(len(self.train))
-        return self._permutation
+        """This process's pictures of a step, and its random numbers: functions of (seed, step)."""
+        rng = np.random.default_rng([self.loop.seed, step, distributed.rank()])
+        return self.train[self.epochs.share(step)], rng
 
     def chosen(self, step: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
         """Pictures of a step, which of them are mirrored (0 or 1), random numbers for the rest."""

@@ -20,10 +20,9 @@ from prior.train_config import TrainConfig
 from training import distributed, flags
 from training.arrays import read_array
 from training.checkpoint import config_of
-from training.command import launch, refuse_overwriting
+from training.command import launch, prepare
 from training.files import writable
 from training.loop import LoopConfig
-from training.memory import keep_pages
 from vqgan.model import VQGAN
 
 log = logging.getLogger(__name__)
@@ -148,13 +147,10 @@ def configure(
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_pages()
     try:
-        refuse_overwriting(args.out, args.resume)
+        device = prepare(args.out, args.resume, args.device)
         if args.resume and args.init:
             raise ValueError("--resume goes on with the run's own weights: leave out --init")
-        device = distributed.start(args.device)
         bundle = checkpoints.load(args.bundle)
         found = get_tokens(args, bundle)
         begun, followed = (

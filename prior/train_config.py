@@ -52,7 +52,7 @@ class TrainConfig:
 
 
 def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> None:
-    """ValueError unless there is a teacher just where one is asked for, and of the same codes."""
+    """ValueError for --distil or --teacher alone, or a teacher of other codes or conditions."""
     if (teacher is not None) != (cfg.distil > 0):
         raise ValueError(
             f"distil is {cfg.distil}: it needs --teacher, a bundle whose prior is learned from"
@@ -68,7 +68,10 @@ def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> 
 
 
 def check_start(model: PriorConfig, start: PriorConfig) -> None:
-    """ValueError where weights would load and mean something else: no shape tells these apart."""
+    """ValueError if a field differs that shows in no tensor's shape.
+
+    The weights would load all the same, and mean something else.
+    """
     for name in ("heads", "gelu", "height", "width"):
         own, other = getattr(model, name), getattr(start, name)
         if own != other:

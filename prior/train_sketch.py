@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,12 +20,11 @@ from prior.sketch_task import Lines, SketchTask
 from prior.task import Preview
 from prior.train import get_conditions
 from prior.train_config import TrainConfig
-from training import distributed, flags
+from training import flags
 from training.arrays import read_array
 from training.checkpoint import config_of
-from training.command import launch, refuse_overwriting
+from training.command import launch, prepare
 from training.loop import LoopConfig
-from training.memory import keep_pages
 from training.spread import spread
 
 LOOP = {"lr": 1e-3}
@@ -133,11 +131,8 @@ def configure(
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_pages()
     try:
-        refuse_overwriting(args.out, args.resume)
-        device = distributed.start(args.device)
+        device = prepare(args.out, args.resume, args.device)
         bundle = checkpoints.load(args.bundle)
         if bundle.prior is None:
             raise ValueError(f"bundle {bundle.name} has no prior: train one (prior.train) first")

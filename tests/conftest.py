@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.fakes import TINY
 from vqgan.model import VQGAN, VQGANConfig
 
 torch.set_num_threads(2)
@@ -14,20 +15,6 @@ torch.set_num_threads(2)
 # Uploads lie under the hash of their content: another app that ends would take equal ones along.
 UPLOADS = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")
 os.environ.setdefault("GRADIO_TEMP_DIR", UPLOADS.name)
-
-TINY = VQGANConfig(
-    resolution=32,
-    ch=8,
-    ch_mult=(1, 2),
-    num_res_blocks=1,
-    attn_resolutions=(),
-    mid_attn=False,
-    num_groups=4,
-    z_channels=8,
-    codebook_size=32,
-    embed_dim=4,
-    quantizer="cosine",
-)
 
 
 @pytest.fixture

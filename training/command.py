@@ -1,9 +1,10 @@
-"""What the training commands share: refusing to write over a run, and running one to its end."""
+"""What the training commands share: how a run begins, what it refuses, and how it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,8 +15,20 @@ from typing import Any
 from training import checkpoint, distributed, flags
 from training.files import usable_folder
 from training.loop import DoesNotFit, LoopConfig, NotFinite, NotWritten, Task, run
+from training.memory import keep_pages
 from training.precision import warn_if_emulated
 from training.stopping import Stopped
+
+
+def prepare(out: Path, resume: bool, device: str) -> str:
+    """What each training does first -> the device of this process.
+
+    ValueError, before anything is read or built, if `out` or `device` cannot be used.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_pages()
+    refuse_overwriting(out, resume)
+    return distributed.start(device)
 
 
 def refuse_overwriting(out: Path, resume: bool) -> None:

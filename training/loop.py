@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import checkpoint, distributed
+from training.chance import mixed
 from training.files import write
 from training.flags import option
 from training.log import CsvLog
@@ -202,8 +203,7 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
         if step >= cfg.steps:
             raise DoesNotFit(f"the run is at step {step} already: give a larger --steps")
     if not first:  # or dropout would leave out the same units in all processes
-        own = hash((cfg.seed, distributed.rank(), step))  # of whole numbers: always the same
-        torch.manual_seed(own & 0x7FFF_FFFF_FFFF_FFFF)
+        torch.manual_seed(mixed(cfg.seed, distributed.rank(), step))
 
     def save() -> None:
         if first:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from training import distributed
+from training.chance import generator
 from training.ema import EMA
 from training.loop import (
     LoopConfig,
@@ -22,7 +23,7 @@ from training.loop import (
     restore_optimizer,
 )
 from training.precision import autocast
-from vqgan import dataset, losses, perceptual
+from vqgan import dataset, losses, metrics, perceptual
 from vqgan.discriminator import PatchDiscriminator
 from vqgan.model import UNSEEN, VQGAN, VQGANConfig, reconstruct
 from vqgan.quantize import Encoding
@@ -31,12 +32,6 @@ from vqgan.usage import CodeUsage, kmeans, perplexity
 
 log = logging.getLogger(__name__)
 LATENTS_A_CODE = 40  # that k-means sees where it makes a codebook
-
-
-def generator(*seed: int) -> torch.Generator:
-    """A torch.Generator that depends on all the numbers given."""
-    mixed = hash(tuple(seed)) & 0x7FFF_FFFF_FFFF_FFFF  # int hashes do not vary between runs
-    return torch.Generator().manual_seed(mixed)
 
 
 class VQGANTask:
@@ -332,8 +327,8 @@ class VQGANTask:
 
 
 def decibels(mean_squared: Tensor) -> float:
-    """PSNR in dB of a mean squared error on the [-1, 1] scale (peak 2)."""
-    return float(10 * torch.log10(4 / mean_squared.clamp_min(1e-10)))
+    """PSNR in dB of a mean squared error of pictures in [-1, 1]; of none at all 106."""
+    return float(metrics.decibels(mean_squared.clamp_min(1e-10)))
 
 
 def save_strip(columns: list[Tensor], path: Path) -> None:

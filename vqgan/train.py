@@ -6,16 +6,14 @@ With `--perceptual-weight 0 --gan-weight 0` this trains the VQ-VAE of the articl
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from training import distributed, flags
+from training import flags
 from training.checkpoint import config_of
 from training.checkpoint import load as load_checkpoint
-from training.command import launch, refuse_overwriting
+from training.command import launch, prepare
 from training.loop import LoopConfig
-from training.memory import keep_pages
 from vqgan import dataset
 from vqgan.model import PRESETS, VQGANConfig
 from vqgan.task import VQGANTask
@@ -85,13 +83,10 @@ def configure(
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_pages()
     out = Path(args.out)
     try:
-        refuse_overwriting(out, args.resume)
+        device = prepare(out, args.resume, args.device)
         model_cfg, train_cfg, loop_cfg, start = configure(args)
-        device = distributed.start(args.device)
         pictures = dataset.scan(args.data)
         task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)
         if start is not None:

@@ -13,28 +13,12 @@ import checkpoints
 from checkpoints.bundle import pack, save_clip
 from clip_guidance import model
 from prior.model import GPT, PriorConfig
-from tests.fakes import ColourClip
-
-TINY = {
-    "model_cfg": {
-        "embed_dim": 12,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 8,
-        },
-        "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-        "custom_text": True,
-    },
-    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.5]},
-}
+from tests.fakes import CLIP, ColourClip
 
 
 @pytest.fixture
 def config():
-    return copy.deepcopy(TINY)
+    return copy.deepcopy(CLIP)
 
 
 @pytest.fixture

@@ -23,23 +23,9 @@ from clip_guidance import model, record
 from clip_guidance.examples import FOLDER, weights_id
 from clip_guidance.modes import Request
 from prior.model import GPT, PriorConfig
+from tests.fakes import CLIP
 from vqgan.model import VQGAN
 
-CLIP = {
-    "model_cfg": {
-        "embed_dim": 12,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 8,
-        },
-        "text_cfg": {"context_length": 12, "width": 16, "heads": 2, "layers": 1},
-        "custom_text": True,
-    },
-    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.5]},
-}
 LEAF = Image.linear_gradient("L").resize((128, 128)).convert("RGB")
 # Keeps every picture that the stage shows, since some are there for a moment only.
 WATCH = """() => {

@@ -18,23 +18,11 @@ from prior.model import GPT, PriorConfig
 from prior.sample import finish, sample
 from prior.sheet import sheet
 from prior.tokens import load, save
+from tests.fakes import TINY
 from training.checkpoint import load as load_checkpoint
 from training.checkpoint import save as save_checkpoint
-from vqgan.model import VQGAN, VQGANConfig
+from vqgan.model import VQGAN
 
-TINY = VQGANConfig(
-    resolution=32,
-    ch=8,
-    ch_mult=(1, 2),
-    num_res_blocks=1,
-    attn_resolutions=(),
-    mid_attn=False,
-    num_groups=4,
-    z_channels=8,
-    codebook_size=32,
-    embed_dim=4,
-    quantizer="cosine",
-)
 TRAIN = (
     "--layers 1 --heads 2 --dim 16 --batch 4 --log-every 1 --checkpoint-every 3 --sample-every 3 "
     "--warmup 2 --held-out 2 --steps"

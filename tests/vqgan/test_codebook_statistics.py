@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import checkpoints
+from tests.fakes import TINY
 from vqgan.codebook import CONTEXT, FILE, SIDES, CodeStatistics, decode_cells
 from vqgan.codebook import __main__ as command
 from vqgan.codebook.build import (
@@ -21,7 +22,7 @@ from vqgan.codebook.build import (
     surroundings,
 )
 from vqgan.dataset import to_tensor
-from vqgan.model import VQGAN, VQGANConfig
+from vqgan.model import VQGAN
 
 SIZE, F = 32, 2  # of the tiny model: 16 x 16 codes
 
@@ -38,10 +39,7 @@ def pictures():
 def tiny_vqgan():
     """One model for the module, of 32 codes on 2 x 2 pixels; no test changes it."""
     torch.manual_seed(0)
-    shape = {"resolution": SIZE, "ch": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "num_groups": 4}
-    plain = {"attn_resolutions": (), "mid_attn": False, "z_channels": 8, "embed_dim": 4}
-    config = VQGANConfig(codebook_size=32, quantizer="cosine", **shape, **plain)
-    return VQGAN(config).requires_grad_(False).eval()
+    return VQGAN(TINY).requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from training.chance import generator
 from training.loop import LoopConfig, NotFinite
 from vqgan import dataset, losses
-from vqgan.task import VQGANTask, decibels, generator
+from vqgan.task import VQGANTask, decibels
 from vqgan.train_config import TrainConfig
 from vqgan.usage import CodeUsage, kmeans, perplexity
 
