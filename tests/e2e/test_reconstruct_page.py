@@ -331,6 +331,26 @@ def test_a_chinese_browser_gets_a_chinese_page(visit):
     page.page.reload()  # both were chosen, and stay
     page.page.wait_for_selector("text=Drop a picture here")
     page.page.wait_for_selector("body.dark")
+    scheme = "getComputedStyle(document.documentElement).colorScheme"
+    assert page.page.evaluate(scheme) == "dark"  # no white arrows in number fields, in Firefox
+
+
+def test_figures_on_the_grid_have_a_size_in_pixels(visit):
+    """WebKit rounds their widths to whole units: of one unit a cell they ran together."""
+    page = visit()
+    page.page.evaluate(
+        """() => {
+            const { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
+            window.sizes = [];
+            prototype.fillText = function (...text) {
+                window.sizes.push(parseFloat(this.font.match(/[\\d.]+(?=px)/)));
+                return fillText.apply(this, text);
+            };
+        }"""
+    )
+    page.code_at(8, 8)  # draws again
+    sizes = page.page.evaluate("sizes")
+    assert len(sizes) % 256 == 0 and sizes and min(sizes) > 7
 
 
 def swipe(page, x: float, start: float, end: float) -> None:

@@ -86,20 +86,25 @@ function lines(ctx, rows, columns, px) {
   }
 }
 
+// In pixels, not in cells: WebKit rounds each figure's width to whole units.
 function figures(ctx, grid, cell) {
   const digits = String(state.data.codes - 1).length; // five need smaller ones
-  ctx.font = `600 ${Math.max(0.29, Math.min(0.34, 11 / cell, 1.5 / digits))}px ui-monospace, Menlo, Consolas, monospace`;
+  const side = canvas.width / grid[0].length;
+  ctx.save();
+  ctx.scale(1 / side, 1 / side);
+  ctx.font = `600 ${side * Math.max(0.29, Math.min(0.34, 11 / cell, 1.5 / digits))}px ui-monospace, Menlo, Consolas, monospace`;
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
   ctx.lineJoin = 'round';
-  ctx.lineWidth = 0.09;
+  ctx.lineWidth = 0.09 * side;
   forEachCell(([r, c]) => {
     const light = state.light[r * grid[0].length + c];
     ctx.fillStyle = light ? 'rgba(0,0,0,.7)' : 'rgba(255,255,255,.92)';
     ctx.strokeStyle = light ? 'rgba(255,255,255,.55)' : 'rgba(0,0,0,.5)';
-    ctx.strokeText(grid[r][c], c + 0.5, r + 0.53);
-    ctx.fillText(grid[r][c], c + 0.5, r + 0.53);
+    ctx.strokeText(grid[r][c], (c + 0.5) * side, (r + 0.53) * side);
+    ctx.fillText(grid[r][c], (c + 0.5) * side, (r + 0.53) * side);
   });
+  ctx.restore();
 }
 
 // For each cell, whether dark figures can be read on it.
