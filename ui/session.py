@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ui.common import present
 from ui.studio import Studio
 from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
@@ -90,7 +91,7 @@ def resized(studio: Studio, session: Session, side: str) -> Session:
     known = {s.side: s for s in (*session.others, replace(session, others=())) if s.history}
     found = known.pop(side, None)
     if found is None:
-        found = open_picture(studio, session.source, side, session.name)
+        found = open_picture(studio, present(session.source), side, session.name)
     return replace(found, others=tuple(known.values()))
 
 

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import replace
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ui import between, code_grid, page, panels, reconstruct, reconstruct_board
 from ui import session as sessions
+from ui.common import Sentence
 from ui.downloads import KEPT
 from ui.examples import EXAMPLES
 from vqgan.grids import IndexFile
@@ -266,13 +268,35 @@ def test_broken_pictures_are_answered_with_a_sentence(client, tmp_path, content,
     ("file", "sentence"),
     [(7, "choose one"), ({}, "choose one"), ({"path": None}, "choose one"), ("side", "size is")],
 )
-def test_what_is_no_file_or_size_is_answered_with_a_sentence(client, file, sentence):
+def test_what_is_no_file_or_size_is_answered_with_a_sentence(
+    client, file, sentence, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "a.png").touch()
     handlers = {fn.api_name: fn.fn for fn in client.blocks.fns.values()}
-    args = [{"path": "a.png"}, [128]] if file == "side" else [file, "128"]
+    args = [{"path": tmp_path / "a.png"}, [128]] if file == "side" else [file, "128"]
     with pytest.raises(gr.Error, match=sentence):
         handlers["reconstruct"](*args)
     with pytest.raises(gr.Error, match="choose one"):
         handlers["decode"](None)
+
+
+def test_nobody_can_open_the_pictures_of_this_computer(client):
+    """Gradio looks where a picture lies only if it claims to be an upload."""
+    event = {"data": [{"path": str(EXAMPLES[1].path)}, "128"]}
+    call = f"{client.src}gradio_api/call/reconstruct"
+    answer = httpx.get(f"{call}/{httpx.post(call, json=event).json()['event_id']}", timeout=30)
+    assert "no uploaded file" in answer.text and "event: complete" not in answer.text
+
+
+def test_a_picture_that_is_no_longer_kept_is_a_sentence(studio, tmp_path):
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    session = sessions.open_picture(studio, tmp_path / "a.png", "128")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(Sentence, match="choose it again"):
+        sessions.resized(studio, session, "256")
+    with pytest.raises(Sentence, match="choose it again"):
+        between.pair(studio, session, str(tmp_path / "a.png"))
 
 
 def handler(client, name: str):
