@@ -315,6 +315,19 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
         handler(client, "connect.<locals>.pick")(event, opened)
 
 
+def test_a_stroke_on_a_picture_that_is_no_longer_kept_is_a_sentence(studio, client, opened):
+    """Gradio forgets a page that was left for long, and then has the example in its place."""
+    change = handler(client, "connect.<locals>.handler.<locals>.change")  # that of strokes
+    mine = sessions.open_picture(studio, EXAMPLES[1].path, "128")
+    painted = sessions.redraw(studio, mine, np.zeros_like(mine.indices))
+    said = {"tool": "paint", "code": 3, "cells": [[0, 0]]}
+    shown = {"picture": code_grid.value(studio, painted)["picture"]}
+    assert change(gr.EventData(None, said | shown), mine)[0].indices[0, 0] == 3
+    for lost in (shown, {}):
+        with pytest.raises(gr.Error, match="不再保留"):
+            change(gr.EventData(None, said | lost), opened)
+
+
 def test_pictures_that_gradio_itself_would_refuse_or_turn(client, tmp_path):
     """The file reaches our own reader: EXIF rotation, CMYK, one pixel."""
     rotated = Image.new("RGB", (40, 20), "red")
