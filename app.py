@@ -108,11 +108,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stop_runs(*_: object) -> NoReturn:
-    """Ctrl+C while the page is up: runs end after their present step, then the server closes."""
+    """The end while the page is up: runs end after their present step, then the server closes."""
     from ui import runs
 
     runs.stop_all()
     raise KeyboardInterrupt
+
+
+def heed_signals() -> None:
+    """Ctrl+C, and what ends containers and services: visitors' files are deleted before the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # a job may ignore it
+            signal.signal(number, stop_runs)
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -152,8 +159,7 @@ def serve(args: argparse.Namespace) -> int:
     print(f"VQGAN Studio with {bundle.name}: {shared or url} ", end="")
     print(f"(ready after {time.monotonic() - STARTED:.1f} s)", flush=True)
     page.warm_up(studio)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job may ignore it
-        signal.signal(signal.SIGINT, stop_runs)
+    heed_signals()
     app.block_thread()
     return 0
 

@@ -98,6 +98,24 @@ def test_ctrl_c_counts_where_exceptions_are_ignored():
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
+def test_a_container_that_ends_keeps_no_files_of_visitors():
+    code = """if True:
+    import app, os, signal, sys, time
+    from ui.downloads import Folders
+    def serve(args):
+        app.heed_signals()
+        files = Folders()
+        print(files.new(), flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    app.serve = serve
+    sys.exit(app.main([]))
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=300)
+    assert (done.returncode, done.stderr) == (130, b"")
+    assert not Path(done.stdout.decode().strip()).parent.exists()
+
+
 def test_ctrl_c_lets_the_last_job_end(monkeypatch):
     waited = []
     monkeypatch.setattr(app.compute, "finish", waited.append)

@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import ANSWER, EACH, data_url, heavy, said, whole
+from ui.common import ANSWER, EACH, data_url, heavy, present, said, whole
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -76,7 +76,7 @@ def pair(studio: Studio, session: Session, second: str) -> Pair:
         codes = torch.from_numpy(session.encoded)[None].to(studio.device)
         with torch.inference_mode():
             a = studio.vqgan.quantize.lookup(codes)
-    b = sessions.latents(studio, letterbox(open_image(second), session.size))
+    b = sessions.latents(studio, letterbox(open_image(present(second)), session.size))
     steps = jumps(studio.vqgan, a, b)
     return Pair(identity(session), a, b, session.size, steps, second)
 

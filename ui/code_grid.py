@@ -24,7 +24,8 @@ from vqgan.codebook import by_similarity, look, mosaic
 
 STATIC = Path(__file__).parent / "static"
 
-# look {code, cell}, stroke {tool, code, cells}, swap {old, new}, shuffle {}, undo {}, restore {}
+# look {code, cell}, stroke {tool, code, cells}, swap {old, new}, shuffle {}, undo {}, restore {};
+# all but the first with {picture}, the one that is shown
 EVENTS = ("look", "stroke", "swap", "shuffle", "undo", "restore")
 
 add(
@@ -95,6 +96,7 @@ def value(studio: Studio, session: Session, picked: int | None = None) -> dict[s
         "blank": studio.blank_code,
         "picked": picked,
         "number": next(_numbers),
+        "picture": session.picture,
     }
 
 

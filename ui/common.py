@@ -10,10 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from clip_guidance.prompts import PromptError
@@ -48,6 +50,10 @@ add(
         "error.file": (
             "What was sent is no uploaded file: choose one and try again.",
             "发来的内容不是已上传的文件：请重新选择文件。",
+        ),
+        "error.gone": (
+            "That file was uploaded long ago and is no longer kept here: choose it again.",
+            "该文件上传已久，此处不再保留：请重新选择文件。",
         ),
     }
 )
@@ -111,12 +117,26 @@ def whole(value: object) -> int:
     return value
 
 
-def path_of(file: object) -> str | os.PathLike:
-    """Where an uploaded file lies, of an event that is not preprocessed."""
+def path_of(file: object) -> Path:
+    """Where an uploaded file lies, of an event that is not preprocessed.
+
+    Gradio itself lets a picture by without looking where it lies, if it does not claim to be an
+    upload: anybody could open any picture of this computer.
+    """
     path = file.get("path") if isinstance(file, dict) else None
-    if not path or not isinstance(path, (str, os.PathLike)):
+    if not path or not isinstance(path, (str, os.PathLike)) or "\0" in str(path):
         raise Sentence("error.file")
-    return path
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise Sentence("error.file")
+    return present(found)
+
+
+def present(path: str | os.PathLike) -> Path:
+    """The same path, if the file is still there: Gradio deletes uploads after some hours."""
+    if not os.path.isfile(path):
+        raise Sentence("error.gone")
+    return Path(path)
 
 
 def _as_error(error: Exception) -> gr.Error | None:

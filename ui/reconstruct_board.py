@@ -28,6 +28,11 @@ add(
             "That stroke could not be understood: reload the page and try again.",
             "无法识别这一笔：请刷新页面后重试。",
         ),
+        "rec.lost": (
+            "This picture is no longer kept here: the page was left for long, or the app was "
+            "restarted. Open it again.",
+            "此图片已不再保留：页面闲置过久，或应用已重启。请重新打开它。",
+        ),
     }
 )
 
@@ -110,7 +115,10 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
 
     def handler(edit: Edit) -> Callable:
         def change(event: gr.EventData, session: Session) -> Any:
-            return answer(edit(session, said(event)))
+            data = said(event)
+            if data.get("picture") != session.picture:  # of a lost session Gradio has the example
+                raise Sentence("rec.lost")
+            return answer(edit(session, data))
 
         return friendly(change)
 

@@ -5,6 +5,7 @@ A `Session` is a value in gr.State; every function returns a new one.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ui.common import present
 from ui.studio import Studio
 from vqgan.grids import Grid, IndexFile
 from vqgan.images import open_image, pad_to_multiple, to_tensor
@@ -44,6 +46,12 @@ class Session:
     @property
     def size(self) -> tuple[int, int]:
         return self.result.size
+
+    @property
+    def picture(self) -> str:
+        """Tells pictures apart, whatever was painted on them, and is the same after a restart."""
+        said = repr(self.encoded.shape).encode() + self.encoded.tobytes()
+        return hashlib.blake2b(said, digest_size=8).hexdigest()
 
     @property
     def cells(self) -> int:
@@ -90,7 +98,7 @@ def resized(studio: Studio, session: Session, side: str) -> Session:
     known = {s.side: s for s in (*session.others, replace(session, others=())) if s.history}
     found = known.pop(side, None)
     if found is None:
-        found = open_picture(studio, session.source, side, session.name)
+        found = open_picture(studio, present(session.source), side, session.name)
     return replace(found, others=tuple(known.values()))
 
 

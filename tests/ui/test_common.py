@@ -47,14 +47,23 @@ def test_generators_too():
         next(steps)
 
 
-def test_what_a_page_sends_is_read_or_refused():
+def test_what_a_page_sends_is_read_or_refused(tmp_path, monkeypatch):
     assert said(gr.EventData(None, {"code": 7})) == {"code": 7}
     assert said(gr.EventData(None, None)) == {} and whole(7) == 7
-    assert path_of({"path": "a.png"}) == "a.png"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "a.png").touch(), (tmp_path / "b.png").touch()
+    file = {"path": str(tmp_path / "uploads" / "a.png")}
+    assert path_of(file) == (tmp_path / "uploads" / "a.png").resolve()
     for read, junk in (
         *((lambda junk: said(gr.EventData(None, junk)), junk) for junk in (7, [], "index")),
         *((whole, junk) for junk in (None, "7", 7.5, True, [], float("nan"))),
         *((path_of, junk) for junk in (7, {}, {"path": None}, {"path": 7}, "a.png", [])),
+        *((path_of, {"path": path}) for path in (str(tmp_path / "b.png"), "README.md", "\0")),
+        (path_of, {"path": str(tmp_path / "uploads" / ".." / "b.png")}),
     ):
         with pytest.raises(Sentence, match="try again"):
             read(junk)
+    (tmp_path / "uploads" / "a.png").unlink()
+    with pytest.raises(Sentence, match="此处不再保留"):
+        path_of(file)

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import replace
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ui import between, code_grid, page, panels, reconstruct, reconstruct_board
 from ui import session as sessions
+from ui.common import Sentence
 from ui.downloads import KEPT
 from ui.examples import EXAMPLES
 from vqgan.grids import IndexFile
@@ -267,13 +269,35 @@ def test_broken_pictures_are_answered_with_a_sentence(client, tmp_path, content,
     ("file", "sentence"),
     [(7, "choose one"), ({}, "choose one"), ({"path": None}, "choose one"), ("side", "size is")],
 )
-def test_what_is_no_file_or_size_is_answered_with_a_sentence(client, file, sentence):
+def test_what_is_no_file_or_size_is_answered_with_a_sentence(
+    client, file, sentence, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "a.png").touch()
     handlers = {fn.api_name: fn.fn for fn in client.blocks.fns.values()}
-    args = [{"path": "a.png"}, [128]] if file == "side" else [file, "128"]
+    args = [{"path": tmp_path / "a.png"}, [128]] if file == "side" else [file, "128"]
     with pytest.raises(gr.Error, match=sentence):
         handlers["reconstruct"](*args)
     with pytest.raises(gr.Error, match="choose one"):
         handlers["decode"](None)
+
+
+def test_nobody_can_open_the_pictures_of_this_computer(client):
+    """Gradio looks where a picture lies only if it claims to be an upload."""
+    event = {"data": [{"path": str(EXAMPLES[1].path)}, "128"]}
+    call = f"{client.src}gradio_api/call/reconstruct"
+    answer = httpx.get(f"{call}/{httpx.post(call, json=event).json()['event_id']}", timeout=30)
+    assert "no uploaded file" in answer.text and "event: complete" not in answer.text
+
+
+def test_a_picture_that_is_no_longer_kept_is_a_sentence(studio, tmp_path):
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    session = sessions.open_picture(studio, tmp_path / "a.png", "128")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(Sentence, match="choose it again"):
+        sessions.resized(studio, session, "256")
+    with pytest.raises(Sentence, match="choose it again"):
+        between.pair(studio, session, str(tmp_path / "a.png"))
 
 
 def handler(client, name: str):
@@ -290,6 +314,19 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
         handler(client, "build.<locals>.take_example")(event, opened, 0.5)
     with pytest.raises(gr.Error, match=r"understood|no code"):
         handler(client, "connect.<locals>.pick")(event, opened)
+
+
+def test_a_stroke_on_a_picture_that_is_no_longer_kept_is_a_sentence(studio, client, opened):
+    """Gradio forgets a page that was left for long, and then has the example in its place."""
+    change = handler(client, "connect.<locals>.handler.<locals>.change")  # that of strokes
+    mine = sessions.open_picture(studio, EXAMPLES[1].path, "128")
+    painted = sessions.redraw(studio, mine, np.zeros_like(mine.indices))
+    said = {"tool": "paint", "code": 3, "cells": [[0, 0]]}
+    shown = {"picture": code_grid.value(studio, painted)["picture"]}
+    assert change(gr.EventData(None, said | shown), mine)[0].indices[0, 0] == 3
+    for lost in (shown, {}):
+        with pytest.raises(gr.Error, match="不再保留"):
+            change(gr.EventData(None, said | lost), opened)
 
 
 def test_pictures_that_gradio_itself_would_refuse_or_turn(client, tmp_path):

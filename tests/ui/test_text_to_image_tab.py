@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -555,10 +556,17 @@ def test_nonsense_from_a_browser_is_a_sentence(able, name, value, sentence):
         drawing_inputs.asked(values(able) | {name: value})
 
 
-def test_a_start_picture_that_is_none_is_a_sentence(able, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+@pytest.fixture
+def uploads(tmp_path, monkeypatch) -> Path:
+    """Where what is written counts as uploaded."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_start_picture_that_is_none_is_a_sentence(able, uploads):
+    (uploads / "text.png").write_text("no picture")
     with pytest.raises(ValueError, match="not a picture"):
-        drawing_inputs.asked(values(able) | {"picture": {"path": tmp_path / "text.png"}})
+        drawing_inputs.asked(values(able) | {"picture": {"path": uploads / "text.png"}})
 
 
 @pytest.mark.parametrize("name", ["picture", "image_prompt"])
@@ -568,10 +576,10 @@ def test_what_is_no_file_is_a_sentence(able, name, file):
         drawing_inputs.asked(values(able) | {name: file})
 
 
-def test_large_pictures_are_kept_no_larger_than_they_are_of_use(able, tmp_path):
-    Image.new("RGB", (3000, 1500), "red").save(tmp_path / "large.png")
-    Image.new("RGB", (30, 15), "red").save(tmp_path / "small.png")
-    files = {name: {"path": str(tmp_path / f"{name}.png")} for name in ("large", "small")}
+def test_large_pictures_are_kept_no_larger_than_they_are_of_use(able, uploads):
+    Image.new("RGB", (3000, 1500), "red").save(uploads / "large.png")
+    Image.new("RGB", (30, 15), "red").save(uploads / "small.png")
+    files = {name: {"path": str(uploads / f"{name}.png")} for name in ("large", "small")}
     wished = values(able) | {"picture": files["large"], "image_prompt": files["small"]}
     request, _ = drawing_inputs.asked(wished)
     assert request.picture.size == (1024, 512) and request.image_prompt.size == (30, 15)
@@ -725,10 +733,11 @@ def test_nothing_is_fetched_for_a_wish_that_cannot_be_drawn(able, fetching):
     assert fetching.names == []
 
 
-def test_no_picture_is_opened_while_a_wish_is_only_looked_at(able, fetching, monkeypatch):
+def test_no_picture_is_opened_while_a_wish_is_only_looked_at(able, fetching, uploads, monkeypatch):
     """Sixteen may be looked at at once, and each picture takes memory."""
     monkeypatch.setattr(drawing_inputs, "open_image", None)
-    file = {"path": "a.png"}
+    (uploads / "a.png").touch()
+    file = {"path": str(uploads / "a.png")}
     ask = given(able, picture=file, image_prompt=file, prompt="")  # no words needed beside it
     assert len(list(fetching.events[0].fn(ME, *ask))) == 1
 

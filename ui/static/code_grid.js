@@ -187,11 +187,14 @@ function pick(code, at) {
   trigger('look', { code, cell: at });
 }
 
+// What changes codes says of which picture: the server may have another one by now.
+const change = (name, data) => trigger(name, { ...data, picture: state.data?.picture });
+
 function use(at) {
   const code = codeAt(at);
   if (state.tool === 'look') pick(code, at);
   else if (state.tool === 'swap') {
-    if (code !== state.brush) trigger('swap', { old: code, new: state.brush });
+    if (code !== state.brush) change('swap', { old: code, new: state.brush });
   } else {
     state.stroke = { tool: state.tool, code: state.tool === 'erase' ? state.data.blank : state.brush, cells: [at] };
     showTip(null);
@@ -214,7 +217,7 @@ function finish() {
   state.stroke.sent = true;
   const { tool, code, cells } = state.stroke;
   const unique = [...new Map(cells.map((at) => [at.join(), at])).values()];
-  trigger('stroke', { tool, code, cells: unique });
+  change('stroke', { tool, code, cells: unique });
 }
 
 // --- the sheet of all codes ----------------------------------------------------------------------
@@ -353,7 +356,7 @@ canvas.addEventListener('keydown', (event) => {
     use([r, c]);
     finish();
   } else if (event.key === 'z' && (event.ctrlKey || event.metaKey)) {
-    if (state.data.undo) trigger('undo');
+    if (state.data.undo) change('undo');
   } else return;
   event.preventDefault();
 });
@@ -363,9 +366,9 @@ element.addEventListener('click', (event) => {
   if (!button) return;
   if (button.dataset.tool) setTool(button.dataset.tool);
   const act = button.dataset.act;
-  if (act === 'undo') trigger('undo');
-  if (act === 'shuffle') trigger('shuffle');
-  if (act === 'restore') trigger('restore');
+  if (act === 'undo') change('undo');
+  if (act === 'shuffle') change('shuffle');
+  if (act === 'restore') change('restore');
   if (act === 'numbers') {
     state.numbers = !state.numbers;
     button.setAttribute('aria-pressed', state.numbers);
