@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from ui import compute, quick
+from ui import compute, downloads, quick
 
 STARTED = time.monotonic()
 PORTS_TRIED = 100
@@ -103,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         return LEFT
     finally:
         if compute.finish(LAST_JOB) is False:  # cut off, torch would abort with a core dump
+            downloads.clear()
             sys.stdout.flush()
             os._exit(LEFT)
 

@@ -129,12 +129,14 @@ def test_ctrl_c_lets_the_last_job_end(monkeypatch):
 
 def test_ctrl_c_stops_runs_and_leaves_a_job_that_outlives_it(monkeypatch):
     """Python's own end would cut it off in the middle of torch, which aborts."""
+    from ui.downloads import Folders
     from ui.runs import Runs
 
-    left, runs = [], Runs()
+    left, runs, file = [], Runs(), Folders().new()
     monkeypatch.setattr(app.os, "_exit", left.append)
     monkeypatch.setattr(app.compute, "finish", lambda seconds: False)
     with runs.turn("me", None) as run:
         monkeypatch.setattr(app, "serve", app.stop_runs)
         assert app.main([]) == 130 and left == [130]
         assert run.stop.is_set()
+    assert not file.exists()

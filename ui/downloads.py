@@ -8,6 +8,13 @@ from collections import deque
 from pathlib import Path
 
 KEPT = 64  # files of the last answers; Gradio copies each one at once
+_roots: list[tempfile.TemporaryDirectory] = []
+
+
+def clear() -> None:
+    """Delete all files: Python does so at its end, but not where that is skipped (`app.main`)."""
+    while _roots:
+        _roots.pop().cleanup()
 
 
 class Folders:
@@ -15,6 +22,7 @@ class Folders:
 
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="vqgan-studio-")
+        _roots.append(self._root)
         self._kept: deque[tempfile.TemporaryDirectory] = deque()
         self._lock = threading.Lock()  # answers come from many threads
 
