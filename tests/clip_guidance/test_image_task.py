@@ -13,6 +13,7 @@ from clip_guidance import image_task, model, pictures
 from clip_guidance.augment import AugmentConfig
 from clip_guidance.config import ClipConfig
 from clip_guidance.image_task import ImageTask, ImageTrainConfig, contrast, recalls
+from training.chance import Epochs
 from training.loop import LoopConfig, run
 from vqgan import dataset
 
@@ -113,6 +114,7 @@ def test_frozen_stages_stay_and_the_rest_learns(data):
 def test_it_learns_the_pictures_it_sees(data):
     found = task(data, LoopConfig(steps=40, lr=1e-2, warmup=1), batch=6, frozen_stages=0)
     found.train, found.vectors = found.train[:6], found.vectors[:, :1]
+    found.epochs = Epochs(6, 6, 0)
     found.bank = found.vectors[found.train].flatten(0, 1)
     first = found.train_step(0)["cosine"]
     last = [found.train_step(step)["cosine"] for step in range(1, 9)][-1]
