@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,7 @@ from PIL import Image
 import checkpoints
 from checkpoints.bundle import FOLDER as BUNDLES
 from clip_guidance import examples, redraw
-from clip_guidance.guide import GuidanceConfig, decode, look
-from clip_guidance.modes import Request
+from clip_guidance.guide import decode, look
 from clip_guidance.prompts import parse, targets
 
 
@@ -31,8 +28,6 @@ def fails_at(call: int):
 
 def test_they_are_drawn_in_order_and_belong_to_the_weights(bundle, monkeypatch, capsys, caplog):
     monkeypatch.setattr(redraw, "PROMPTS", ("red", "红苹果"))
-    few = functools.partial(Request, guidance=GuidanceConfig(steps=2, cutouts=2))
-    monkeypatch.setattr(redraw, "Request", few)
     (bundle / examples.FOLDER).mkdir()
     Image.new("RGB", (4, 4)).save(bundle / examples.FOLDER / "9.png")  # of an earlier time
     with monkeypatch.context() as broken, pytest.raises(SystemExit):

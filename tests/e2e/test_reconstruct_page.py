@@ -42,21 +42,14 @@ def unpack(data_url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data_url.split(",")[1]))))
 
 
-@pytest.fixture
-def opened(shared):
-    """The page as it opens, for tests that change no code; what is picked may be another test's."""
-    shared.page.mouse.move(0, 0)
-    return shared
-
-
 @pytest.fixture(scope="module")
 def example(studio):
     """What the worked example should be."""
     return rebuild(studio.vqgan, studio.metric, open_image(EXAMPLES[0].path), 128)
 
 
-def test_the_worked_example_is_there_before_the_first_click(opened, example):
-    page = opened
+def test_the_worked_example_is_there_before_the_first_click(visit, example):
+    page = visit()
     before, after = page.images()
     assert close(before, example.original) and close(after, example.image)
     grid = example.indices.numpy()
@@ -89,8 +82,8 @@ def test_an_uploaded_picture_comes_back_as_its_decode(visit, studio, tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "back.png")), after)
 
 
-def test_a_clicked_cell_is_the_code_shown(opened):
-    page = opened
+def test_a_clicked_cell_is_the_code_shown(visit):
+    page = visit()
     for row, column in ((3, 4), (8, 8), (12, 2)):
         code = page.code_at(row, column)
         with page.timed("click on a cell"):
@@ -103,8 +96,8 @@ def test_a_clicked_cell_is_the_code_shown(opened):
     page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
 
 
-def test_of_two_quick_clicks_the_second_is_shown(opened):
-    page = opened
+def test_of_two_quick_clicks_the_second_is_shown(visit):
+    page = visit()
     cells = (3, 4), (8, 8), (12, 2)
     codes = [page.code_at(*cell) for cell in cells]
     assert codes[1] != codes[2]
@@ -261,8 +254,8 @@ def test_bad_files_are_answered_with_a_sentence(visit, studio, tmp_path):
     assert f"has codes 0 to {studio.codebook_size - 1}" in page.toast()
 
 
-def test_between_two_pictures(opened, studio, example):
-    page = opened
+def test_between_two_pictures(visit, studio, example):
+    page = visit()
     page.page.click("#between button")
     page.page.wait_for_selector("#between-view [data-figure=codes] img")
     share = page.page.locator("#share input[type=number]")
@@ -286,8 +279,8 @@ def test_between_two_pictures(opened, studio, example):
     assert not close(unpack(shown("z")), example.image)
 
 
-def test_the_explanation_is_set_in_formulas(opened):
-    page = opened
+def test_the_explanation_is_set_in_formulas(visit):
+    page = visit()
     page.page.click("#how-reconstruct button")
     page.page.wait_for_selector("#how-reconstruct .katex-display")
     assert page.page.locator("#how-reconstruct .katex").count() > 20

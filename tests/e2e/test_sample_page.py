@@ -138,15 +138,6 @@ def desk(visit) -> Desk:
     return Desk(visit())
 
 
-@pytest.fixture
-def opened(shared) -> Desk:
-    """The tab as it opens, for tests that write nothing."""
-    desk = Desk(shared)
-    if shared.page.get_attribute("#sample-about .sp", "data-picture") != "0":
-        desk.pick(0)
-    return desk
-
-
 def expected(studio, count: int, seed: int) -> np.ndarray:
     """What the prior writes with the settings that the tab starts with."""
     temperature, top_k, top_p = PRESETS[START]
@@ -159,8 +150,7 @@ def close(shown: np.ndarray, wanted: np.ndarray) -> bool:
     return np.abs(shown.astype(int) - wanted.astype(int)).max() <= 1
 
 
-def test_samples_are_there_before_the_first_click(opened, studio):
-    desk = opened
+def test_samples_are_there_before_the_first_click(desk, studio):
     shipped = Record.read(studio.bundle.path / FILE)
     assert desk.page.locator("#sample-gallery canvas").count() == len(shipped.codes)
     assert np.array_equal(desk.codes(), shipped.codes[0])
@@ -246,8 +236,7 @@ def test_a_picture_opened_in_reconstruct_is_in_sight(visit, width, height):
     assert 0 <= top < bottom <= height
 
 
-def test_of_two_quick_clicks_the_second_is_shown(opened):
-    desk = opened
+def test_of_two_quick_clicks_the_second_is_shown(desk):
     for index in (0, 1, 0, 2):
         desk.page.click(f"#sample-gallery [data-index='{index}']")
     desk.page.wait_for_selector("#sample-about .sp[data-picture='2']")
@@ -255,8 +244,8 @@ def test_of_two_quick_clicks_the_second_is_shown(opened):
     assert desk.page.get_attribute("#sample-about .sp", "data-picture") == "2"
 
 
-def test_a_tile_is_named_by_its_number_and_what_stands_under_it(opened):
-    tiles = opened.page.locator("#sample-gallery [data-index]")
+def test_a_tile_is_named_by_its_number_and_what_stands_under_it(desk):
+    tiles = desk.page.locator("#sample-gallery [data-index]")
     assert tiles.count() > 1
     for tile in tiles.all():
         number, text = int(tile.get_attribute("data-index")) + 1, tile.inner_text().strip()
@@ -456,14 +445,14 @@ def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
     assert np.array_equal(sketch.lines(), shown)
 
 
-def test_a_model_of_another_size_begins_with_a_sketch_too(opened):
+def test_a_model_of_another_size_begins_with_a_sketch_too(desk):
     html, code = ((STATIC / f"sketch.{kind}").read_text("utf-8") for kind in ("html", "js"))
-    side, drawn = opened.page.evaluate(ALONE, [html, code])
+    side, drawn = desk.page.evaluate(ALONE, [html, code])
     assert side == 3 * 64 and drawn > 500
 
 
-def test_a_second_finger_draws_nothing(opened):
-    desk, sketch = opened, Sketcher(opened)
+def test_a_second_finger_draws_nothing(desk):
+    sketch = Sketcher(desk)
     sketch.act("clear")
     box = sketch.canvas.bounding_box()
     remote = desk.page.context.new_cdp_session(desk.page)
@@ -609,9 +598,9 @@ def test_step_mode_follows_the_settings_and_the_first_code(desk):
     assert codes == [12]
 
 
-def test_the_masked_sequence_of_the_visitors_picture(opened, studio):
-    page = opened.page
-    with opened.visited.timed("masked sequence"):
+def test_the_masked_sequence_of_the_visitors_picture(desk, studio):
+    page = desk.page
+    with desk.visited.timed("masked sequence"):
         page.click("#how-sample button")
         page.wait_for_selector("#masked [data-figure=said]")
     assert page.locator("#how-sample .katex").count() > 10
