@@ -10,8 +10,7 @@ import torch
 from tests.fakes import TINY
 from vqgan.model import VQGAN, VQGANConfig
 
-# Tiny products gain nothing from two, which wait for each other on a busy machine.
-torch.set_num_threads(1)
+torch.set_num_threads(2)
 
 # Uploads lie under the hash of their content: another app that ends would take equal ones along.
 UPLOADS = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")

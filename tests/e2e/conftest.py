@@ -62,15 +62,6 @@ READY = 120  # seconds that a busy machine may take
 MEASURED: dict[str, list[float]] = defaultdict(list)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_many_threads_as_the_app():
-    """What the page should show is computed in the order of sums that the app has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory) -> Path:
     """The shipped bundle, or the folder that E2E_BUNDLE names, or a tiny random model.

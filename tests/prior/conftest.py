@@ -8,6 +8,15 @@ from prior.model import GPT, PriorConfig
 TINY = {"codebook_size": 48, "height": 6, "width": 7, "layers": 2, "heads": 2, "dim": 16}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny products gain nothing from two, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def build(**changes) -> GPT:
     """A seeded random prior over 6 x 7 grids: 42 cells, so its cache grows once."""
     torch.manual_seed(0)

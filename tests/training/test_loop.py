@@ -48,6 +48,15 @@ def data(tmp_path):
     return folder
 
 
+@pytest.fixture
+def one_thread():
+    """As in the processes that these runs are compared with: sums then have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def flags(data: Path, out: Path, *args: str) -> list[str]:
     return ["--data", str(data), "--out", str(out), *args]
 
@@ -88,7 +97,7 @@ train.main()
 """
 
 
-def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path):
+def test_twenty_steps_equal_ten_then_kill_then_ten(data, tmp_path, one_thread):
     """Weights, optimisers, EMA, code usage and log agree to the last bit after a kill -9."""
     train(data, tmp_path / "a", *SMALL, "--steps", "20", "--checkpoint-every", "10")
     line = flags(data, tmp_path / "b", *SMALL, "--steps", "20", "--checkpoint-every", "10")
@@ -122,7 +131,7 @@ train.main(sys.argv[1:])
 """
 
 
-def test_two_processes_agree_and_match_one(data, tmp_path):
+def test_two_processes_agree_and_match_one(data, tmp_path, one_thread):
     """Parameters equal on both gloo ranks; close to one process at the same global batch."""
     train(data, tmp_path / "one", *SMALL, "--steps", "8")
     (tmp_path / "worker.py").write_text(WORKER)
