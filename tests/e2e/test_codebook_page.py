@@ -84,15 +84,8 @@ def codes(studio) -> Codes:
 
 
 @pytest.fixture
-def book(shared, codes) -> Book:
-    """The map as it opens; which code is open may be another test's."""
-    book = Book(shared, codes)
-    for button in ("order=similarity", "show=all", "look=decoded"):
-        shared.page.click(f"#codebook-map [data-{button}]")
-    while float(book.canvas.get_attribute("data-zoom")) > 1:
-        shared.page.click("#codebook-map [data-zoom='0.5']")
-    shared.page.mouse.move(0, 0)
-    return book
+def book(visit, codes) -> Book:
+    return Book(visit(), codes)
 
 
 @pytest.fixture(scope="module")
@@ -322,8 +315,7 @@ def test_a_sheet_of_codes_whose_request_failed_comes_with_the_next_one(visit, fa
     assert failed == ["palette"]
 
 
-def test_a_moment_whose_request_failed_comes_with_the_next_one(visit, codes, failing):
-    book = Book(visit(), codes)
+def test_a_moment_whose_request_failed_comes_with_the_next_one(book, codes, failing):
     failed = failing(book.page, "frame")
     book.page.locator("#timelapse").scroll_into_view_if_needed()
     found = time_lapse(codes.studio.bundle.path).frames
