@@ -27,7 +27,7 @@ from ui.text import add
 MOST = 64  # pictures at a time
 SEEDS = 2**53  # whole numbers that a browser can hold
 PREVIEWS = 0.3  # share of the time that may go into decoding unfinished pictures
-STATUS = 0.5  # seconds between two reports without a new picture: a page that lags shows Stop late
+STATUS = 0.25  # seconds between two reports without a new picture
 TOGETHER = 2  # pictures decoded between two looks at `stop`
 
 add(
