@@ -10,8 +10,6 @@ the order of asking. What streams asks for each of its portions, and lets others
 from __future__ import annotations
 
 import contextvars
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -26,12 +24,7 @@ _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-NICE = 5  # Linux: the page's own events, and a browser beside it, come first
-
-
 def _work() -> None:
-    if sys.platform == "linux":  # of this thread, and of the team that it gets
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     while (question := _asked.get()) is not STOP:
         _answer(*question)
         del question  # or the last answer would be kept until the next one
