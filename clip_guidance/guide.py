@@ -47,10 +47,10 @@ FLOOR = 0.1  # of the learning rate is left at the end of the schedule
 class GuidanceConfig:
     """How the codes are moved."""
 
-    steps: int = option(
-        0,
+    steps: int | None = option(
+        None,
         "steps of the optimiser, counted from the very start. "
-        f"0: {PICTURE_STEPS} or, from noise, {NOISE_STEPS}",
+        f"None: {PICTURE_STEPS} or, from noise, {NOISE_STEPS}",
     )
     lr: float = option(
         0.0, f"learning rate; it falls to a tenth. 0: {PICTURE} or, from noise, {NOISE}"
@@ -67,8 +67,10 @@ class GuidanceConfig:
     seed: int = option(0, "for the start from noise and the cutouts")
 
     def __post_init__(self) -> None:
-        for name, low, top in (("steps", 0, MAX_STEPS), ("seed", 0, 2**63 - 1)):
+        for name, low, top in (("steps", 1, MAX_STEPS), ("seed", 0, 2**63 - 1)):
             value = getattr(self, name)
+            if name == "steps" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= top:
                 raise ValueError(f"{name} is {value}: it must be a whole number, {low} to {top}")
         for name, known in (("optimizer", OPTIMIZERS), ("method", METHODS)):

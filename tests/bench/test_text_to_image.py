@@ -61,7 +61,7 @@ def test_every_prompt_and_seed_in_every_mode():
     assert sum(w.language == "zh" for w in todo) == 2 * 4 * 12
     few = wanted(["both"], limit=6, seeds=2)
     assert len(few) == 12 and len({w.prompt for w in few}) == 6
-    assert {w.category for w in few} > {"animals", "food"}
+    assert len({w.category for w in few}) == 5
     for bad in ({"limit": 0}, {"seeds": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             wanted(["both"], **bad)

@@ -33,7 +33,7 @@ def test_a_text_becomes_a_picture_that_knows_how_it_was_made(tmp_path, bundle, m
         (["", "--out", "x.png"], "the prompt is empty"),
         (["a:-1", "--out", "x.png"], "0 or negative"),
         (["a", "--out", "x.jpg"], "must end in .png"),
-        (["a", "--out", "x.png", "--steps", "-1"], "steps is -1"),
+        (["a", "--out", "x.png", "--steps", "0"], "steps is 0"),
         (["a", "--out", "x.png", "--mode", "magic"], "choose both, prior, guided"),
         (["a", "--out", "x.png", "--start", "none.png"], "there is no file none.png"),
         (["a", "--out", "x.png", "--steps", "many"], "invalid int"),

@@ -297,6 +297,7 @@ def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"steps": 0}, "steps is 0"),
         ({"steps": True}, "steps is True"),
         ({"steps": -3}, "steps is -3"),
         ({"steps": 1.5}, "whole number"),
