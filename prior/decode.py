@@ -42,7 +42,7 @@ class PackedBlock:
     """One layer: LayerNorm weights and the four products."""
 
     norm_1: tuple[Tensor, Tensor]
-    qkv: Product  # (M, dim) -> (M, 3 heads size)
+    qkv: Product  # (M, dim) -> (M, (heads + 2 stored heads) size)
     proj: Residual  # (M, heads size), (M, dim) -> their sum after the product
     norm_2: tuple[Tensor, Tensor]
     fc: Product  # GELU included; what `out` takes
@@ -234,16 +234,17 @@ class Cache:
     Grows in blocks: contiguous in use, and no larger than the longest row. One table holds all of a
     layer, each slot one head's vector of one place: the queries of the latest read first, then all
     keys, then all values, so that one copy puts a layer's products where attention takes them.
+    Heads that share keys and values lie side by side, so that their queries are one matrix.
     """
 
     def __init__(self, weights: Packed, batch: int):
         cfg = weights.config
-        self.batch, self.heads, self.size = batch, cfg.heads, cfg.head_channels
+        self.batch, self.size = batch, cfg.head_channels
+        self.heads, self.stored = cfg.heads, cfg.stored_heads
         self.capacity = self.queries = 0  # places of a row; of them, read at once
         # One type for few rows and many, or what a row gets would depend on the batch it is in.
         kind = {"dtype": weights.dtype, "device": weights.device}
         self.table = torch.empty(len(weights.blocks), 0, self.size, **kind)
-        self.vectors = torch.arange(batch * cfg.heads, device=weights.device)  # of one place
         most = -(-cfg.positions // BLOCK) * BLOCK
         unseen = torch.full((most, most), float("-inf"), **kind)
         self.causal = unseen.triu_(1)  # [place]: 0 for all up to itself
@@ -262,13 +263,11 @@ class Cache:
         parts = self._split(self.table)[1:]
         held = [x.unflatten(1, (self.batch, -1))[:, rows].flatten(1, 2) for x in parts]
         self.batch = len(rows)
-        self.vectors = self.vectors[: self.batch * self.heads]
         self._lay_out(*held)
 
     def _lay_out(self, *filled: Tensor) -> None:
-        """A new table with these keys and values (layers, BH, places, size), and room for more."""
-        layers, rows = len(self.table), self.batch * self.heads
-        slots = rows * (self.queries + 2 * self.capacity)
+        """A new table with these keys and values (layers, BG, places, size), and room for more."""
+        layers, slots = len(self.table), sum(self._sizes())
         self.table = self.table.new_empty(layers, slots, self.size)
         for new, old in zip(self._split(self.table)[1:], filled, strict=True):
             held = old.shape[2]
@@ -278,27 +277,37 @@ class Cache:
         self.views = list(zip(*(x.unbind() for x in self._split(self.table)), strict=True))
         self.starts: dict[int, Tensor] = {}  # by the number of places that are read at once
 
+    def _sizes(self) -> tuple[int, int, int]:
+        """Slots of queries, keys and values in a layer."""
+        kept = self.batch * self.stored * self.capacity
+        return self.batch * self.heads * self.queries, kept, kept
+
     def _split(self, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values of all layers: (layers, BH, places, size), the queries flat."""
-        rows = self.batch * self.heads
-        parts = table.split([rows * self.queries, *[rows * self.capacity] * 2], 1)
-        keys, values = (x.unflatten(1, (rows, self.capacity)) for x in parts[1:])
-        return parts[0], keys, values
+        """Queries, keys, values of all layers: (layers, BG, places, size), the queries flat.
+
+        G are the heads of keys and values.
+        """
+        queries, *kept = table.split(self._sizes(), 1)
+        keys, values = (x.unflatten(1, (self.batch * self.stored, self.capacity)) for x in kept)
+        return queries, keys, values
 
     def slots(self, places: Tensor) -> list[Tensor]:
-        """Where each layer's products of these places (B, S) go: (B S 3 heads,), query first."""
+        """Where each layer's products of these places (B, S) go: (B S (H + 2 G),), query first."""
         count, device = places.shape[1], places.device
         if count not in self.starts:
             layers, total = self.table.shape[:2]
-            rows, each = len(self.vectors), torch.arange(count, device=device)
-            query = self.vectors.view(self.batch, 1, -1) * count + each[:, None]
-            key = self.vectors.view(self.batch, 1, -1) * self.capacity + rows * self.queries
-            key = key.expand_as(query)
-            slot = torch.stack([query, key, key + rows * self.capacity], 2)  # (B, S, 3, heads)
+            rows = torch.arange(self.batch, device=device).view(-1, 1, 1)
+            each = torch.arange(count, device=device).view(-1, 1)
+            heads, stored = (torch.arange(n, device=device) for n in (self.heads, self.stored))
+            queries, kept, _ = self._sizes()
+            query = (rows * self.heads + heads) * count + each  # (B, S, H)
+            key = queries + (rows * self.stored + stored) * self.capacity
+            key = key.expand(-1, count, -1)  # (B, S, G)
+            slot = torch.cat([query, key, key + kept], 2)
             layer = torch.arange(layers, device=device) * total
-            self.starts[count] = slot + layer.view(-1, 1, 1, 1, 1)
-            self.moves = torch.tensor([[0], [1], [1]], device=device)
-        found = self.starts[count] + places[..., None, None] * self.moves
+            self.starts[count] = slot + layer.view(-1, 1, 1, 1)
+            self.moves = (torch.arange(slot.shape[2], device=device) >= self.heads).long()
+        found = self.starts[count] + places[..., None] * self.moves
         return found.flatten(1).unbind()
 
     def put(self, slots: Tensor, vectors: Tensor) -> None:
@@ -334,8 +343,10 @@ def read(
     # torch's fused attention is the slower one for a single query, and in bfloat16 on a CPU.
     products = s == 1 or (weights.dtype == torch.bfloat16 and x.device.type == "cpu")
     attend = _attend_by_products if products else _attend
+    group = cache.heads // cache.stored  # heads that share keys and values
+    bias = bias.expand(b, group, s, -1).reshape(b, 1, group * s, -1)
     if products:
-        bias = bias.expand(b, cache.heads, s, -1).reshape(b * cache.heads, s, -1)
+        bias = bias.expand(b, cache.stored, group * s, -1).reshape(-1, group * s, bias.shape[-1])
     if shifts is not None:
         added = shifts[0][shifts[1], places].reshape(b * s, -1, c).unbind(1)
     for layer, block in enumerate(weights.blocks):
@@ -343,7 +354,7 @@ def read(
         qkv = block.qkv(torch.layer_norm(x, shape, *block.norm_1))
         cache.put(slots[layer], qkv.view(-1, cache.size))
         queries, keys, values = cache.views[layer]
-        q = queries[: b * cache.heads * s].view(-1, s, cache.size)
+        q = queries[: b * cache.heads * s].view(-1, group * s, cache.size)
         y = attend(q, keys, values, bias).view(b, cache.heads, s, -1)
         x = block.proj(y.transpose(1, 2).reshape(b * s, -1), x)
         x = block.out(block.fc(torch.layer_norm(x, shape, *block.norm_2)), x)
@@ -352,13 +363,13 @@ def read(
 
 
 def _attend_by_products(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """q (BH, S, size), keys and values (BH, T, size), bias (BH, S, T) -> as q."""
+    """q (BG, R, size), keys and values (BG, T, size), bias (BG, R, T) -> as q."""
     scores = torch.bmm(q, keys.transpose(1, 2))  # `baddbmm` would first copy the bias
     scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)
     return torch.bmm(torch.softmax(scores, -1), values)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """The same by torch's fused attention, with bias (B, 1, S, T)."""
+    """The same by torch's fused attention, with bias (B, 1, R, T)."""
     q, k, v = (x.unflatten(0, (len(bias), -1)) for x in (q, keys, values))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, S, size)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, G, R, size)
