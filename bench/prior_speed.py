@@ -6,7 +6,10 @@ training steps as they are and with torch.compile.
 
 GPT2LMHeadModel has no heads narrower than dim / heads: ours are filled up with zeros there, which
 it multiplies all the same. So where they are narrower, one row more stands beside a copy of it
-whose attention was cut to their size by hand.
+whose attention was cut to their size by hand. Nor has it heads that share keys and values: ours are
+repeated there. Where all share the same ones, one row more stands beside transformers' GPTBigCode,
+which is GPT-2 with just these (multi-query attention): the very same architecture, nothing
+repeated, and cut by hand as well where heads are narrow.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 import checkpoints
 from bench import Row, compare
 from prior.decode import native_dtype, quickest
-from prior.model import GPT, PriorConfig, to_hugging_face, token_nats
+from prior.hugging_face import to_big_code, to_hugging_face, unshared
+from prior.model import GPT, PriorConfig, token_nats
 from prior.sample import finish, sample
 from training.precision import autocast, native_bf16
 
@@ -60,6 +64,19 @@ def transformers_model(prior: GPT) -> nn.Module:
     return model.eval()
 
 
+def big_code_model(prior: GPT) -> nn.Module:
+    """The same weights as a GPTBigCodeForCausalLM, where all heads share keys and values."""
+    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
+
+    arguments, state = to_big_code(prior)
+    model = GPTBigCodeForCausalLM(
+        GPTBigCodeConfig(**arguments, bos_token_id=None, eos_token_id=None)
+    )
+    model.load_state_dict(state)
+    model = model.eval()
+    return cut_by_hand(model, prior) if narrow(prior) else model
+
+
 def narrow(prior: GPT) -> bool:
     """Whether heads are narrower than GPT2LMHeadModel has them."""
     return prior.config.heads * prior.config.head_channels < prior.config.dim
@@ -67,16 +84,28 @@ def narrow(prior: GPT) -> bool:
 
 def cut_by_hand(theirs: nn.Module, prior: GPT) -> nn.Module:
     """Its attention as wide as the prior's, with the prior's weights."""
-    cfg, size = prior.config, prior.config.head_channels
-    for layer, block in zip(theirs.transformer.h, prior.blocks, strict=True):
+    cfg, size, state = prior.config, prior.config.head_channels, prior.state_dict()
+    plain = theirs.config.model_type == "gpt2"
+    state = unshared(state, cfg) if plain else state
+    for i, layer in enumerate(theirs.transformer.h):
         attention = layer.attn
-        attention.head_dim, attention.split_size = size, cfg.heads * size
-        attention.scaling = size**-0.5
-        for conv, linear in ((attention.c_attn, block.qkv), (attention.c_proj, block.proj)):
-            conv.nf, conv.nx = linear.weight.shape
-            conv.weight = nn.Parameter(linear.weight.detach().t().contiguous())
-            conv.bias = nn.Parameter(linear.bias.detach().clone())
+        attention.head_dim, attention.scaling = size, size**-0.5
+        attention.split_size = attention.embed_dim = cfg.heads * size
+        attention.kv_dim = size  # GPTBigCode's
+        for product, name in ((attention.c_attn, "qkv"), (attention.c_proj, "proj")):
+            weight, bias = (state[f"blocks.{i}.{name}.{kind}"] for kind in ("weight", "bias"))
+            product.nf, product.nx = weight.shape  # GPT-2's
+            product.weight = nn.Parameter(weight.t().contiguous() if plain else weight.clone())
+            product.bias = nn.Parameter(bias.clone())
     return theirs
+
+
+BIG_CODE = "GPTBigCode"
+PEERS: dict[str, Callable[[GPT], nn.Module]] = {
+    "": transformers_model,
+    "cut by hand": lambda prior: cut_by_hand(transformers_model(prior), prior),
+    BIG_CODE: big_code_model,
+}
 
 
 def writing(
@@ -86,14 +115,13 @@ def writing(
     repeats: int,
     own: torch.dtype | None = None,
     *,
-    cut: bool = False,
+    peer: str = "",
 ) -> Row:
-    """`sample` in `own`, or as it comes, beside `generate` in `dtype`; `cut`: with heads like ours.
+    """`sample` in `own`, or as it comes, beside `generate` in `dtype` of one of `PEERS`.
 
     A new seed each time: how many guesses come true (`prior.ahead`) depends on the picture.
     """
-    theirs, count = transformers_model(prior), prior.config.tokens
-    theirs = (cut_by_hand(theirs, prior) if cut else theirs).to(dtype)
+    theirs, count = PEERS[peer](prior).to(dtype), prior.config.tokens
     seeds = itertools.count(step=batch)
     start = torch.full((batch, 1), prior.config.codebook_size if prior.config.prefix else 0)
 
@@ -109,7 +137,7 @@ def writing(
     kind = str(own or quickest(prior)).removeprefix("torch.")
     what = f"write {batch} pictures of {count} codes, {kind}"
     beside = f"transformers' generate, {str(dtype).removeprefix('torch.')}"
-    return Row(what, f"{beside}, cut by hand" if cut else beside, *seconds)
+    return Row(what, f"{beside}, {peer}" if peer else beside, *seconds)
 
 
 def training(prior: GPT, batch: int, repeats: int, *, compiled: bool) -> Row:
@@ -154,15 +182,16 @@ def run(
     repeats: int = 2,
     compiled: tuple[bool, ...] = (False, True),
 ) -> list[Row]:
-    """Two rows a batch size, one more where heads are narrow, and two for training."""
+    """Two rows a batch size, one more where heads are narrow or share one, two for training."""
     prior = prior or bundled()
     native = native_dtype(prior.wte.weight.device)
     pairs = dict.fromkeys([(torch.float32, quickest(prior)), (native, native)])
-    kinds = [(dtype, own, False) for dtype, own in pairs]
-    kinds += [(torch.float32, quickest(prior), True)] if narrow(prior) else []
+    kinds = [(dtype, own, "") for dtype, own in pairs]
+    more = {"cut by hand": narrow(prior), BIG_CODE: prior.config.kv_heads == 1}
+    kinds += [(torch.float32, quickest(prior), peer) for peer, fits in more.items() if fits]
     rows = [
-        writing(prior, dtype, batch, repeats * max(1, 5 // batch), own, cut=cut)
+        writing(prior, dtype, batch, repeats * max(1, 5 // batch), own, peer=peer)
         for batch in batches
-        for dtype, own, cut in kinds
+        for dtype, own, peer in kinds
     ]
     return rows + [training(prior, training_batch, repeats, compiled=c) for c in compiled]

@@ -73,7 +73,8 @@ def check_memory(prior: GPT, rows: int) -> None:
     """ValueError if writing this many rows at once would not fit into the free memory."""
     cfg = prior.config
     # Queries, keys and values, both copies of them while the cache grows.
-    cache = 3 * cfg.layers * cfg.positions * cfg.heads * cfg.head_channels * 4 * 2
+    heads = cfg.heads + 2 * cfg.stored_heads
+    cache = heads * cfg.head_channels * cfg.layers * cfg.positions * 4 * 2
     noise = (NOISE_BLOCK + cfg.tokens) * cfg.codebook_size * 4  # where rows are far apart
     need = rows * (cache + noise + cfg.positions * cfg.dim * 8 * 4)
     free = free_memory(prior.wte.weight.device)

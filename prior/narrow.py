@@ -21,9 +21,16 @@ from prior.model import GPT, Block
 def narrowed(prior: GPT, size: int, grids: Tensor) -> GPT:
     """A prior with `size` channels a head; ValueError unless that is fewer than it has.
 
+    Also a ValueError where heads share keys and values: what counts for one may not for another.
+
     grids  (B, N) int64, on its device: read, unconditionally, to see which directions count
     """
     cfg = prior.config
+    if cfg.stored_heads != cfg.heads:
+        raise ValueError(
+            f"head_size is {size}: only heads with keys and values of their own can get narrower, "
+            f"and kv_heads is {cfg.kv_heads}"
+        )
     if not 0 < size < cfg.head_channels:
         raise ValueError(
             f"head_size is {size}: heads of {cfg.head_channels} channels can only get narrower"

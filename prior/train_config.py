@@ -68,16 +68,17 @@ def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> 
 
 
 def check_start(model: PriorConfig, start: PriorConfig) -> None:
-    """ValueError if a field differs that shows in no tensor's shape.
+    """ValueError if a field differs that shows in no tensor's shape, or in none that names it.
 
-    The weights would load all the same, and mean something else.
+    The weights would load all the same, and mean something else, or their shapes say too little.
     """
-    for name in ("heads", "gelu", "height", "width"):
-        own, other = getattr(model, name), getattr(start, name)
+    for name in ("heads", "kv_heads", "gelu", "height", "width"):
+        field = "stored_heads" if name == "kv_heads" else name  # 0 stands for as many as heads
+        own, other = getattr(model, field), getattr(start, field)
         if own != other:
             raise ValueError(
                 f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
-                f"--{name}"
+                f"--{name.replace('_', '-')}"
             )
 
 

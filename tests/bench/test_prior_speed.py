@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from bench import prior_speed
@@ -61,6 +62,30 @@ def test_narrow_heads_have_a_row_more_beside_the_same_function_as_narrow():
     rows = prior_speed.run(prior, batches=(2,), training_batch=2, repeats=1, compiled=())
     assert [row.beside.endswith("cut by hand") for row in rows][-2:] == [False, True]
     assert not any(map(prior_speed.narrow, (GPT(SMALL), GPT(replace(SMALL, head_size=8)))))
+
+
+@pytest.mark.parametrize("head_size", [0, 3])
+def test_shared_heads_have_a_row_more_beside_the_very_same_architecture(head_size):
+    torch.manual_seed(0)
+    prior = GPT(replace(SMALL, heads=4, kv_heads=1, head_size=head_size)).eval()
+    for p in prior.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    tokens = torch.randint(32, (2, 12))
+    text = torch.cat([torch.full((2, 1), 32), tokens[:, :-1]], 1)
+    theirs = prior_speed.big_code_model(prior)
+    assert theirs.num_parameters() == sum(p.numel() for p in prior.parameters())
+    plain = prior_speed.transformers_model(prior)
+    if head_size:
+        plain = prior_speed.cut_by_hand(plain, prior)
+    for model in (theirs, plain):
+        with torch.no_grad():
+            logits = model(text).logits[..., :32]
+        torch.testing.assert_close(logits, prior(tokens), atol=1e-4, rtol=0)
+    rows = prior_speed.run(prior, batches=(2,), training_batch=2, repeats=1, compiled=())
+    assert [row.beside for row in rows if "float32, " in row.beside] == [
+        *["transformers' generate, float32, cut by hand"] * bool(head_size),
+        "transformers' generate, float32, GPTBigCode",
+    ]
 
 
 def test_a_prior_of_the_default_shape_stands_in(monkeypatch):

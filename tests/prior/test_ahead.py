@@ -78,9 +78,9 @@ CASES = {
 @pytest.mark.parametrize("ahead", [3, 60])
 @pytest.mark.parametrize("rows", [1, 2, 5])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("condition", ["start", "first"])
-def test_the_grids_are_those_written_code_by_code(tiny, condition, name, rows, ahead):
-    model, settings = tiny(condition=condition), {"seed": 3, **EXACT, **CASES[name]}
+@pytest.mark.parametrize("kind", [{}, {"condition": "first"}, {"heads": 4, "kv_heads": 1}])
+def test_the_grids_are_those_written_code_by_code(tiny, kind, name, rows, ahead):
+    model, settings = tiny(**kind), {"seed": 3, **EXACT, **CASES[name]}
     slow = list(sample(model, rows, ahead=1, **settings))
     quick = list(sample(model, rows, ahead=ahead, **settings))
     shown = {step.done: step for step in slow}
@@ -101,8 +101,10 @@ def test_guidance_with_guesses(tiny):
 
 
 @pytest.mark.parametrize("ahead", [1, 4, 9])
-def test_a_row_is_the_same_in_any_batch(prior, ahead):
+@pytest.mark.parametrize("shape", [{}, {"heads": 4, "kv_heads": 2}])
+def test_a_row_is_the_same_in_any_batch(tiny, shape, ahead):
     """Rows are at different places then, and wait for each other at the end."""
+    prior = tiny(**shape)
     three = finish(sample(prior, 3, seed=20, ahead=ahead, **EXACT))
     for row in range(3):
         one = finish(sample(prior, 1, seed=20 + row, ahead=ahead, **EXACT))

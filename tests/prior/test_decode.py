@@ -38,8 +38,13 @@ def halved(model):
     return model
 
 
+SHARED = [{"heads": 4, "kv_heads": 1}, {"heads": 4, "kv_heads": 2, "head_size": 3}]
+
+
 @pytest.mark.parametrize("rows", [1, 5, 20])
-@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}, {"head_size": 5}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"tie_head": False, "gelu": "exact"}, {"head_size": 5}, *SHARED]
+)
 def test_cached_logits_equal_uncached_ones(tiny, rows, shape):
     """42 positions: past the 32 of the cache's first block; 20 rows: past the float32 ones."""
     model = tiny(**shape)
@@ -64,8 +69,10 @@ def test_reading_in_pieces_equals_reading_at_once(prior, grids, cuts):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_rows_are_read_where_they_stand(prior, grids, count):
+@pytest.mark.parametrize("shape", [{}, *SHARED])
+def test_rows_are_read_where_they_stand(tiny, grids, shape, count):
     """Rows start 0 to 16 places apart and go on so, past the end of the first block."""
+    prior = tiny(**shape)
     weights, starts = pack(prior, torch.float32), places(0, 3, 16, 7, 1)
     cache, x, plain = Cache(weights, 5), embedded(prior, weights, grids), prior(grids)
     rows = torch.arange(5)[:, None]
@@ -88,8 +95,10 @@ def test_a_place_read_too_early_is_forgotten(prior, grids, count):
         torch.testing.assert_close(found, plain[:, at : at + count], atol=1e-4, rtol=0)
 
 
-def test_rows_can_be_forgotten(prior, grids):
+@pytest.mark.parametrize("shape", [{}, *SHARED])
+def test_rows_can_be_forgotten(tiny, grids, shape):
     """Before and after the cache grows; those that stay are read as before."""
+    prior = tiny(**shape)
     weights, kept = pack(prior, torch.float32), places(1, 3, 4)
     x, plain, cache = embedded(prior, weights, grids), prior(grids)[kept], Cache(weights, 5)
     read(weights, cache, x[:, :20], places(*[0] * 5))
@@ -97,12 +106,15 @@ def test_rows_can_be_forgotten(prior, grids):
     found = [read(weights, cache, x[kept, 20:30], places(20, 20, 20))]
     found.append(read(weights, cache, x[kept, 30:], places(30, 30, 30)))
     torch.testing.assert_close(torch.cat(found, 1), plain[:, 20:], atol=1e-4, rtol=0)
-    assert cache.capacity == 64 and len(cache.table[0]) == 3 * 2 * (20 + 2 * 64)
+    heads, shared = shape.get("heads", 2), shape.get("kv_heads", 2)
+    assert cache.capacity == 64 and len(cache.table[0]) == 3 * (20 * heads + 2 * 64 * shared)
 
 
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("rows", [2, 20])
-def test_bfloat16_stays_close(prior, rows, count):
+@pytest.mark.parametrize("shape", [{}, *SHARED])
+def test_bfloat16_stays_close(tiny, shape, rows, count):
+    prior = tiny(**shape)
     grids = torch.randint(48, (rows, 42), generator=torch.Generator().manual_seed(3))
     weights = pack(prior, torch.bfloat16)
     quick, plain = (
@@ -236,13 +248,15 @@ def invariant(dtype: torch.dtype) -> bool:
 
 
 @pytest.mark.skipif(not native_bf16("cpu"), reason="bfloat16 is what this processor emulates")
+@pytest.mark.parametrize("kv_heads", [0, 1])
 @pytest.mark.parametrize("kind", [{}, {"condition": "embedding", "embedding_size": 96}])
-def test_a_seed_gives_its_picture_in_every_batch(kind):
+def test_a_seed_gives_its_picture_in_every_batch(kind, kv_heads):
     if not invariant(torch.bfloat16):
         pytest.skip("this processor's products depend on the batch")
     torch.manual_seed(0)
     shape = {"codebook_size": 64, "height": 8, "width": 8, "layers": 4, "heads": 2, "dim": 128}
-    model = GPT(PriorConfig(**shape, **kind, tie_head=False)).eval().requires_grad_(False)
+    config = PriorConfig(**shape, **kind, kv_heads=kv_heads, tie_head=False)
+    model = GPT(config).eval().requires_grad_(False)
     for p in model.parameters():
         p.normal_(std=0.1)
     condition = torch.randn(20, 96) if kind else None

@@ -33,7 +33,8 @@ def test_new_layers_are_spread_and_follow_what_they_copy():
 
 @pytest.mark.parametrize("layers", [3, 4, 5, 7])
 @pytest.mark.parametrize(
-    "kind", [{}, {"condition": "embedding", "embedding_size": 5}, {"tie_head": False}]
+    "kind",
+    [{}, {"condition": "embedding", "embedding_size": 5}, {"tie_head": False}, {"kv_heads": 1}],
 )
 def test_a_grown_prior_gives_the_same_logits(layers, kind):
     prior = trained(**kind)

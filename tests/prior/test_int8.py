@@ -103,7 +103,9 @@ def logits(model, dtype, grids):
 
 
 @onednn
-@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"tie_head": False, "gelu": "exact"}, {"heads": 4, "kv_heads": 1}]
+)
 def test_int8_stays_close(tiny, grids, shape, monkeypatch):
     model = ready(tiny(**shape))
     if not int8.supported():  # wider ranges leave only bytes that any processor multiplies

@@ -43,7 +43,9 @@ def test_bits_are_minus_log2_of_the_probability():
     torch.testing.assert_close(many, expected.expand(ROWS + 1, -1, -1))
 
 
-def test_a_code_costs_what_those_before_it_make_likely(prior, grids):
+@pytest.mark.parametrize("shape", [{}, {"heads": 4, "kv_heads": 1}])
+def test_a_code_costs_what_those_before_it_make_likely(tiny, grids, shape):
+    prior = tiny(**shape)
     cells = grids.view(5, 6, 7)
     bits = bits_per_cell(prior, cells, **EXACT)
     nats = token_nats(prior(grids), grids).view(5, 6, 7)

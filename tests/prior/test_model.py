@@ -1,4 +1,4 @@
-"""The GPT: what it may see, what it refuses, and that Hugging Face's GPT-2 agrees with it."""
+"""The GPT: what it may see and what it refuses."""
 
 import math
 
@@ -11,8 +11,6 @@ from prior.model import (
     GPT,
     PriorConfig,
     causal_attention,
-    from_hugging_face,
-    to_hugging_face,
     token_nats,
 )
 
@@ -45,6 +43,9 @@ KINDS = [
         ({"height": 1, "width": 1}, "at least 2 cells"),
         ({"heads": 5}, "heads is 5"),
         ({"head_size": -1}, "head_size is -1"),
+        ({"kv_heads": -1}, "kv_heads is -1"),
+        ({"kv_heads": 4}, "kv_heads is 4: it must divide heads, 6, or be 0"),
+        ({"kv_heads": 12}, "kv_heads is 12"),
         ({"layers": 0}, "layers is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": float("nan")}, "dropout is nan"),
@@ -154,6 +155,28 @@ def test_attention_is_torchs_own(grids):
     torch.testing.assert_close(causal_attention(q, k, v), expected)
 
 
+@pytest.mark.parametrize("shared", [1, 2])
+def test_shared_heads_are_those_of_neighbouring_queries(shared):
+    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    k, v = k[:, :shared], v[:, :shared]
+    own = [x[:, [h * shared // 4 for h in range(4)]] for x in (k, v)]
+    torch.testing.assert_close(causal_attention(q, k, v), causal_attention(q, *own))
+
+
+def test_a_block_splits_its_product_into_queries_keys_and_values(tiny):
+    """In this order, heads first: here the queries of all four, then what two keep."""
+    block = tiny(heads=4, kv_heads=2).blocks[0]
+    assert block.qkv.weight.shape == ((4 + 2 * 2) * 4, 16)
+    x = torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(0))
+    parts = [p.split([16, 8, 8]) for p in block.qkv.parameters()]
+    q, k, v = (F.linear(block.ln_1(x), *p).unflatten(2, (-1, 4)) for p in zip(*parts, strict=True))
+    y = causal_attention(*(each.transpose(1, 2) for each in (q, k, v)))
+    x = x + block.proj(y.transpose(1, 2).flatten(2))
+    x = x + block.out(F.gelu(block.fc(block.ln_2(x)), approximate="tanh"))
+    found = torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(block(found), x)
+
+
 def test_nats_and_bits(grids):
     even = token_nats(torch.zeros(5, 42, 48), grids)
     torch.testing.assert_close(even * BITS, torch.full((5, 42), math.log2(48)))
@@ -175,66 +198,3 @@ def test_weights_start_as_gpt2s_do():
     for weight in (told.condition_proj.weight, told.start):
         assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.2)
     assert not any(p.any() for name, p in told.named_parameters() if name.endswith("bias"))
-
-
-def hugging_face(model: GPT):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    arguments, state = to_hugging_face(model)
-    config = GPT2Config(**arguments, bos_token_id=None, eos_token_id=None)
-    theirs = GPT2LMHeadModel(config).eval()
-    theirs.load_state_dict(state, strict=True)
-    return theirs
-
-
-@pytest.mark.parametrize("kind", KINDS[:3])
-@pytest.mark.parametrize("shape", [{}, {"tie_head": False, "gelu": "exact"}])
-def test_hugging_face_gives_the_same_logits(tiny, grids, kind, shape):
-    model = tiny(**kind, **shape)
-    condition, size = conditions(model, 5), model.config.codebook_size
-    with torch.no_grad():
-        ours = model(grids, condition)
-        if kind["condition"] == "first":
-            ours, text = ours[:, 1:], grids[:, :-1]
-        else:
-            first = torch.full((5,), size) if condition is None else size + 1 + condition
-            text = torch.cat([first[:, None], grids[:, :-1]], 1)
-        theirs = hugging_face(model)
-        assert ours.std() > 0.5
-        torch.testing.assert_close(theirs(text).logits[..., :size], ours, atol=1e-4, rtol=0)
-        back = from_hugging_face(theirs.state_dict(), model.config)
-    for name, value in model.state_dict().items():
-        assert torch.equal(back.state_dict()[name], value), name
-
-
-def test_narrow_heads_are_filled_up_for_hugging_face(tiny, grids):
-    """It has dim / heads channels a head, 8; ours 5, with the same logits."""
-    model = tiny(head_size=5)
-    assert model.blocks[0].qkv.weight.shape == (3 * 2 * 5, 16)
-    with torch.no_grad():
-        ours = model(grids)
-        text = torch.cat([torch.full((5, 1), 48), grids[:, :-1]], 1)
-        theirs = hugging_face(model)(text).logits[..., :48]
-    assert ours.std() > 0.5 and torch.equal(model(grids), ours), "ours stays as it is"
-    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
-    for odd in ({"head_size": 9}, {"heads": 5, "head_size": 3}):
-        with pytest.raises(ValueError, match="do not fit into GPT2LMHeadModel"):
-            to_hugging_face(tiny(**odd))
-    with pytest.raises(ValueError, match="does not fit the config"):
-        from_hugging_face(to_hugging_face(model)[1], model.config)
-
-
-def test_a_wrong_gpt2_is_refused(tiny):
-    model = tiny()
-    _, state = to_hugging_face(model)
-    missing = {k: v for k, v in state.items() if k != "transformer.h.1.ln_2.bias"}
-    with pytest.raises(ValueError, match=r"no transformer\.h\.1\.ln_2\.bias"):
-        from_hugging_face(missing, model.config)
-    with pytest.raises(ValueError, match="49 rows: this config needs 48"):
-        from_hugging_face(state, tiny(condition="first").config)
-    with pytest.raises(ValueError, match="does not fit the config"):
-        from_hugging_face({**state, "transformer.ln_f.bias": torch.zeros(3)}, model.config)
-    with pytest.raises(ValueError, match="embedding prefix"):
-        to_hugging_face(tiny(**KINDS[3]))
-    with pytest.raises(ValueError, match="embedding prefix"):
-        from_hugging_face(state, tiny(**KINDS[3]).config)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from prior.grow import grown
-from prior.model import GPT, PriorConfig, _widened
+from prior.hugging_face import _widened
+from prior.model import GPT, PriorConfig
 from prior.narrow import narrowed
 
 CONFIG = {"codebook_size": 12, "height": 4, "width": 4, "layers": 3, "heads": 2, "dim": 16}
@@ -110,3 +111,9 @@ def test_a_layer_that_adds_nothing_still_adds_nothing():
 def test_heads_only_get_narrower(size):
     with pytest.raises(ValueError, match=f"head_size is {size}: heads of 8 channels can only get"):
         narrowed(trained(), size, grids())
+
+
+def test_shared_heads_do_not_get_narrower():
+    with pytest.raises(ValueError, match="keys and values of their own .* kv_heads is 1"):
+        narrowed(trained(kv_heads=1), 3, grids())
+    assert narrowed(trained(kv_heads=2), 3, grids()).config.head_size == 3  # shared with none

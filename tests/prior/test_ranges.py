@@ -14,8 +14,9 @@ from prior.model import GPT
 from prior.sample import finish, sample
 
 
-def test_ranges_are_those_of_what_the_prior_writes(tiny):
-    model = tiny()
+@pytest.mark.parametrize("shape", [{}, {"kv_heads": 1}])
+def test_ranges_are_those_of_what_the_prior_writes(tiny, shape):
+    model = tiny(**shape)
     found = ranges.measure(model)
     assert found.shape == (9, 2) and (found[:, 0] <= 0).all() and (found[:, 1] > 0).all()
     inputs = []

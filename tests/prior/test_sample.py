@@ -393,3 +393,11 @@ def test_memory_is_asked_of_the_system(prior, monkeypatch):
     sample(prior, 1, seed=0)
     monkeypatch.setattr(checks, "free_memory", lambda device: None)
     sample(prior, 1000, seed=0)
+
+
+def test_shared_keys_and_values_take_less_memory(tiny, monkeypatch):
+    """Of 1000 rows the tables take 32 MB with four heads of each, 16 with one, all else 33."""
+    monkeypatch.setattr(checks, "free_memory", lambda device: 55 * 10**6)
+    with pytest.raises(ValueError, match="ask for"):
+        checks.check_memory(tiny(heads=4), 1000)
+    checks.check_memory(tiny(heads=4, kv_heads=1), 1000)

@@ -510,12 +510,20 @@ def test_starting_from_another_shape_is_refused():
         ({"heads": 4}, "heads 2, and this one would have 4: leave out --heads"),
         ({"heads": 1, "head_size": 6}, "heads 2, and this one would have 1: leave out --heads"),
         ({"heads": 4, "head_size": 4, "layers": 2}, "leave out --heads"),
+        ({"kv_heads": 1}, "kv_heads 2, and this one would have 1: leave out --kv-heads"),
         ({"gelu": "exact"}, "gelu tanh, and this one would have exact: leave out --gelu"),
     ],
 )
 def test_what_would_load_and_mean_something_else_is_refused(changed, flag):
     with pytest.raises(ValueError, match=f"--init: .*{flag}"):
         task(model=changed).init_from(task().model)
+
+
+def test_a_start_whose_heads_share_nothing_may_say_so_or_not():
+    start, new = task(model={"kv_heads": 2}), task()
+    new.init_from(start.model)
+    grids = torch.arange(16)[None]
+    assert torch.equal(new.model(grids), start.model(grids))
 
 
 def test_a_start_for_grids_of_another_form_is_refused():
