@@ -274,6 +274,25 @@ def test_a_run_can_begin_with_narrower_heads_and_follow_a_teacher(world, shipped
     assert "needs --teacher" in refused(capsys, train.main, line)
 
 
+def test_heads_may_share_keys_and_values(world, shipped, tmp_path, capsys):
+    """Trained, shipped, made ready for int8 and written with; begun with or cut, as they are."""
+    out, bundle = tmp_path / "on", tmp_path / "b"
+    run(world, f"--out {out} --kv-heads 1", "3")
+    shutil.copytree(shipped, bundle)
+    export.main([str(out), str(bundle)])
+    prior = checkpoints.load(bundle).prior
+    assert prior.config.kv_heads == 1 and prior.ranges.shape == (5, 2)
+    assert prior.blocks[0].qkv.weight.shape == ((2 + 2) * 8, 16)
+    draw(["--bundle", str(bundle), "--out", str(tmp_path / "s.png"), "-n", "2"])
+    assert Image.open(tmp_path / "s.png").getextrema() != ((0, 0),) * 3
+    again = words(world, f"--tokens tokens.npy --out {tmp_path / 'again'} --batch 4 --init")
+    for init, flag, said in (
+        (shipped, "--kv-heads", "kv_heads 2, and this one would have 1: leave out --kv-heads"),
+        (bundle, "--head-size", "keys and values of their own can get narrower, and kv_heads is 1"),
+    ):
+        assert said in refused(capsys, train.main, [*again, str(init), flag, "1"])
+
+
 def test_a_run_goes_on_with_the_same_teacher_and_data_only(world, shipped, tmp_path, capsys):
     out, other = tmp_path / "on", tmp_path / "other"
     bundle = checkpoints.load(shipped)

@@ -94,9 +94,9 @@ def test_narrow_heads_are_filled_up(tiny, grids):
     check_same(model, gpt2(model), grids)
     assert torch.equal(model(grids), before), "ours stays as it is"
     for odd in ({"head_size": 9}, {"heads": 5, "head_size": 3}):
-        with pytest.raises(ValueError, match="do not fit into Hugging Face's GPT-2"):
+        with pytest.raises(ValueError, match="do not fit into transformers' GPT-2"):
             to_hugging_face(tiny(**odd))
-        with pytest.raises(ValueError, match="do not fit into Hugging Face's GPT-2"):
+        with pytest.raises(ValueError, match="do not fit into transformers' GPT-2"):
             to_big_code(tiny(**odd, kv_heads=1))
     with pytest.raises(ValueError, match="does not fit the config"):
         from_hugging_face(to_hugging_face(model)[1], model.config)

@@ -114,6 +114,6 @@ def test_heads_only_get_narrower(size):
 
 
 def test_shared_heads_do_not_get_narrower():
-    with pytest.raises(ValueError, match="keys and values of their own .* kv_heads is 1"):
+    with pytest.raises(ValueError, match=r"keys and values of their own .* kv_heads is 1"):
         narrowed(trained(kv_heads=1), 3, grids())
     assert narrowed(trained(kv_heads=2), 3, grids()).config.head_size == 3  # shared with none

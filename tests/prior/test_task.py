@@ -329,8 +329,9 @@ def test_a_teacher_that_does_not_fit_is_refused(how, named):
 # --- learning, evaluating, resuming ---------------------------------------------------------------
 
 
-def test_it_learns_beyond_the_unigram():
-    trained = task(loop={"ema": 0.9})
+@pytest.mark.parametrize("kv_heads", [0, 1])
+def test_it_learns_beyond_the_unigram(kv_heads):
+    trained = task(model={"kv_heads": kv_heads}, loop={"ema": 0.9})
     start = trained.evaluate(0, None)
     assert start["val_bits"] == pytest.approx(4, abs=0.3)
     for step in range(120):
