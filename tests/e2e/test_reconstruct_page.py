@@ -438,6 +438,28 @@ def test_a_phone_shows_all_tabs_beside_each_other(visit, width):
     assert not page.locator(".overflow-menu >> visible=true").count()
 
 
+def test_no_field_is_so_small_that_a_phone_zooms_in(visit):
+    """iPhones do where letters are smaller than 16 pixels, and do not zoom out again."""
+    page = visit(390, 844, has_touch=True, is_mobile=True).page
+    sizes = """() => [...document.querySelectorAll('input, textarea')]
+        .filter((e) => e.offsetParent && ['text', 'number', 'textarea'].includes(e.type))
+        .map((e) => [parseFloat(getComputedStyle(e).fontSize), e.scrollWidth <= e.clientWidth])"""
+    seen = {}
+    page.click("#code-grid [data-tool=paint]")
+    for name in ("Reconstruct", "Codebook", "Sample", "Text to image"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.wait_for_timeout(1500)
+        if name == "Sample":
+            page.get_by_role("tab", name="Sketch", exact=True).click()
+            page.click("#sample-fine button")
+            page.wait_for_timeout(1500)
+        seen[name] = page.evaluate(sizes)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert all(seen.values()) and len(seen["Sample"]) >= 5
+    for fields in seen.values():
+        assert all(size >= 16 and whole for size, whole in fields), seen
+
+
 def test_the_keyboard_is_seen_and_canvases_have_names(visit):
     page = visit(color_scheme="dark").page
     canvas = page.get_by_role("application", name="as a grid of codes. Arrow keys move")
