@@ -12,7 +12,7 @@ import torch
 
 from ui import examples
 from ui import session as sessions
-from ui.common import ANSWER, EACH, data_url, heavy, present, said, whole
+from ui.common import ANSWER, EACH, Sentence, data_url, heavy, present, said, whole
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -123,6 +123,13 @@ def panel(studio: Studio, two: Pair, share: float) -> str:
     return f'<div class="pair">{figures}</div>{_bars(two.jumps, share)}'
 
 
+def _place(share: object) -> float:
+    """How far along the way, 0 to 1, of what the slider has sent."""
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or share != share:  # NaN
+        raise Sentence("error.said")
+    return float(min(max(share, 0), 1))
+
+
 def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency], None]:
     """The fold-out. Nothing is computed before it is opened.
 
@@ -140,7 +147,7 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
     def show(session: Session, two: Pair | None, second: str, share: float) -> tuple[Any, str]:
         if two is None or two.of != identity(session) or two.second_source != second:
             two = pair(studio, session, second)
-        return two, panel(studio, two, min(max(float(share), 0.0), 1.0))
+        return two, panel(studio, two, _place(share))
 
     def take_example(event: gr.EventData, session: Session, share: float) -> tuple[Any, str, str]:
         path = str(EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path)
@@ -154,18 +161,18 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
             return gr.skip()  # never opened, or the same picture
         return show(session, two, second, share)
 
-    common = {"show_progress": "minimal", "api_visibility": "private"}
+    common: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private", **ANSWER}
+    unread = {"preprocess": False, **common}  # Gradio would stumble over what is no number
     inputs, outputs = [session, two, second, share], [two, view]
     chosen = [second, *outputs]
-    fold.expand(heavy(show), inputs, outputs, **common, **ANSWER)
-    share.input(heavy(show), inputs, outputs, trigger_mode="always_last", **common, **ANSWER)
-    thumbnails.pick(heavy(take_example), [session, share], chosen, **common, **ANSWER, **EACH)
+    fold.expand(heavy(show), inputs, outputs, **unread)
+    share.input(heavy(show), inputs, outputs, trigger_mode="always_last", **unread)
+    thumbnails.pick(heavy(take_example), [session, share], chosen, **unread, **EACH)
     own.upload(
-        heavy(take_upload), [own, session, share], chosen,
-        trigger_mode="always_last", **common, **ANSWER,
-    )  # fmt: skip
+        heavy(take_upload), [own, session, share], chosen, trigger_mode="always_last", **common
+    )
 
     def follow(event: gr.events.Dependency) -> None:
-        event.success(heavy(renew), inputs, outputs, **common, **ANSWER)
+        event.success(heavy(renew), inputs, outputs, **unread)
 
     return follow

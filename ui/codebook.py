@@ -38,6 +38,15 @@ from vqgan.grids import check_code
 
 STATIC = Path(__file__).parent / "static"
 NEAREST = 12  # codes offered to go on to
+# Puts the keyboard on the map, whose arrows go on from the code shown, once its tab is there.
+FOCUS = """() => {
+  const look = (tries) => {
+    const map = document.querySelector('#codebook-map .cm-stage > canvas');
+    if (map?.offsetHeight) return map.focus();
+    if (tries) requestAnimationFrame(() => look(tries - 1));
+  };
+  look(100);
+}"""
 
 add(
     {
@@ -297,9 +306,10 @@ def _connect(
     )
     with reading.code_actions:
         button = gr.Button(t("codes.open"), size="sm", elem_id="open-codebook")
-    button.click(
+    opens = button.click(
         friendly(open_),
         [reading.selected_code, reading.session],
         [tabs, handles.selected_code, atlas, page],
         **quiet,
     )
+    opens.success(None, js=FOCUS)

@@ -75,6 +75,7 @@ class TabHandles:
     `session`: the visitor's picture and grid (`ui.session.Session`).
     `code_actions`: a container below the picked code, for buttons that lead to other tabs.
     `inbox`: set it to a `Sent`, and the Reconstruct tab opens those codes.
+    `shown`: what events take beside `session`, so that a lost one is noticed (ui/kept.py).
     """
 
     tab: gr.Tab
@@ -83,6 +84,7 @@ class TabHandles:
     session: gr.State | None = None
     code_actions: gr.Row | None = None
     inbox: gr.State | None = None
+    shown: gr.Textbox | None = None
 
 
 @dataclass(frozen=True, eq=False)  # two sendings are never the same, even of the same codes

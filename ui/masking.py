@@ -12,7 +12,7 @@ import torch
 from prior.model import BITS, token_nats
 from prior.sheet import decode
 from prior.task import corrupt
-from ui import complete
+from ui import complete, kept
 from ui import sample_panel as panel
 from ui.common import ANSWER, Sentence, heavy
 from ui.complete import Source
@@ -139,7 +139,7 @@ def view(studio: Studio, found: Masked) -> str:
     return f'<div class="masked">{figures}</div>{tapped}<p class="masked-loss">{loss}</p>'
 
 
-def build(studio: Studio, fold: gr.Accordion, session: gr.State) -> None:
+def build(studio: Studio, fold: gr.Accordion, session: gr.State, picture: gr.Textbox) -> None:
     """Inside `fold`, the tab's "How it works". Nothing is computed before that is opened."""
     training = studio.bundle.card.get("prior", {}).get("training", {})
     pkeep = training.get("train", {}).get("pkeep", PKEEP) if isinstance(training, dict) else PKEEP
@@ -158,31 +158,34 @@ def build(studio: Studio, fold: gr.Accordion, session: gr.State) -> None:
     def show(source: Source, share: object, seed: int) -> tuple[Source, int, str]:
         return source, seed, view(studio, masked(studio, source.grid, share, seed))
 
-    def opened(source: Source | None, session: Session, share: object, seed: int) -> Any:
+    def opened(
+        source: Source | None, share: object, seed: int, session: Session, picture: str
+    ) -> Any:
         if source is None or not source.own:
-            source = complete.from_session(studio, session)
+            return from_session(share, seed, session, picture)
         return show(source, share, seed)
 
     def redraw(source: Source | None, share: object, seed: int) -> Any:
         return gr.skip() if source is None else show(source, share, seed)
 
-    def from_session(session: Session, share: object, seed: int) -> Any:
+    def from_session(share: object, seed: int, session: Session, picture: str) -> Any:
+        kept.check_shown(session, picture)
         return show(complete.from_session(studio, session), share, seed)
 
     def from_file(path: str, share: object, seed: int) -> Any:
         return show(complete.from_file(studio, path), share, seed)
 
     how, outputs, knobs = {**LIGHT, **ANSWER}, [source, seed, shown], [share, seed]
-    fold.expand(heavy(opened), [source, session, *knobs], outputs, **how)
-    share.input(
-        heavy(redraw), [source, *knobs], outputs,
-        trigger_mode="always_last", preprocess=False, **how,
-    )  # fmt: skip
+    unread = {"preprocess": False, **how}  # Gradio would stumble over what is no number
+    now = [*knobs, session, picture]
+    first = [source, *now]
+    fold.expand(heavy(opened), first, outputs, js=kept.saying(len(first)), **unread)
+    share.input(heavy(redraw), [source, *knobs], outputs, trigger_mode="always_last", **unread)
     again.click(
         heavy(lambda source, share, seed: redraw(source, share, seed + 1)),
         [source, *knobs],
         outputs,
-        **how,
+        **unread,
     )
-    back.click(heavy(from_session), [session, *knobs], outputs, **how)
+    back.click(heavy(from_session), now, outputs, js=kept.saying(len(now)), **unread)
     own.upload(heavy(from_file), [own, *knobs], outputs, **how)

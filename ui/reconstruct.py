@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import between, code_grid, one_loss_off, panels, reconstruct_board, surprise
+from ui import between, code_grid, kept, one_loss_off, panels, reconstruct_board, surprise
 from ui import reconstruct_inputs as inputs
 from ui import session as sessions
 from ui.common import AFTER, LATEX, QUICK, TabHandles
@@ -102,7 +102,7 @@ def build(studio: Studio) -> TabHandles:
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
         # Inside the tab: a State among the tabs would be counted as one of them.
         session, picked, inbox = gr.State(first), gr.State(example), gr.State(None)
-        last = gr.State(example)
+        last, shown = gr.State(example), kept.shown()
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
                 upload, thumbnails, side = inputs.tray(first.side)
@@ -141,7 +141,7 @@ def build(studio: Studio) -> TabHandles:
     saved = save_picture, save_codes
     board = Board(session, picked, last, caption, slider, grid, *saved, figures, card, error)
     answer = partial(_answer, studio, downloads)
-    sources = inputs.Sources(upload, thumbnails, side, codes, inbox)
+    sources = inputs.Sources(upload, thumbnails, side, codes, inbox, shown)
     strokes = reconstruct_board.connect(studio, answer, board)
     measured = [_measure(studio, board, event) for event in strokes]
     for opened in inputs.connect(studio, answer, board, sources):
@@ -159,7 +159,7 @@ def build(studio: Studio) -> TabHandles:
         )
         renew_surprise(event)
         renew_experiment(event)
-    return TabHandles(tab, picked, last, session, code_actions, inbox)
+    return TabHandles(tab, picked, last, session, code_actions, inbox, shown)
 
 
 def _measure(studio: Studio, board: Board, event: gr.events.Dependency) -> gr.events.Dependency:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import panels
+from ui import kept, panels
 from ui import session as sessions
 from ui.common import ANSWER, EACH, QUICK, Sentence, friendly, said, whole
 from ui.session import Session
@@ -20,6 +20,8 @@ from vqgan.grids import check_code, paint, shuffle, swap
 Answer = Callable[[Session], list[Any]]  # a session -> new values for `Board.shown`
 Edit = Callable[[Session, dict], Session]
 
+# What a refused stroke would have painted goes from the canvas; its answer else takes it away.
+REFUSED = "() => { window.dispatchEvent(new Event('studio:refused')); }"
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 add(
@@ -27,11 +29,6 @@ add(
         "rec.stroke": (
             "That stroke could not be understood: reload the page and try again.",
             "无法识别这一笔：请刷新页面后重试。",
-        ),
-        "rec.lost": (
-            "This picture is no longer kept here: the page was left for long, or the app was "
-            "restarted. Open it again.",
-            "此图片已不再保留：页面闲置过久，或应用已重启。请重新打开它。",
         ),
     }
 )
@@ -116,8 +113,7 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
     def handler(edit: Edit) -> Callable:
         def change(event: gr.EventData, session: Session) -> Any:
             data = said(event)
-            if data.get("picture") != session.picture:  # of a lost session Gradio has the example
-                raise Sentence("rec.lost")
+            kept.check(session, data.get("picture"))
             return answer(edit(session, data))
 
         return friendly(change)
@@ -130,8 +126,8 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
         **EACH,
         **QUICK,
     )
-    return tuple(
-        getattr(board.grid, name)(
+    found = {
+        name: getattr(board.grid, name)(
             handler(edit),
             board.session,
             board.shown,
@@ -140,4 +136,6 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
             **board.busy,
         )
         for name, edit in edits(studio).items()
-    )
+    }
+    found["stroke"].failure(None, js=REFUSED)
+    return tuple(found.values())

@@ -119,7 +119,7 @@ def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
         steps.build(studio, settings, reading.selected_code)
         with gr.Accordion(t("app.how"), open=False, elem_id="how-sample") as how:
             gr.Markdown(explanation("sample"), latex_delimiters=LATEX)
-            masking.build(studio, how, reading.session)
+            masking.build(studio, how, reading.session, reading.shown)
         board = Board(batch, picked, pictures, about, save, send, go, halt)
         connect(sampler, board, settings, thinking, completing, sketch, reading)
         connect_board(sampler, board, tab, reading, tabs)

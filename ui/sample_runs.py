@@ -14,9 +14,9 @@ import numpy as np
 from gradio.context import Context
 from PIL import Image
 
-from ui import classes, complete, endpoint, gallery, ideas, sketching, writing
+from ui import classes, complete, endpoint, gallery, ideas, kept, sketching, writing
 from ui import sample_panel as panel
-from ui.common import ANSWER, EACH, Sent, Sentence, TabHandles, friendly, heavy
+from ui.common import ANSWER, EACH, Sent, Sentence, TabHandles, friendly, heavy, whole
 from ui.complete import Source
 from ui.downloads import Folders
 from ui.opening import Example
@@ -207,7 +207,7 @@ def connect(
     if sketch is not None:
         draw = partial(_sketch, sampler, board)
         start.by(sketch.canvas.sketch, "asked", draw, settings.all)
-        sketching.connect(sampler.studio, sketch, reading.session)
+        sketching.connect(sampler.studio, sketch, reading)
 
     def stop(request: gr.Request) -> list[Any]:
         if not sampler.runs.stop(request.session_hash):
@@ -244,13 +244,13 @@ def _rewrite(
 ) -> Iterator[list[Any]]:
     """Other endings of the picture that was shown at the click, beside the one that it has."""
     asked, batch = asked if isinstance(asked, dict) else {}, turn.batch
-    picked, row = _shown(batch, asked), asked.get("row")
+    picked, row = _shown(batch, asked), whole(asked.get("row"))
     grid = batch.grids[picked]
     ask = writing.request(sampler.studio, *values)
     fresh = 1 + max(seed for seed in (-1, *batch.seeds) if seed is not None)
     ask = dataclasses.replace(ask, count=ENDINGS, seed=fresh, size=grid.shape)
     known = grid.copy()
-    known[min(max(int(row or 1), 1), len(grid) - 1) :] = -1
+    known[min(max(row, 1), len(grid) - 1) :] = -1
 
     def outcome(new: Batch) -> Batch:
         nats = float(batch.nats[picked])
@@ -308,20 +308,23 @@ def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles
     def show(source: Source) -> tuple[Source, dict]:
         return source, complete.value(source)
 
-    def from_session(session: Session) -> tuple[Source, dict]:
+    def from_session(session: Session, picture: str) -> tuple[Source, dict]:
+        kept.check_shown(session, picture)
         return show(complete.from_session(studio, session))
 
-    def opened(source: Source | None, session: Session) -> Any:
+    def opened(source: Source | None, session: Session, picture: str) -> Any:
         if source is not None and source.own:
             return gr.skip()
-        return from_session(session)
+        return from_session(session, picture)
 
     def from_file(path: str) -> tuple[Source, dict]:
         return show(complete.from_file(studio, path))
 
     shown, quiet = [completing.source, completing.mask], {**LIGHT, **ANSWER}
-    completing.tab.select(heavy(opened), [completing.source, reading.session], shown, **quiet)
-    completing.session.click(heavy(from_session), reading.session, shown, **quiet)
+    now = [reading.session, reading.shown]
+    first = [completing.source, *now]
+    completing.tab.select(heavy(opened), first, shown, js=kept.saying(len(first)), **quiet)
+    completing.session.click(heavy(from_session), now, shown, js=kept.saying(len(now)), **quiet)
     completing.own.upload(heavy(from_file), completing.own, shown, **quiet)
 
 

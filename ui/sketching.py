@@ -15,7 +15,8 @@ from PIL import Image
 
 from clip_guidance.prompts import parse
 from prior.sketch import PULL, from_text, picture_lines, shifts_of, to_text
-from ui.common import ANSWER, Sentence, heavy, understood
+from ui import kept
+from ui.common import ANSWER, Sentence, TabHandles, heavy, understood
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, t
@@ -178,14 +179,16 @@ def build(studio: Studio) -> Sketching:
     return Sketching(canvas, own, session)
 
 
-def connect(studio: Studio, sketch: Sketching, session: gr.State) -> None:
+def connect(studio: Studio, sketch: Sketching, reading: TabHandles) -> None:
     """Lines of a file, or of the picture open in Reconstruct -> the canvas."""
 
-    def from_session(session: Session) -> dict[str, Any]:
+    def from_session(session: Session, picture: str) -> dict[str, Any]:
+        kept.check_shown(session, picture)
         return value(studio, lines_of(studio, session.result))
 
     def from_file(path: str) -> dict[str, Any]:
         return value(studio, lines_of(studio, open_image(path)))
 
-    sketch.session.click(heavy(from_session), session, sketch.canvas, **LIGHT)
+    now = [reading.session, reading.shown]
+    sketch.session.click(heavy(from_session), now, sketch.canvas, js=kept.saying(len(now)), **LIGHT)
     sketch.own.upload(heavy(from_file), sketch.own, sketch.canvas, **LIGHT)

@@ -15,7 +15,7 @@ from prior.decode import packed
 from prior.reader import Reader
 from prior.sample import logits_to_probs, sample
 from ui import classes, writing
-from ui.common import ANSWER, Sentence, data_url, heavy
+from ui.common import ANSWER, Sentence, data_url, heavy, whole
 from ui.sample_board import STREAM
 from ui.sample_runs import LIGHT, Settings
 from ui.studio import Studio
@@ -146,10 +146,13 @@ def force(studio: Studio, text: Text, code: object) -> Text:
 
 
 def rewind(text: Text, cell: object) -> Text:
-    """Back to the moment before `cell` was written; what came before it stays."""
-    if isinstance(cell, bool) or not isinstance(cell, (int, float)) or not cell >= 0:
+    """Back to the moment before `cell` was written; what came before it stays.
+
+    A cell that is not written yet changes nothing. Sentence for what is no whole number.
+    """
+    if whole(cell) < 0:
         return text
-    cell = max(int(cell), text.given)
+    cell = max(cell, text.given)
     if cell >= len(text.codes):
         return text
     return replace(text, codes=text.codes[:cell], was=text.codes[cell])
@@ -291,8 +294,14 @@ def _connect(
             text = rewind(text, data["cell"])
         elif "draw" in data:
             width = studio.bundle.prior.config.width
-            left = width - len(text.codes) % width
-            count = {"row": left, "rest": studio.bundle.prior.config.tokens}.get(data["draw"], 1)
+            counts = {
+                "one": 1,
+                "row": width - len(text.codes) % width,
+                "rest": studio.bundle.prior.config.tokens,
+            }
+            if not isinstance(data["draw"], str) or data["draw"] not in counts:
+                raise Sentence("error.said")
+            count = counts[data["draw"]]
             text = draw(studio, text, ask, count)
         return show(text, ask)
 

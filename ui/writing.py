@@ -116,7 +116,7 @@ def request(
 ) -> Request:
     """What came from the browser, checked: NaN, gaps and values out of range are a sentence."""
     offered = sizes(studio.bundle.prior)
-    if size not in offered:
+    if not isinstance(size, str) or size not in offered:
         raise Sentence("sample.bad.size", sizes=", ".join(offered))
     share = _number(top_p, "top_p", 0, 1)
     if share == 0:

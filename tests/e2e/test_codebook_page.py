@@ -239,6 +239,33 @@ def test_codes_of_the_picture_light_up(book, codes, example):
         assert book.colour(alive[1], "similarity")[3] < 64
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_keyboard_goes_along_into_the_codebook(visit, codes, example, width):
+    visited, grid = visit(width), codes.statistics.similarity
+    row, column = next(  # a code of the picture with another one to its right in the map
+        (r, c)
+        for r, c in np.ndindex(*example.shape)
+        if (grid[:, 1:][grid[:, :-1] == example[r, c]] >= 0).any()
+    )
+    code = int(example[row, column])
+    visited.click(row, column)
+    visited.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+    visited.page.locator("#open-codebook").focus()
+    visited.page.keyboard.press("Enter")
+    visited.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{code}'] >> visible=true")
+    visited.page.wait_for_function(
+        "document.activeElement === document.querySelector('#codebook-map .cm-stage > canvas')"
+    )
+    box = visited.page.locator("#codebook-map .cm-stage > canvas").bounding_box()
+    assert box["y"] >= 0 and box["y"] + min(box["height"], 200) <= 900  # and it is in sight
+    visited.page.wait_for_function(  # the map knows its codes
+        "!document.querySelector('#codebook-map .cm-wait:not([hidden])')"
+    )
+    visited.page.keyboard.press("ArrowRight")
+    other = int(grid[:, 1:][grid[:, :-1] == code][0])
+    visited.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{other}']")
+
+
 def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
     visited = visit()
     row, column = 5, 9

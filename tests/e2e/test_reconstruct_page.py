@@ -166,6 +166,49 @@ def test_painting_a_cell_with_its_own_code_leaves_no_preview_behind(visit):
     assert still() == before
 
 
+def test_a_lost_picture_is_not_taken_for_another_and_no_preview_stays(visit):
+    """Once a session is lost, what the page shows is not what the app has."""
+    page = visit()
+    page.after(lambda: page.page.locator("#examples button").nth(1).click())
+    code = page.code_at(5, 6)
+    page.click(5, 6)  # the brush
+    page.tool("paint")
+    sources, grid = page.sources(), page.page.locator("#code-grid [data-picture]")
+    mine = grid.get_attribute("data-picture")
+
+    def lose(route) -> None:
+        route.continue_(post_data=route.request.post_data.replace(mine, "0" * len(mine)))
+
+    def still() -> str:
+        """The canvas with neither pointer nor keyboard on it."""
+        page.tool("paint")
+        page.page.wait_for_selector("#code-grid .cg-tip", state="hidden")
+        return page.page.evaluate("document.querySelector('#code-grid .cg-picture').toDataURL()")
+
+    before = still()
+    row = next(r for r in range(16) if page.code_at(r, 0) != code)
+    page.page.route("**/queue/join*", lose)
+    page.click(row, 0)
+    assert "no longer kept here" in page.toast()
+    assert still() == before
+    page.page.click("#side label:has-text('256')")
+    assert "no longer kept here" in page.toast()
+    page.page.get_by_role("tab", name="Sample").click()
+    page.page.get_by_role("tab", name="Sketch", exact=True).click()
+    lines = page.page.locator("#sample-sketch canvas").evaluate_handle("c => c.toDataURL()")
+    page.page.click("#sketch-session")
+    assert "no longer kept here" in page.toast()
+    assert page.page.evaluate(
+        "old => document.querySelector('#sample-sketch canvas').toDataURL() === old", lines
+    )
+    page.page.get_by_role("tab", name="Reconstruct").click()
+    assert page.sources() == sources
+    # What is there again goes on as ever.
+    page.page.unroute("**/queue/join*")
+    page.after(lambda: page.click(row, 0))
+    assert page.code_at(row, 0) == code
+
+
 def test_swap_and_undo_restore_the_bytes(visit):
     page = visit()
     _, before = page.images()
@@ -393,6 +436,28 @@ def test_a_phone_shows_all_tabs_beside_each_other(visit, width):
         box = tab.bounding_box()
         assert 0 <= box["x"] and box["x"] + box["width"] <= width
     assert not page.locator(".overflow-menu >> visible=true").count()
+
+
+def test_no_field_is_so_small_that_a_phone_zooms_in(visit):
+    """iPhones do where letters are smaller than 16 pixels, and do not zoom out again."""
+    page = visit(390, 844, has_touch=True, is_mobile=True).page
+    sizes = """() => [...document.querySelectorAll('input, textarea')]
+        .filter((e) => e.offsetParent && ['text', 'number', 'textarea'].includes(e.type))
+        .map((e) => [parseFloat(getComputedStyle(e).fontSize), e.scrollWidth <= e.clientWidth])"""
+    seen = {}
+    page.click("#code-grid [data-tool=paint]")
+    for name in ("Reconstruct", "Codebook", "Sample", "Text to image"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.wait_for_timeout(1500)
+        if name == "Sample":
+            page.get_by_role("tab", name="Sketch", exact=True).click()
+            page.click("#sample-fine button")
+            page.wait_for_timeout(1500)
+        seen[name] = page.evaluate(sizes)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert all(seen.values()) and len(seen["Sample"]) >= 5
+    for fields in seen.values():
+        assert all(size >= 16 and whole for size, whole in fields), seen
 
 
 def test_the_keyboard_is_seen_and_canvases_have_names(visit):

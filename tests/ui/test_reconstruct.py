@@ -316,6 +316,15 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
         handler(client, "connect.<locals>.pick")(event, opened)
 
 
+@pytest.mark.parametrize("share", [None, "0.5", float("nan"), True, []])
+def test_a_place_between_two_pictures_that_is_none_is_a_sentence(client, opened, share):
+    take = handler(client, "build.<locals>.take_example")
+    with pytest.raises(gr.Error, match="understood"):
+        take(gr.EventData(None, {"index": 1}), opened, share)
+    ends = [between._place(share) for share in (float("-inf"), 0.25, float("inf"), 10**400)]
+    assert ends == [0, 0.25, 1, 1]
+
+
 def test_a_stroke_on_a_picture_that_is_no_longer_kept_is_a_sentence(studio, client, opened):
     """Gradio forgets a page that was left for long, and then has the example in its place."""
     change = handler(client, "connect.<locals>.handler.<locals>.change")  # that of strokes

@@ -72,6 +72,7 @@ def written(writer) -> Batch:
         ({"top_p": math.nan}, "Top-p"),
         ({"seed": -1}, "Seed"),
         ({"seed": 2**60}, "Seed"),
+        ({"size": ["6×7"]}, "one of those offered"),
         ({"size": "7×6"}, "one of those offered: 6×7, 9×10, 6×14"),
     ],
 )
@@ -238,6 +239,9 @@ def test_the_picture_that_was_shown_at_the_click_is_rewritten_or_none(writer, bo
     for other in ({"batch": written.number - 1}, {"picture": 3}, {"picture": None}):
         with pytest.raises(Sentence, match="no longer there"):
             list(_rewrite(*how, asked | other, *GOOD.values()))
+    for row in (math.inf, math.nan, 1.5, "2", [], None):
+        with pytest.raises(Sentence, match="try again"):
+            list(_rewrite(*how, asked | {"row": row}, *GOOD.values()))
     with pytest.raises(Sentence, match="no longer there"):
         list(_rewrite(Sampler.of(writer), board, Turn(), None, *GOOD.values()))
 
@@ -412,8 +416,25 @@ def test_a_branch_changes_only_what_comes_after(writer):
         after.add(branch.codes[21:])
     assert len(after) > 1
     assert steps.force(writer, branch, 1) is branch  # nothing comes after the last
-    for nonsense in (None, "3", math.nan, 99, True):
-        assert steps.rewind(text, nonsense) is text
+    assert steps.rewind(text, 99) is text and steps.rewind(text, -1) is text
+
+
+@pytest.fixture(scope="module")
+def act(writer):
+    """What answers the step board's clicks."""
+    handlers = (fn.fn for fn in page.build(writer).fns.values())
+    return next(f for f in handlers if getattr(f, "__qualname__", "").endswith("<locals>.act"))
+
+
+@pytest.mark.parametrize("junk", [None, "3", math.nan, math.inf, -math.inf, 2.5, True, [], {}])
+def test_a_step_that_makes_no_sense_is_a_sentence(act, junk):
+    """Of a request written by hand: it was a traceback in the log, or nothing at all."""
+    text, values = steps.Text((1, 2, 3)), GOOD.values()
+    for said in ({"cell": junk}, {"draw": junk}, {"at": 3, "code": junk}):
+        with pytest.raises(gr.Error, match=r"try again|whole number"):
+            act(gr.EventData(None, said), text, *values)
+    assert act(gr.EventData(None, {"cell": 1}), text, *values)[0].codes == (1,)
+    assert act(gr.EventData(None, {"draw": "row"}), text, *values)[0].codes[:3] == (1, 2, 3)
 
 
 def test_the_first_code_may_be_given(writer):
@@ -470,7 +491,7 @@ def test_it_begins_with_the_share_that_the_prior_was_trained_with(
 ):
     monkeypatch.setitem(writer.bundle.card["prior"], "training", training)
     with gr.Blocks() as page, gr.Accordion() as fold:
-        masking.build(writer, fold, gr.State(None))
+        masking.build(writer, fold, gr.State(None), gr.Textbox())
     found = {block.elem_id: block for block in page.blocks.values()}
     assert found["mask-pkeep"].value == pkeep
 

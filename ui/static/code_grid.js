@@ -33,6 +33,7 @@ function receive() {
     $('[data-act=undo]').disabled = !data.undo;
     $('[data-act=restore]').disabled = !data.changed.length;
     showTip(tip.hidden ? null : state.hover || state.cursor);
+    element.dataset.picture = data.picture; // for events that do not come from here (ui/kept.py)
     element.dataset.version = (Number(element.dataset.version) || 0) + 1;
     draw();
     drawSwatch();
@@ -383,6 +384,12 @@ number.addEventListener('change', () => {
 window.addEventListener('studio:code', (event) => pick(event.detail, null));
 
 new ResizeObserver(draw).observe(stage);
+// A stroke that was refused has no answer that would take its preview away.
+window.addEventListener('studio:refused', () => {
+  if (!state.stroke?.sent) return;
+  state.stroke = null;
+  draw();
+});
 watch('value', receive);
 setTool('look');
 receive();

@@ -1,48 +1,67 @@
 // The pictures being written. One canvas a picture; what is not written yet is hatched.
 const $ = (query) => element.querySelector(query);
 const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
-let data = null, sheet = null, order = 'written', picked = null, turn = 0, said = 0;
+let data = null, sheet = null, order = 'written', picked = null, said = false;
+let coming = null, decoding = null; // a value whose picture is not decoded yet, and that picture
 let chosen = null; // the order that the visitor asked for; else each batch has its own
 
 function receive() {
   const next = props.value;
   if (!next) return;
   if (!next.count) { // another sentence beside the pictures, also beside those still on their way
-    said = turn;
+    said = true;
     status.innerHTML = next.status;
     if (next.waits) bringIntoSight($('.sg-bar'), 'center'); // it is said nowhere else; Stop stays in sight
     return;
   }
-  const mine = ++turn;
-  const arrived = () => {
-    const fresh = !data || next.number !== data.number;
-    const begins = next.live && !(data && data.live);
-    data = next;
-    if (fresh && data.number) {
-      picked = data.picked;
-      order = chosen ?? (data.ranked ? 'likely' : 'written');
-    }
-    if (said < mine) status.innerHTML = data.status;
-    lay();
-    draw();
-    element.dataset.state = data.live ? 'live' : data.image ? 'done' : 'empty';
-    element.dataset.shown = data.shown;
-    element.dataset.batch = data.number || '';
-    element.dataset.version = (Number(element.dataset.version) || 0) + 1;
-    if (begins) bringIntoSight();
-  };
-  if (!next.image) {
-    sheet = null;
-    return arrived();
+  said = false;
+  if (alike(next, coming ?? data)) { // decoding it anew would hold back the picture that is on its way
+    if (coming) coming = next;
+    else arrive(next, false);
+    return;
   }
+  sheet = next.image ? sheet : null;
+  coming = decoding = null;
+  if (!next.image) return arrive(next);
   const image = new Image();
+  coming = next;
+  decoding = image;
   image.onload = () => {
     // A newer one is on its way. (props.value !== next says nothing: Gradio puts an equal copy there.)
-    if (mine !== turn) return;
+    if (image !== decoding) return;
+    const value = coming;
+    coming = decoding = null;
     sheet = image;
-    arrived();
+    arrive(value);
   };
   image.src = next.image;
+}
+
+// Whether two values differ in their sentence at the most: several reports come between two pictures.
+function alike(a, b) {
+  const same = (key) => key === 'status' || a[key] === b[key] || JSON.stringify(a[key]) === JSON.stringify(b[key]);
+  return Boolean(b) && Object.keys({ ...a, ...b }).every(same);
+}
+
+// Show a value whose picture, if it has one, is in `sheet`.
+function arrive(next, anew = true) {
+  const fresh = !data || next.number !== data.number;
+  const begins = next.live && !(data && data.live);
+  data = next;
+  if (fresh && data.number) {
+    picked = data.picked;
+    order = chosen ?? (data.ranked ? 'likely' : 'written');
+  }
+  if (!said) status.innerHTML = data.status;
+  if (anew) {
+    lay();
+    draw();
+  }
+  element.dataset.state = data.live ? 'live' : data.image ? 'done' : 'empty';
+  element.dataset.shown = data.shown;
+  element.dataset.batch = data.number || '';
+  element.dataset.version = (Number(element.dataset.version) || 0) + 1;
+  if (begins) bringIntoSight();
 }
 
 // What starts a run may stand far above or below, on a phone for one.
@@ -84,33 +103,47 @@ function draw() {
   const { rows, columns, across, count } = data;
   const down = Math.ceil(count / across);
   const width = sheet ? sheet.width / across : columns * 8, height = sheet ? sheet.height / down : rows * 8;
-  const line = 'rgba(128,122,110,.45)';
+  const free = unwritten(width / columns, height / rows);
   for (const tile of tiles.children) {
     const canvas = tile.firstChild, index = Number(tile.dataset.index);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const ctx = canvas.getContext('2d');
     ctx.clearRect(0, 0, width, height);
     if (sheet) ctx.drawImage(sheet, (index % across) * width, Math.floor(index / across) * height, width, height, 0, 0, width, height);
-    blank(ctx, width / columns, height / rows, data.original && index === 0, line);
+    if (free && !(data.original && index === 0)) blank(ctx, free, width, height);
   }
 }
 
-// Clear and hatch the cells that nothing is written in.
-function blank(ctx, w, h, whole, line) {
-  const { rows, columns, shown, kept } = data;
-  if (whole || shown >= rows * columns) return;
-  ctx.save();
-  ctx.beginPath();
-  for (let i = shown; i < rows * columns; i++) {
-    if (kept && kept[i] && sheet) continue;
-    const r = Math.floor(i / columns), c = i % columns;
-    ctx.rect(c * w, r * h, w, h);
+// The cells that nothing is written in, as few rectangles of cells w x h; null where all are.
+function unwritten(w, h) {
+  const { rows, columns, shown } = data, kept = sheet && data.kept;
+  if (shown >= rows * columns) return null;
+  const path = new Path2D();
+  if (!kept) { // what is left of the row that is being written, and all rows below
+    const row = Math.floor(shown / columns), column = shown % columns;
+    path.rect(column * w, row * h, (columns - column) * w, h);
+    path.rect(0, (row + 1) * h, columns * w, (rows - row - 1) * h);
+    return path;
   }
-  ctx.clip();
-  ctx.clearRect(0, 0, columns * w, rows * h);
-  ctx.strokeStyle = line;
+  for (let r = Math.floor(shown / columns); r < rows; r++) { // of a mask: each row's stretches
+    for (let c = 0, start = 0; c <= columns; c++) {
+      const i = r * columns + c;
+      if (c < columns && i >= shown && !kept[i]) continue;
+      if (c > start) path.rect(start * w, r * h, (c - start) * w, h);
+      start = c + 1;
+    }
+  }
+  return path;
+}
+
+// Clear and hatch what nothing is written in.
+function blank(ctx, free, width, height) {
+  ctx.save();
+  ctx.clip(free);
+  ctx.clearRect(0, 0, width, height);
+  ctx.strokeStyle = 'rgba(128,122,110,.45)';
   ctx.lineWidth = 1;
-  const side = Math.max(columns * w, rows * h);
+  const side = Math.max(width, height);
   ctx.beginPath();
   for (let k = -side; k < 2 * side; k += 8) {
     ctx.moveTo(k, 0);

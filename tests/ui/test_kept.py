@@ -1,0 +1,60 @@
+"""A page whose picture is no longer kept, as Gradio answers a lost state with the example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from ui import kept, page
+from ui import session as sessions
+from ui.examples import EXAMPLES
+
+GOING_ON = {
+    "ui.reconstruct_inputs Opening.size",
+    "ui.sketching connect.<locals>.from_session",
+    "ui.sample_runs _connect_sources.<locals>.from_session",
+    "ui.sample_runs _connect_sources.<locals>.opened",
+    "ui.masking build.<locals>.from_session",
+    "ui.masking build.<locals>.opened",
+}
+
+
+@pytest.fixture(scope="module")
+def events(writer):
+    """What goes on with the picture that is open in Reconstruct, by name."""
+    found = {}
+    for fn in page.build(writer).fns.values():
+        name = f"{getattr(fn.fn, '__module__', '')} {getattr(fn.fn, '__qualname__', '')}"
+        if name in GOING_ON:
+            found[name] = fn
+    return found
+
+
+def asked(event: Any, session: sessions.Session, shown: str) -> list[Any]:
+    """The event's inputs, of a page that shows a picture of that name."""
+    values = [block.value for block in event.inputs]
+    places = [i for i, value in enumerate(values) if isinstance(value, sessions.Session)]
+    values[places[0]] = session
+    place = next(i for i, block in enumerate(event.inputs) if block.label == "picture")
+    values[place] = shown
+    return values
+
+
+@pytest.mark.parametrize("name", sorted(GOING_ON))
+def test_what_would_go_on_with_another_picture_is_refused(writer, events, name):
+    event = events[name]
+    example = sessions.open_picture(writer, EXAMPLES[0].path, "128")
+    mine = sessions.open_picture(writer, EXAMPLES[1].path, "128")
+    with pytest.raises(gr.Error, match=r"(?s)no longer kept here.*不再保留"):
+        event.fn(*asked(event, example, mine.picture))
+    for shown in (mine.picture, ""):  # a program shows nothing
+        assert event.fn(*asked(event, mine, shown))
+
+
+@pytest.mark.parametrize("name", sorted(GOING_ON))
+def test_the_page_says_last_which_picture_it_shows(events, name):
+    event = events[name]
+    assert event.inputs[-1].label == "picture" and not event.inputs[-1].visible
+    assert event.js == kept.saying(len(event.inputs))

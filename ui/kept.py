@@ -1,0 +1,48 @@
+"""Whether a visitor's picture is still kept here.
+
+Gradio drops what a page left for long has opened, and all of it when the app is started anew; from
+then on its state is the worked example. So an event that goes on with the picture says which one
+the page shows, and is refused where that is another one. The code grid's events say it themselves
+(`code_grid.EVENTS`); for others it is a last input, `shown`, that `saying` fills in.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ui.common import Sentence
+from ui.session import Session
+from ui.text import add
+
+add(
+    {
+        "rec.lost": (
+            "This picture is no longer kept here: the page was left for long, or the app was "
+            "restarted. Open it again.",
+            "此图片已不再保留：页面闲置过久，或应用已重启。请重新打开它。",
+        ),
+    }
+)
+
+
+def shown() -> gr.Textbox:
+    """The input. It stays empty, which is what programs send: they show nothing."""
+    return gr.Textbox("", visible=False, label="picture")
+
+
+def saying(inputs: int) -> str:
+    """JavaScript for an event of that many inputs: the last says what code_grid.js has drawn."""
+    picture = "document.querySelector('#code-grid [data-picture]')?.dataset.picture ?? ''"
+    return f"(...values) => [...values.slice(0, {inputs - 1}), {picture}]"
+
+
+def check(session: Session, picture: object) -> None:
+    """Refuse to go on with `session` where it is not the picture of this name."""
+    if picture != session.picture:
+        raise Sentence("rec.lost")
+
+
+def check_shown(session: Session, shown: str) -> None:
+    """The same for what `shown` has sent, where it says anything."""
+    if shown:
+        check(session, shown)
