@@ -230,7 +230,11 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
                     row = dict(losses)
                     bar.set_postfix({k: f"{v:.3g}" for k, v in list(losses.items())[:4]})
                 if cfg.sample_every and (step % cfg.sample_every == 0 or last) and first:
-                    row.update(evaluated(task, step, out / "samples"))
+                    try:
+                        row.update(evaluated(task, step, out / "samples"))
+                    except Exception:  # a picture that is gone, say: no reason to lose steps
+                        save()
+                        raise
                 if row and table:
                     hours = (seconds + time.monotonic() - began) / 3600
                     table.write({"step": step - 1, "hours": hours, **row})

@@ -427,6 +427,17 @@ def test_a_run_ends_when_its_minutes_are_over_with_all_that_it_has(tmp_path, mon
         assert float(last["hours"]) == pytest.approx(spent / 3600, rel=1e-4)
 
 
+def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
+    class Blind(Steady):
+        def evaluate(self, step: int, out: Path) -> dict[str, float]:
+            raise FileNotFoundError("a held-out picture is gone")
+
+    cfg = LoopConfig(steps=7, checkpoint_every=5, sample_every=100)
+    with pytest.raises(OSError, match="step 7: a held-out picture is gone; .*last.pt"):
+        run(Blind(), cfg, tmp_path, {}, resume=False)
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 7
+
+
 @pytest.mark.parametrize("every", [1, 5])
 def test_nan_names_a_checkpoint_only_where_there_is_one(tmp_path, every):
     cfg = LoopConfig(steps=9, checkpoint_every=every, sample_every=0)
