@@ -433,7 +433,7 @@ def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
             raise FileNotFoundError("a held-out picture is gone")
 
     cfg = LoopConfig(steps=7, checkpoint_every=5, sample_every=100)
-    with pytest.raises(OSError, match="step 7: a held-out picture is gone; .*last.pt"):
+    with pytest.raises(OSError, match=r"step 7: a held-out picture is gone; .*last\.pt"):
         run(Blind(), cfg, tmp_path, {}, resume=False)
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 7
 
