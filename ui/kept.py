@@ -43,6 +43,10 @@ def check(session: Session, picture: object) -> None:
 
 
 def check_shown(session: Session, shown: str) -> None:
-    """The same for what `shown` has sent, where it says anything."""
-    if shown:
+    """The same for what `shown` has sent, where it says anything.
+
+    Any other session than the one that pages begin with is there, and only newer than what the page
+    has drawn: one size was chosen quickly after another.
+    """
+    if shown and session.opening:
         check(session, shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def prepare(studio: Studio, path: Path) -> None:
 def build(studio: Studio) -> TabHandles:
     """The tab, with a worked example in it before the first click."""
     first = sessions.open_picture(studio, EXAMPLES[0].path, usual_side(studio.vqgan))
+    first = replace(first, opening=True)
     example, downloads = _telling_code(first, studio.f), Downloads()
     with gr.Tab(t("rec.tab"), id="reconstruct") as tab:
         # Inside the tab: a State among the tabs would be counted as one of them.

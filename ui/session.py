@@ -42,6 +42,7 @@ class Session:
     history: tuple[Grid, ...] = field(default=(), repr=False)
     side: str | None = None  # the working size, a key of SIDES
     others: tuple[Session, ...] = field(default=(), repr=False)  # what was painted at other sizes
+    opening: bool = False  # what every page begins with, and so what is there of a lost session
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,7 +100,7 @@ def resized(studio: Studio, session: Session, side: str) -> Session:
     found = known.pop(side, None)
     if found is None:
         found = open_picture(studio, present(session.source), side, session.name)
-    return replace(found, others=tuple(known.values()))
+    return replace(found, others=tuple(known.values()), opening=False)
 
 
 def open_codes(studio: Studio, file: IndexFile, name: str) -> Session:

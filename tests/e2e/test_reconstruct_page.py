@@ -191,17 +191,6 @@ def test_a_lost_picture_is_not_taken_for_another_and_no_preview_stays(visit):
     page.click(row, 0)
     assert "no longer kept here" in page.toast()
     assert still() == before
-    page.page.click("#side label:has-text('256')")
-    assert "no longer kept here" in page.toast()
-    page.page.get_by_role("tab", name="Sample").click()
-    page.page.get_by_role("tab", name="Sketch", exact=True).click()
-    lines = page.page.locator("#sample-sketch canvas").evaluate_handle("c => c.toDataURL()")
-    page.page.click("#sketch-session")
-    assert "no longer kept here" in page.toast()
-    assert page.page.evaluate(
-        "old => document.querySelector('#sample-sketch canvas').toDataURL() === old", lines
-    )
-    page.page.get_by_role("tab", name="Reconstruct").click()
     assert page.sources() == sources
     # What is there again goes on as ever.
     page.page.unroute("**/queue/join*")
