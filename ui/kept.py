@@ -46,7 +46,7 @@ def check_shown(session: Session, shown: str) -> None:
     """The same for what `shown` has sent, where it says anything.
 
     Any other session than the one that pages begin with is there, and only newer than what the page
-    has drawn: one size was chosen quickly after another.
+    has drawn: one example was opened quickly after another.
     """
     if shown and session.opening:
         check(session, shown)

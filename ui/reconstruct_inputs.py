@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import examples, kept
+from ui import examples
 from ui import session as sessions
 from ui.common import EACH, QUICK, Sent, Sentence, friendly, path_of, said, whole
 from ui.examples import EXAMPLES
@@ -53,7 +53,6 @@ class Sources:
     side: gr.Radio
     codes: gr.UploadButton
     inbox: gr.State
-    shown: gr.Textbox  # see ui/kept.py
 
 
 def tray(first: str) -> tuple[gr.Image, gr.HTML, gr.Radio]:
@@ -96,8 +95,7 @@ class Opening:
         path = EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path
         return [None, *self.answer(sessions.open_picture(self.studio, path, side))]
 
-    def size(self, session: Session, side: str, picture: str = "") -> Any:
-        kept.check_shown(session, picture)
+    def size(self, session: Session, side: str) -> Any:
         if session.source is None:
             raise Sentence("rec.side.bare", f=self.studio.f)
         return self.answer(sessions.resized(self.studio, session, side))
@@ -142,13 +140,7 @@ def connect(
         friendly(opening.example), side, anew, **PRIVATE, **busy, **EACH
     )
     resized = side.input(
-        friendly(opening.size),
-        [board.session, side, sources.shown],
-        shown,
-        api_name="resize",
-        js=kept.saying(3),
-        **busy,
-        **newest,
+        friendly(opening.size), [board.session, side], shown, api_name="resize", **busy, **newest
     )
     decoded = sources.codes.upload(
         friendly(opening.codes), sources.codes, anew, api_name="decode", **busy, **newest

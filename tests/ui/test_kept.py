@@ -13,7 +13,6 @@ from ui import session as sessions
 from ui.examples import EXAMPLES
 
 GOING_ON = {
-    "ui.reconstruct_inputs Opening.size",
     "ui.sketching connect.<locals>.from_session",
     "ui.sample_runs _connect_sources.<locals>.from_session",
     "ui.sample_runs _connect_sources.<locals>.opened",
