@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted(ROOT.glob("checkpoints/*/README.md")))
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "bench/README.md",
+    *sorted(ROOT.glob("checkpoints/*/README.md")),
+)
 COMMAND = re.compile(r"python(?: -m ([\w.]+)| (app)\.py)([^\n`;#|]*)")
 TOWERS = ("text", "image")
 OTHERS = {"venv", "pytest"}  # commands that are not ours
@@ -49,11 +53,16 @@ def test_most_commands_were_found():
     assert len(FLAGS) > 35 and "--replace" in FLAGS["checkpoints.export",]
 
 
+def heads(page: Path) -> set[str]:
+    """The anchors of a page, as words."""
+    found = re.findall(r"(?m)^#+ (.+)", page.read_text("utf-8"))
+    return {re.sub(r"[^\w -]", "", head).strip().lower() for head in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_every_link_leads_somewhere(page):
-    text = page.read_text("utf-8")
-    heads = {re.sub(r"[^\w -]", "", h).strip().lower() for h in re.findall(r"(?m)^#+ (.+)", text)}
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8")):
         path, _, anchor = link.partition("#")
-        assert (page.parent / path).exists(), link
-        assert not anchor or anchor.replace("-", " ") in heads, link
+        there = page.parent / path if path else page
+        assert there.exists(), link
+        assert not anchor or anchor.replace("-", " ") in heads(there), link
