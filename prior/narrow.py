@@ -1,10 +1,15 @@
-"""A prior with narrower heads that begins near the one it is cut from: `--init B --head-size N`.
+"""A prior with less to keep of each place, that begins near the one it is cut from.
 
-Of each head the N directions stay that count most on real grids: once for scores, q k^T, and once
-for what values add to the residual stream, v O^T. Both become the nearest matrix of rank N, in mean
-squared error over what the grids bring (Eckart and Young; for a layer's weights, Wang et al.,
-"SVD-LLM", section 3.1). Keys and values then take less memory and writing less time; the little
-that is lost, training learns back.
+`--init B --head-size N` narrows heads to N channels, `--init B --kv-heads G` lets the heads of each
+of G groups share keys and values (one group: multi-query attention), or both.
+
+Of each group the directions stay that count most on real grids: once for the scores of all its
+heads, q k^T, and once for what its values add to the residual stream, v O^T. Both become the
+nearest matrix of their rank, in mean squared error over what the grids bring (Eckart and Young; for
+a layer's weights, Wang et al., "SVD-LLM", section 3.1; for heads that come to share keys and
+values, Meng et al., "TransMLA"; Ainslie et al., "GQA", begin with the mean of the heads instead).
+Keys and values then take less memory and writing less time; the little that is lost, training
+learns back.
 """
 
 from __future__ import annotations
@@ -18,24 +23,27 @@ from prior.model import GPT, Block
 
 
 @torch.no_grad()
-def narrowed(prior: GPT, size: int, grids: Tensor) -> GPT:
-    """A prior with `size` channels a head; ValueError unless that is fewer than it has.
+def narrowed(prior: GPT, size: int, grids: Tensor, kv_heads: int = 0) -> GPT:
+    """A prior with `size` channels a head and `kv_heads` heads of keys and values (0: all).
 
-    Also a ValueError where heads share keys and values: what counts for one may not for another.
+    ValueError unless that is less to keep than it has, and for a prior whose heads share keys and
+    values already: what counts for one may not for another. Neighbouring heads share.
 
     grids  (B, N) int64, on its device: read, unconditionally, to see which directions count
     """
-    cfg = prior.config
+    cfg, stored = prior.config, kv_heads or prior.config.heads
     if cfg.stored_heads != cfg.heads:
         raise ValueError(
-            f"head_size is {size}: only heads with keys and values of their own can get narrower, "
-            f"and kv_heads is {cfg.kv_heads}"
+            f"this prior's heads share keys and values already (kv_heads {cfg.kv_heads}): only "
+            "heads with their own can get narrower or come to share them"
         )
-    if not 0 < size < cfg.head_channels:
+    limit = cfg.heads * cfg.head_channels // stored
+    if not 0 < size < limit:
         raise ValueError(
-            f"head_size is {size}: heads of {cfg.head_channels} channels can only get narrower"
+            f"head_size is {size}: beside {stored} heads of keys and values it must be at least 1 "
+            f"and less than {limit}, or nothing gets less"
         )
-    model = GPT(replace(cfg, head_size=size))
+    model = GPT(replace(cfg, head_size=size, kv_heads=kv_heads))
     state = model.state_dict()
     same = {k: v for k, v in prior.state_dict().items() if v.shape == state[k].shape}
     model.load_state_dict(state | same)
@@ -50,31 +58,40 @@ def narrowed(prior: GPT, size: int, grids: Tensor) -> GPT:
         for handle in handles:
             handle.remove()
     for old, new, x in zip(prior.blocks, model.blocks, inputs, strict=True):
-        _cut(old, new, x.flatten(0, 1))
+        _cut(old, new, x.flatten(0, 1), size)
     return model
 
 
-def _cut(old: Block, new: Block, x: Tensor) -> None:
+def _cut(old: Block, new: Block, x: Tensor, size: int) -> None:
     """Give `new` the attention of `old`, as nearly as its heads allow; x (M, dim) enters qkv."""
     weight, bias = (p.double().unflatten(0, (3, old.heads, -1)) for p in old.qkv.parameters())
     out = old.proj.weight.double().unflatten(1, (old.heads, -1))  # (dim, heads, wide)
-    size, wide = new.qkv.weight.shape[0] // (3 * old.heads), out.shape[2]
+    wide, each = out.shape[2], old.heads // new.stored_heads
     x, added = x.double(), old.proj.bias.double()
-    weights, biases, outs = [], [], []
-    for h in range(old.heads):
-        q, k, v = (x @ weight[i, h].T + bias[i, h] for i in range(3))  # (M, wide)
+    share = (size / wide) ** 0.25  # scores are divided by the square root of the size
+    parts: list[list[tuple[Tensor, Tensor]]] = [[], [], []]  # new weights and biases of q, k, v
+    outs = []
+    for group in torch.arange(old.heads).split(each):  # heads that are to share keys and values
+        w, b = weight[:, group], bias[:, group]  # (3, each, wide, dim), (3, each, wide)
+        q = torch.einsum("md,hcd->hmc", x, w[0]) + b[0][:, None]
+        k, v = (x @ w[i].flatten(0, 1).T + b[i].flatten() for i in (1, 2))  # (M, each wide)
         # What is added to all of a query's scores changes nothing: keys count from their mean.
-        for_q, for_k = _nearest(_root(q), _root(k - k.mean(0)), size)
-        share = (size / wide) ** 0.25  # scores are divided by the square root of the size
+        roots = torch.block_diag(*(_root(rows) for rows in q))
+        for_q, for_k = _nearest(roots, _root(k - k.mean(0)), size)
         # Shares of values sum to 1: their mean passes whole.
-        for_v, for_out = _nearest(_root(v - v.mean(0)), out[:, h].T, size)
-        added = added + out[:, h] @ (v.mean(0) - for_out @ (for_v.T @ v.mean(0)))
-        maps = (for_q * share, for_k * share, for_v)
-        weights.append(torch.stack([m.T @ weight[i, h] for i, m in enumerate(maps)]))
-        biases.append(torch.stack([m.T @ bias[i, h] for i, m in enumerate(maps)]))
-        outs.append(out[:, h] @ for_out)
-    new.qkv.weight.copy_(torch.stack(weights, 1).flatten(0, 2))
-    new.qkv.bias.copy_(torch.stack(biases, 1).flatten())
+        taken = torch.block_diag(*(out[:, h].T for h in group))  # (each wide, each dim)
+        for_v, for_out = _nearest(_root(v - v.mean(0)), taken, size)
+        for_q, for_out = (m.unflatten(0, (each, wide)) for m in (for_q, for_out))
+        for m, own_w, own_b in zip(for_q * share, w[0], b[0], strict=True):
+            parts[0].append((m.T @ own_w, m.T @ own_b))
+        for i, m in ((1, for_k * share), (2, for_v)):
+            parts[i].append((m.T @ w[i].flatten(0, 1), m.T @ b[i].flatten()))
+        for h, m, own in zip(group, for_out, v.mean(0).view(each, wide), strict=True):
+            outs.append(out[:, h] @ m)
+            added = added + out[:, h] @ (own - m @ (for_v.T @ v.mean(0)))
+    weights, biases = zip(*(pair for part in parts for pair in part), strict=True)
+    new.qkv.weight.copy_(torch.cat(weights))
+    new.qkv.bias.copy_(torch.cat(biases))
     new.proj.weight.copy_(torch.cat(outs, 1))
     new.proj.bias.copy_(added)
 

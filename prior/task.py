@@ -238,15 +238,17 @@ class PriorTask:
     def init_from(self, start: torch.nn.Module) -> None:
         """Begin with the weights of `start`.
 
-        A deeper prior begins as `start` grown (`prior.grow`), one with narrower heads near it
-        (`prior.narrow`). ValueError, saying where, if they do not fit.
+        A deeper prior begins as `start` grown (`prior.grow`), one with narrower heads or fewer of
+        keys and values near it (`prior.narrow`). ValueError, saying where, if they do not fit.
         """
         config = self.model.config
         if isinstance(config, PriorConfig):
             check_start(config, start.config)
             # In this order: layers that grew add nothing yet, so no direction of theirs counts.
-            if config.head_channels < start.config.head_channels:
-                start = narrowed(start, config.head_channels, self.typical(NARROWING))
+            size, stored = config.head_channels, config.stored_heads
+            if size < start.config.head_channels or stored < start.config.stored_heads:
+                grids = self.typical(NARROWING)
+                start = narrowed(start, size, grids, config.kv_heads)
             if start.config.layers < config.layers:
                 start = grown(start, config.layers)
         # Kinds of views are told apart from here on: no bundle's prior knows them.

@@ -75,7 +75,8 @@ def check_start(model: PriorConfig, start: PriorConfig) -> None:
     for name in ("heads", "kv_heads", "gelu", "height", "width"):
         field = "stored_heads" if name == "kv_heads" else name  # 0 stands for as many as heads
         own, other = getattr(model, field), getattr(start, field)
-        if own != other:
+        shared = name == "kv_heads" and other == start.heads and own < other  # see prior.narrow
+        if own != other and not shared:
             raise ValueError(
                 f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
                 f"--{name.replace('_', '-')}"

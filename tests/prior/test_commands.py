@@ -287,10 +287,12 @@ def test_heads_may_share_keys_and_values(world, shipped, tmp_path, capsys):
     assert Image.open(tmp_path / "s.png").getextrema() != ((0, 0),) * 3
     again = words(world, f"--tokens tokens.npy --out {tmp_path / 'again'} --batch 4 --init")
     for init, flag, said in (
-        (shipped, "--kv-heads", "kv_heads 2, and this one would have 1: leave out --kv-heads"),
-        (bundle, "--head-size", "keys and values of their own can get narrower, and kv_heads is 1"),
+        (bundle, "--kv-heads 2", "kv_heads 1, and this one would have 2: leave out --kv-heads"),
+        (bundle, "--head-size 1", "heads share keys and values already (kv_heads 1)"),
+        (shipped, "--kv-heads 1 --head-size 16", "head_size is 16: beside 1 heads"),
     ):
-        assert said in refused(capsys, train.main, [*again, str(init), flag, "1"])
+        assert said in refused(capsys, train.main, [*again, str(init), *flag.split()])
+    train.main([*again, str(shipped), "--kv-heads", "1", "--steps", "1", "--sample-every", "0"])
 
 
 def test_a_run_goes_on_with_the_same_teacher_and_data_only(world, shipped, tmp_path, capsys):

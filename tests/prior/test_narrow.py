@@ -1,10 +1,12 @@
 """Priors with narrower heads, cut from wider ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from prior.grow import grown
-from prior.hugging_face import _widened
+from prior.hugging_face import _widened, unshared
 from prior.model import GPT, PriorConfig
 from prior.narrow import narrowed
 
@@ -33,6 +35,10 @@ def test_what_needs_no_more_channels_is_kept_whole(kind):
     for block in wide.blocks:
         weight = block.qkv.weight.view(3, 2, 8, 16)
         bias, out = block.qkv.bias.view(3, 2, 8), block.proj.weight.view(16, 2, 8)
+        out[:, :, 3], bias[2, :, 3] = (
+            torch.randn(16, 2),
+            2,
+        )  # always the same: no direction of its own
         for h in range(2):
             scores, values = (torch.linalg.qr(torch.randn(8, 8))[0] for _ in range(2))
             for i, turn in enumerate((scores, scores, values)):
@@ -109,11 +115,67 @@ def test_a_layer_that_adds_nothing_still_adds_nothing():
 
 @pytest.mark.parametrize("size", [0, 8, 9])
 def test_heads_only_get_narrower(size):
-    with pytest.raises(ValueError, match=f"head_size is {size}: heads of 8 channels can only get"):
+    with pytest.raises(ValueError, match=f"head_size is {size}: beside 2 heads .* less than 8"):
         narrowed(trained(), size, grids())
 
 
+@pytest.mark.parametrize("size", [0, 16, 17])
+def test_what_shared_heads_hold_only_gets_less(size):
+    with pytest.raises(ValueError, match=f"head_size is {size}: beside 1 heads .* less than 16"):
+        narrowed(trained(), size, grids(), 1)
+
+
 def test_shared_heads_do_not_get_narrower():
-    with pytest.raises(ValueError, match=r"keys and values of their own .* kv_heads is 1"):
+    with pytest.raises(ValueError, match=r"share keys and values already \(kv_heads 1\)"):
         narrowed(trained(kv_heads=1), 3, grids())
     assert narrowed(trained(kv_heads=2), 3, grids()).config.head_size == 3  # shared with none
+
+
+def own_turns(shared: GPT) -> GPT:
+    """The same function with keys and values for every head, turned in another way for each."""
+    cfg = shared.config
+    model = GPT(replace(cfg, kv_heads=0)).eval().requires_grad_(False)
+    model.load_state_dict(unshared(shared.state_dict(), cfg))
+    for block in model.blocks:
+        size = cfg.head_channels
+        weight = block.qkv.weight.view(3, cfg.heads, size, -1)
+        bias = block.qkv.bias.view(3, cfg.heads, size)
+        out = block.proj.weight.view(-1, cfg.heads, size)
+        for h in range(cfg.heads):
+            scores, values = (torch.linalg.qr(torch.randn(size, size))[0] for _ in range(2))
+            for i, turn in enumerate((scores, scores, values)):
+                weight[i, h], bias[i, h] = turn @ weight[i, h], turn @ bias[i, h]
+            out[:, h] = out[:, h] @ values.T
+        bias[1] += torch.randn(cfg.heads, size)  # the same for all of a query's scores
+    return model
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_heads_that_see_the_same_share_it_whole(groups):
+    """Four heads whose keys and values are those of one or two, each turned in its own way."""
+    shared = trained(heads=4, head_size=3, kv_heads=groups)
+    apart = own_turns(shared)
+    found = narrowed(apart, 3, grids(), groups).eval()
+    assert found.config == shared.config
+    expected = apart(grids(9, 2))
+    assert expected.std() > 0.2
+    torch.testing.assert_close(found(grids(9, 2)), expected, atol=1e-3, rtol=0)
+
+
+def test_shared_heads_keep_the_directions_that_count_most():
+    """Nearer with more channels, more than a head's own too, and nearer than the heads' mean."""
+    model = trained(heads=4)  # of 4 channels, 16 in all
+    logits = model(grids(32, 2))
+    away = [
+        (narrowed(model, n, grids(256), 1).eval()(grids(32, 2)) - logits).square().mean()
+        for n in (2, 4, 8, 15)
+    ]
+    assert away == sorted(away, reverse=True) and away[0] > 4 * away[3]
+    mean = GPT(replace(model.config, kv_heads=1)).eval()
+    for name, value in mean.state_dict().items():
+        old = model.state_dict()[name]
+        if ".qkv." in name:
+            queries, *kept = old.unflatten(0, (3, 4, 4))
+            old = torch.cat([queries.flatten(0, 1), *(x.mean(0) for x in kept)])
+        value.copy_(old)
+    assert (mean(grids(32, 2)) - logits).square().mean() > 1.3 * away[1]

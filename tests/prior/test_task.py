@@ -234,15 +234,19 @@ def test_a_condition_is_learnt_and_so_is_its_absence():
     assert figures["val_bits"] < 0.1 < 0.2 < figures["val_free_bits"] < 1
 
 
-def test_training_can_begin_with_narrower_heads():
+@pytest.mark.parametrize(
+    "less", [{"head_size": 5}, {"kv_heads": 1}, {"head_size": 12, "kv_heads": 1}]
+)
+def test_training_can_begin_with_less_to_keep(less):
     wide = task(model={"layers": 2})
-    cut = task(model={"layers": 2, "head_size": 5})
+    cut = task(model={"layers": 2, **less})
     cut.init_from(wide.model)
-    expected = narrowed(wide.model, 5, cut.typical(256)).state_dict()
+    size, kv_heads = less.get("head_size", 8), less.get("kv_heads", 0)
+    expected = narrowed(wide.model, size, cut.typical(256), kv_heads).state_dict()
     for name, value in cut.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert torch.equal(cut.ema.shadow["blocks.1.qkv.weight"], expected["blocks.1.qkv.weight"])
-    deeper = task(model={"layers": 4, "head_size": 5})  # both at once
+    deeper = task(model={"layers": 4, **less})  # both at once
     deeper.init_from(wide.model)
     inputs = deeper.typical(9)
     torch.testing.assert_close(deeper.model(inputs), cut.model(inputs))
@@ -511,13 +515,20 @@ def test_starting_from_another_shape_is_refused():
         ({"heads": 4}, "heads 2, and this one would have 4: leave out --heads"),
         ({"heads": 1, "head_size": 6}, "heads 2, and this one would have 1: leave out --heads"),
         ({"heads": 4, "head_size": 4, "layers": 2}, "leave out --heads"),
-        ({"kv_heads": 1}, "kv_heads 2, and this one would have 1: leave out --kv-heads"),
         ({"gelu": "exact"}, "gelu tanh, and this one would have exact: leave out --gelu"),
     ],
 )
 def test_what_would_load_and_mean_something_else_is_refused(changed, flag):
     with pytest.raises(ValueError, match=f"--init: .*{flag}"):
         task(model=changed).init_from(task().model)
+
+
+def test_heads_that_share_keys_and_values_stay_as_many():
+    start = task(model={"heads": 4, "head_size": 4, "kv_heads": 2}).model
+    for kv_heads, said in ((1, "would have 1"), (0, "would have 4")):
+        other = task(model={"heads": 4, "head_size": 4, "kv_heads": kv_heads})
+        with pytest.raises(ValueError, match=f"kv_heads 2, and this one {said}: leave out --kv"):
+            other.init_from(start)
 
 
 def test_a_start_whose_heads_share_nothing_may_say_so_or_not():
