@@ -187,21 +187,7 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     signal has asked for an end, once the step that ran is saved.
     """
     first = distributed.rank() == 0
-    step, seconds = 0, 0.0
-    if resume:
-        state = checkpoint.load(out / "last.pt")
-        try:
-            task.load_state_dict(state["task"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            why = " ".join(str(error).splitlines()[:2])
-            raise DoesNotFit(
-                f"--resume keeps what is trained as it is, and {out / 'last.pt'} does not fit "
-                f"these flags: leave them out, or start a new run ({why})"
-            ) from error
-        restore_random(state, task.device)
-        step, seconds = state["step"], state["seconds"]
-        if step >= cfg.steps:
-            raise DoesNotFit(f"the run is at step {step} already: give a larger --steps")
+    step, seconds = _resumed(task, cfg, out) if resume else (0, 0.0)
     if not first:  # or dropout would leave out the same units in all processes
         torch.manual_seed(mixed(cfg.seed, distributed.rank(), step))
 
@@ -251,6 +237,23 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     finally:
         bar.close()
     return step
+
+
+def _resumed(task: Task, cfg: LoopConfig, out: Path) -> tuple[int, float]:
+    """Put `task` where OUT stopped -> its steps and seconds. DoesNotFit if it is another task."""
+    state = checkpoint.load(out / "last.pt")
+    try:
+        task.load_state_dict(state["task"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).splitlines()[:2])
+        raise DoesNotFit(
+            f"--resume keeps what is trained as it is, and {out / 'last.pt'} does not fit "
+            f"these flags: leave them out, or start a new run ({why})"
+        ) from error
+    restore_random(state, task.device)
+    if state["step"] >= cfg.steps:
+        raise DoesNotFit(f"the run is at step {state['step']} already: give a larger --steps")
+    return state["step"], state["seconds"]
 
 
 def _opened(out: Path, config: dict[str, Any], step: int | None) -> CsvLog:
