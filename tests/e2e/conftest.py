@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from prior.nearest import FILE as TRAINING
 from prior.nearest import gather
 from prior.sheet import FILE as SAMPLES
 from prior.sketch import SketchReader, config_for
+from tests.measured import MEASURED
 from ui.studio import Studio
 from vqgan import dataset
 from vqgan.codebook import FILE
@@ -59,7 +59,6 @@ TINY = VQGANConfig(
     quantizer="cosine",
 )
 READY = 120  # seconds that a busy machine may take
-MEASURED: dict[str, list[float]] = defaultdict(list)
 
 
 @pytest.fixture(scope="session")
@@ -339,9 +338,3 @@ def visit(browser, address) -> Iterator[Callable[..., Visit]]:
         assert not visited.complaints
         own = (address, "data:", "blob:")
         assert [url for url in visited.requests if not url.startswith(own)] == []
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    for name, seconds in MEASURED.items():
-        times = ", ".join(f"{s * 1000:.0f}" for s in seconds)
-        terminalreporter.write_line(f"{name}: {times} ms")
