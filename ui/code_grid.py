@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui.common import data_url
+from ui.common import LATEST, data_url
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both
@@ -122,7 +122,7 @@ def build(studio: Studio, session: Session, picked: int) -> gr.HTML:
     return gr.HTML(
         value(studio, session, picked),
         html_template=re.sub(r"\[\[(.+?)\]\]", lambda m: both(m[1]), template),
-        js_on_load=(STATIC / "code_grid.js").read_text("utf-8"),
+        js_on_load=LATEST + (STATIC / "code_grid.js").read_text("utf-8"),
         server_functions=[palette(studio)],
         apply_default_css=False,
         elem_id="code-grid",

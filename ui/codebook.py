@@ -16,7 +16,7 @@ import numpy as np
 
 from ui import codebook_panel as panel
 from ui import timelapse
-from ui.common import EACH, LATEX, QUICK, TabHandles, data_url, friendly
+from ui.common import EACH, LATEST, LATEX, QUICK, TabHandles, answered, data_url, friendly
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add, both, explanation, t
@@ -205,7 +205,7 @@ def _map(codes: Codes, value: dict[str, Any]) -> gr.HTML:
     return gr.HTML(
         value,
         html_template=template,
-        js_on_load=_script("codebook_map.js"),
+        js_on_load=LATEST + _script("codebook_map.js"),
         server_functions=[_sheet(codes)],
         apply_default_css=False,
         elem_id="codebook-map",
@@ -300,7 +300,9 @@ def _connect(
         return gr.Tabs(selected="codebook"), code, *show(code, session)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", **QUICK}
-    atlas.pick(friendly(pick), reading.session, [handles.selected_code, page], **EACH, **quiet)
+    answer = [handles.selected_code, page]
+    picked = atlas.pick(friendly(pick), reading.session, answer, **EACH, **quiet)
+    picked.then(None, js=answered("studio:opened"))
     handles.tab.select(
         friendly(show), [handles.selected_code, reading.session], [atlas, page], **quiet
     )

@@ -36,6 +36,7 @@ QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 # For events that say what was clicked: "always_last" forgets that for all but the first of several
 # quick clicks (Gradio keeps of a deferred event only that there was one).
 EACH: dict[str, Any] = {"trigger_mode": "multiple"}
+LATEST = (Path(__file__).parent / "static" / "latest.js").read_text("utf-8")  # before one's own
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
@@ -102,6 +103,11 @@ def understood() -> Iterator[None]:
         yield
     except PromptError as error:
         raise Sentence(f"draw.prompt.{error.reason}", **error.values) from error
+
+
+def answered(name: str) -> str:
+    """JavaScript for an event's `then`: tells static/latest.js that an answer is there."""
+    return f"() => {{ window.dispatchEvent(new Event('{name}')); }}"
 
 
 def said(event: gr.EventData) -> dict[str, Any]:

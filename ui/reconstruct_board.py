@@ -11,7 +11,7 @@ import numpy as np
 
 from ui import kept, panels
 from ui import session as sessions
-from ui.common import ANSWER, EACH, QUICK, Sentence, friendly, said, whole
+from ui.common import ANSWER, EACH, QUICK, Sentence, answered, friendly, said, whole
 from ui.session import Session
 from ui.studio import Studio
 from ui.text import add
@@ -118,7 +118,7 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
 
         return friendly(change)
 
-    board.grid.look(
+    looked = board.grid.look(
         friendly(pick),
         board.session,
         [board.picked, board.last, board.card],
@@ -126,6 +126,7 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
         **EACH,
         **QUICK,
     )
+    looked.then(None, js=answered("studio:looked"))
     found = {
         name: getattr(board.grid, name)(
             handler(edit),

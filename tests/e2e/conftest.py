@@ -300,6 +300,23 @@ class Visit:
     def click(self, row: int, column: int) -> None:
         self.page.mouse.click(*self.spot(row, column))
 
+    def overtaken(self, clicks: Callable[[], None], shown: str) -> None:
+        """Hold back the answer to the first request until that to a later one is `shown`."""
+        first, answers = [], []
+
+        def hold(route) -> None:
+            if first:
+                route.continue_()
+            else:
+                first.append(route)
+                answers.append(route.fetch())
+
+        self.page.route("**/gradio_api/run/**", hold)
+        clicks()
+        self.page.wait_for_selector(shown)
+        first[0].fulfill(response=answers[0])
+        self.page.unroute("**/gradio_api/run/**")
+
     def tool(self, name: str) -> None:
         self.page.click(f"#code-grid [data-tool={name}]")
 

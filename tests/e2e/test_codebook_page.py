@@ -111,6 +111,16 @@ def test_of_two_quick_clicks_the_second_is_shown(book, codes):
     assert book.marked() == second
 
 
+def test_an_answer_that_comes_late_does_not_stay(book, codes):
+    """The first click's, after the second's: then the second is asked for once more."""
+    first, second = used(codes, 2)
+    spots = [book.spot(code, "similarity") for code in (first, second)]
+    page = f"#codebook-page .cb-page[data-code='{second}']"
+    book.visited.overtaken(lambda: [book.page.mouse.click(*spot) for spot in spots], page)
+    book.page.wait_for_timeout(1000)
+    book.shows(second)
+
+
 def test_the_clicked_cell_is_the_code_shown(book, codes):
     statistics = codes.statistics
     for code in used(codes, 4):

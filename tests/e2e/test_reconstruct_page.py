@@ -108,6 +108,24 @@ def test_of_two_quick_clicks_the_second_is_shown(visit):
     assert page.page.get_attribute("#code-card .card", "data-code") == str(codes[2])
 
 
+def test_an_answer_that_comes_late_does_not_stay(visit):
+    """The first click's, after the second's: then the card is asked for once more."""
+    page = visit()
+    first, second = (page.code_at(*cell) for cell in ((3, 4), (12, 2)))
+    assert first != second
+    card = "#code-card .card[data-code='{}']".format
+
+    def clicks() -> None:
+        page.click(3, 4)
+        page.click(12, 2)
+
+    page.overtaken(clicks, card(second))
+    page.page.wait_for_timeout(1000)
+    page.page.wait_for_selector(card(second), timeout=5000)
+    page.page.click("#open-codebook")  # what the server takes for the last one, too
+    page.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{second}'] >> visible=true")
+
+
 def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
     page = visit()
     code = page.code_at(8, 8)

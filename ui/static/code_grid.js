@@ -181,11 +181,12 @@ function setBrush(code) {
   drawPalette();
 }
 
+const look = latest((data) => trigger('look', data), 'studio:looked');
 function pick(code, at) {
   state.picked = code;
   setBrush(code);
   draw();
-  trigger('look', { code, cell: at });
+  look({ code, cell: at });
 }
 
 // What changes codes says of which picture: the server may have another one by now.

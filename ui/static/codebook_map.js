@@ -172,6 +172,7 @@ function showTip(code) {
 // --- pointer, keys, buttons ---------------------------------------------------------------------------
 
 let asking = null;
+const ask = latest((data) => trigger('pick', data), 'studio:opened');
 function open_(code, tell = true, quick = false) {
   state.code = code;
   number.value = code;
@@ -183,7 +184,7 @@ function open_(code, tell = true, quick = false) {
     draw();
   }
   clearTimeout(asking);
-  if (tell) asking = setTimeout(() => trigger('pick', { code }), quick ? 90 : 0); // a held key asks once
+  if (tell) asking = setTimeout(() => ask({ code }), quick ? 90 : 0); // a held key asks once
 }
 
 function codeAt(event) {
