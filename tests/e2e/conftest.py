@@ -300,21 +300,25 @@ class Visit:
     def click(self, row: int, column: int) -> None:
         self.page.mouse.click(*self.spot(row, column))
 
-    def overtaken(self, clicks: Callable[[], None], shown: str) -> None:
-        """Hold back the answer to the first request until that to a later one is `shown`."""
-        first, answers = [], []
+    def overtaken(self, first: Callable[[], None], second: Callable[[], None], shown: str) -> None:
+        """Hold back the answer to the `first` click until that to the `second` is `shown`."""
+        held, answers = [], []
+
+        def clicked(request) -> bool:
+            return "/run/" in request.url and bool(request.post_data_json.get("event_data"))
 
         def hold(route) -> None:
-            if first:
-                route.continue_()
-            else:
-                first.append(route)
-                answers.append(route.fetch())
+            if held or not clicked(route.request):
+                return route.continue_()
+            held.append(route)
+            answers.append(route.fetch())
 
         self.page.route("**/gradio_api/run/**", hold)
-        clicks()
+        with self.page.expect_request(clicked):  # two clicks at once would be one request
+            first()
+        second()
         self.page.wait_for_selector(shown)
-        first[0].fulfill(response=answers[0])
+        held[0].fulfill(response=answers[0])
         self.page.unroute("**/gradio_api/run/**")
 
     def tool(self, name: str) -> None:

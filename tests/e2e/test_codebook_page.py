@@ -114,9 +114,10 @@ def test_of_two_quick_clicks_the_second_is_shown(book, codes):
 def test_an_answer_that_comes_late_does_not_stay(book, codes):
     """The first click's, after the second's: then the second is asked for once more."""
     first, second = used(codes, 2)
-    spots = [book.spot(code, "similarity") for code in (first, second)]
+    one, other = (book.spot(code, "similarity") for code in (first, second))
+    click = book.page.mouse.click
     page = f"#codebook-page .cb-page[data-code='{second}']"
-    book.visited.overtaken(lambda: [book.page.mouse.click(*spot) for spot in spots], page)
+    book.visited.overtaken(lambda: click(*one), lambda: click(*other), page)
     book.page.wait_for_timeout(1000)
     book.shows(second)
 

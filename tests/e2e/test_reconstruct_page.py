@@ -115,11 +115,7 @@ def test_an_answer_that_comes_late_does_not_stay(visit):
     assert first != second
     card = "#code-card .card[data-code='{}']".format
 
-    def clicks() -> None:
-        page.click(3, 4)
-        page.click(12, 2)
-
-    page.overtaken(clicks, card(second))
+    page.overtaken(lambda: page.click(3, 4), lambda: page.click(12, 2), card(second))
     page.page.wait_for_timeout(1000)
     page.page.wait_for_selector(card(second), timeout=5000)
     page.page.click("#open-codebook")  # what the server takes for the last one, too
