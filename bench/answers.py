@@ -2,7 +2,8 @@
 
 Per action the milliseconds from the click (or the choice of a file) until the picture or card that
 answers it is drawn, and until its figures are there too; medians. And the time from the start of
-the process until the worked example is painted, with the processor time in it. Some seconds after
+the process until the worked example is painted, with the processor time in it; and until a browser
+that was never there has painted it over a slow line (LINE). Some seconds after
 its start the app has computed its examples: taking one shows how soon it fetches what it has, an
 upload how soon it answers with what it has never seen. `--beside DIR` does
 everything in turn with the app of another checkout, so that a ratio means something on a busy
@@ -36,6 +37,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 PATIENCE = 60_000  # milliseconds
 SETTLE = 0.4  # seconds without work before an action, so that two do not mix
+# That of the page which arrives: a round trip in milliseconds, bytes a second both ways.
+LINE = {"latency": 150, "downloadThroughput": 5e6 / 8, "uploadThroughput": 5e6 / 8}
+ARRIVAL = "page over 150 ms, 5 Mbit/s"
 IDLE = 0.2  # share of a core that an app takes while it only waits for visitors, at most
 
 # Measures inside the page, where the driver's own latency does not count: from the first input
@@ -143,7 +147,7 @@ class Visitor:
     """A page of one app, and what it was measured to take."""
 
     def __init__(self, browser: Any, app: subprocess.Popen, address: str, started: float):
-        self.app = app
+        self.app, self.address = app, address
         self.page = browser.new_page(viewport={"width": 1440, "height": 1000})
         self.page.set_default_timeout(PATIENCE)
         self.page.add_init_script(TIMER)
@@ -152,6 +156,22 @@ class Visitor:
         self.start = time.monotonic() - started
         self.start_cpu = cpu_seconds(app.pid)
         self.times: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def arrive(self, browser: Any, keep: bool) -> None:
+        """Somebody else's first visit, over LINE."""
+        self.settle()
+        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        line = context.new_cdp_session(page)
+        line.send("Network.enable")
+        line.send("Network.emulateNetworkConditions", {"offline": False, **LINE})
+        began = time.monotonic()
+        page.goto(self.address, wait_until="commit")
+        page.wait_for_function(READY)
+        if keep:
+            self.times[ARRIVAL, "answer"].append(1000 * (time.monotonic() - began))
+        context.close()
 
     def settle(self) -> None:
         """Wait until what follows the last answer has been computed too, and for SETTLE."""
@@ -277,7 +297,7 @@ def script(folder: Path) -> tuple[Action, ...]:
     )
 
 
-def run(visitors: list[Visitor], repeats: int) -> None:
+def run(visitors: list[Visitor], browser: Any, repeats: int) -> None:
     """Every visitor does everything in turn; the first round only warms up."""
     with tempfile.TemporaryDirectory() as folder:
         actions = script(Path(folder))
@@ -287,6 +307,8 @@ def run(visitors: list[Visitor], repeats: int) -> None:
             for action in actions:
                 for visitor in visitors:
                     visitor.measure(action, keep=turn > 0)
+            for visitor in visitors:
+                visitor.arrive(browser, keep=turn > 0)
 
 
 def report(visitors: list[Visitor]) -> list[dict[str, Any]]:
@@ -346,7 +368,7 @@ def main(argv: list[str] | None = None) -> None:
             for checkout in filter(None, (ROOT, args.beside)):
                 served = stack.enter_context(serving(checkout, args.bundle))
                 visitors.append(Visitor(browser, *served))
-            run(visitors, args.repeats)
+            run(visitors, browser, args.repeats)
         except ValueError as error:
             fail(error)
         rows = report(visitors)

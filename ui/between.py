@@ -10,9 +10,9 @@ import gradio as gr
 import numpy as np
 import torch
 
-from ui import examples
+from ui import examples, kept
 from ui import session as sessions
-from ui.common import ANSWER, EACH, Sentence, data_url, heavy, present, said, whole
+from ui.common import ANSWER, EACH, Sentence, data_url, heavy, path_of, present, said, whole
 from ui.examples import EXAMPLES
 from ui.session import Session
 from ui.studio import Studio
@@ -130,9 +130,12 @@ def _place(share: object) -> float:
     return float(min(max(share, 0), 1))
 
 
-def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency], None]:
+def build(
+    studio: Studio, session: gr.State, picture: gr.Textbox
+) -> Callable[[gr.events.Dependency], None]:
     """The fold-out. Nothing is computed before it is opened.
 
+    `picture`: which one the page shows (`kept.shown`).
     -> a function that keeps it up to date: call it with each event that opens another picture.
     """
     with gr.Accordion(t("between.title"), open=False, elem_id="between") as fold:
@@ -144,17 +147,25 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
         share = gr.Slider(0, 1, 0.5, step=0.025, label=t("between.t"), elem_id="share")
         view = gr.HTML(apply_default_css=False, elem_id="between-view")
 
-    def show(session: Session, two: Pair | None, second: str, share: float) -> tuple[Any, str]:
+    def show(
+        session: Session, two: Pair | None, second: str, share: float, picture: str = ""
+    ) -> tuple[Any, str]:
+        kept.check_shown(session, picture)
         if two is None or two.of != identity(session) or two.second_source != second:
             two = pair(studio, session, second)
         return two, panel(studio, two, _place(share))
 
-    def take_example(event: gr.EventData, session: Session, share: float) -> tuple[Any, str, str]:
+    def take_example(
+        event: gr.EventData, session: Session, share: float, picture: str
+    ) -> tuple[Any, str, str]:
         path = str(EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path)
-        return (path, *show(session, None, path, share))
+        return (path, *show(session, None, path, share, picture))
 
-    def take_upload(path: str, session: Session, share: float) -> tuple[Any, str, str]:
-        return (path, *show(session, None, path, share))
+    def take_upload(
+        file: object, session: Session, share: float, picture: str
+    ) -> tuple[Any, str, str]:
+        path = str(path_of(file))
+        return (path, *show(session, None, path, share, picture))
 
     def renew(session: Session, two: Pair | None, second: str, share: float) -> Any:
         if two is None or two.of == identity(session):
@@ -164,13 +175,16 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
     common: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private", **ANSWER}
     unread = {"preprocess": False, **common}  # Gradio would stumble over what is no number
     inputs, outputs = [session, two, second, share], [two, view]
-    chosen = [second, *outputs]
-    fold.expand(heavy(show), inputs, outputs, **unread)
-    share.input(heavy(show), inputs, outputs, trigger_mode="always_last", **unread)
-    thumbnails.pick(heavy(take_example), [session, share], chosen, **unread, **EACH)
-    own.upload(
-        heavy(take_upload), [own, session, share], chosen, trigger_mode="always_last", **common
-    )
+    chosen, now = [second, *outputs], [session, share, picture]
+    last: dict[str, Any] = {"trigger_mode": "always_last", **unread}
+
+    def asks(inputs: list) -> dict[str, Any]:
+        return {"inputs": inputs, "js": kept.saying(len(inputs))}
+
+    fold.expand(heavy(show), outputs=outputs, **asks([*inputs, picture]), **unread)
+    share.input(heavy(show), outputs=outputs, **asks([*inputs, picture]), **last)
+    thumbnails.pick(heavy(take_example), outputs=chosen, **asks(now), **unread, **EACH)
+    own.upload(heavy(take_upload), outputs=chosen, **asks([own, *now]), **last)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(heavy(renew), inputs, outputs, **unread)

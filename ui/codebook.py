@@ -15,7 +15,7 @@ import gradio as gr
 import numpy as np
 
 from ui import codebook_panel as panel
-from ui import timelapse
+from ui import kept, timelapse
 from ui.common import EACH, LATEST, LATEX, QUICK, TabHandles, answered, data_url, friendly
 from ui.session import Session
 from ui.studio import Studio
@@ -163,7 +163,7 @@ class Codes:
         self._urls.update(zip(missing, map(data_url, cells), strict=True))
         return [self._urls[code] for code in codes]
 
-    def page(self, code: int, session: Session) -> str:
+    def page(self, code: int, session: Session | None) -> str:
         """All about one code."""
         studio, config = self.studio, self.studio.vqgan.config
         numbers, distances = studio.neighbours(code, NEAREST)
@@ -189,13 +189,13 @@ def _script(name: str) -> str:
 _numbers = itertools.count()
 
 
-def _shown(code: int, session: Session) -> dict[str, Any]:
+def _shown(code: int, session: Session | None) -> dict[str, Any]:
     """What the map marks: the open code, and those of the visitor's picture.
 
     Never twice the same: after clicks, which the map marks by itself, it would not hear of a code
     that was the last one to be sent.
     """
-    here = np.unique(session.indices).tolist()
+    here = [] if session is None else np.unique(session.indices).tolist()
     return {"code": code, "here": here, "number": next(_numbers)}
 
 
@@ -289,29 +289,32 @@ def _connect(
 ) -> None:
     """Clicks here, and codes picked in the Reconstruct tab."""
 
-    def pick(event: gr.EventData, session: Session) -> tuple[int, str]:
+    def pick(event: gr.EventData, session: Session, picture: str) -> tuple[int, str]:
         code = codes.code(event._data)
-        return code, codes.page(code, session)
+        return code, codes.page(code, kept.known(session, picture))
 
-    def show(code: int, session: Session) -> tuple[dict[str, Any], str]:
-        return _shown(code, session), codes.page(code, session)
+    def show(code: int, session: Session, picture: str) -> tuple[dict[str, Any], str]:
+        known = kept.known(session, picture)
+        return _shown(code, known), codes.page(code, known)
 
-    def open_(code: int, session: Session) -> tuple:
-        return gr.Tabs(selected="codebook"), code, *show(code, session)
+    def open_(code: int, session: Session, picture: str) -> tuple:
+        return gr.Tabs(selected="codebook"), code, *show(code, session, picture)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", **QUICK}
     answer = [handles.selected_code, page]
-    picked = atlas.pick(friendly(pick), reading.session, answer, **EACH, **quiet)
+    now = [reading.session, reading.shown]
+    saying = kept.saying(len(now))
+    picked = atlas.pick(friendly(pick), now, answer, js=saying, **EACH, **quiet)
     picked.then(None, js=answered("studio:opened"))
-    handles.tab.select(
-        friendly(show), [handles.selected_code, reading.session], [atlas, page], **quiet
-    )
+    given = [handles.selected_code, *now]
+    handles.tab.select(friendly(show), given, [atlas, page], js=kept.saying(len(given)), **quiet)
     with reading.code_actions:
         button = gr.Button(t("codes.open"), size="sm", elem_id="open-codebook")
     opens = button.click(
         friendly(open_),
-        [reading.selected_code, reading.session],
+        [reading.selected_code, *now],
         [tabs, handles.selected_code, atlas, page],
+        js=kept.saying(len(given)),
         **quiet,
     )
     opens.success(None, js=FOCUS)

@@ -223,8 +223,10 @@ def patches(code: int, statistics: CodeStatistics, field: Field) -> str:
     )
 
 
-def here(code: int, session: Session, f: int) -> str:
+def here(code: int, session: Session | None, f: int) -> str:
     """Where a code stands in the visitor's picture: the rest of it dimmed."""
+    if session is None:
+        return f'<section data-part="here"><p class="note">{both("rec.lost")}</p></section>'
     found = session.indices == code
     count = int(found.sum())
     if not count:

@@ -43,10 +43,15 @@ def check(session: Session, picture: object) -> None:
 
 
 def check_shown(session: Session, shown: str) -> None:
-    """The same for what `shown` has sent, where it says anything.
+    """The same for what `shown` has sent, where it says anything."""
+    if known(session, shown) is None:
+        raise Sentence("rec.lost")
+
+
+def known(session: Session, shown: str) -> Session | None:
+    """For what only adds to an answer: the session, None where it is not what `shown` has sent.
 
     Any other session than the one that pages begin with is there, and only newer than what the page
     has drawn: one example was opened quickly after another.
     """
-    if shown and session.opening:
-        check(session, shown)
+    return None if shown and session.opening and shown != session.picture else session

@@ -14,7 +14,7 @@ from prior.sheet import decode
 from prior.task import corrupt
 from ui import complete, kept
 from ui import sample_panel as panel
-from ui.common import ANSWER, Sentence, heavy
+from ui.common import ANSWER, Sentence, heavy, path_of
 from ui.complete import Source
 from ui.sample_runs import LIGHT
 from ui.session import Session
@@ -172,8 +172,8 @@ def build(studio: Studio, fold: gr.Accordion, session: gr.State, picture: gr.Tex
         kept.check_shown(session, picture)
         return show(complete.from_session(studio, session), share, seed)
 
-    def from_file(path: str, share: object, seed: int) -> Any:
-        return show(complete.from_file(studio, path), share, seed)
+    def from_file(file: object, share: object, seed: int) -> Any:
+        return show(complete.from_file(studio, str(path_of(file))), share, seed)
 
     how, outputs, knobs = {**LIGHT, **ANSWER}, [source, seed, shown], [share, seed]
     unread = {"preprocess": False, **how}  # Gradio would stumble over what is no number
@@ -188,4 +188,4 @@ def build(studio: Studio, fold: gr.Accordion, session: gr.State, picture: gr.Tex
         **unread,
     )
     back.click(heavy(from_session), now, outputs, js=kept.saying(len(now)), **unread)
-    own.upload(heavy(from_file), [own, *knobs], outputs, **how)
+    own.upload(heavy(from_file), [own, *knobs], outputs, **unread)

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from ui import kept
 from ui.common import AFTER, ANSWER, data_url, heavy
 from ui.session import Session
 from ui.studio import Studio
@@ -116,10 +117,11 @@ def _figure(marks: str, title: str, picture: Image.Image, note: str) -> str:
 
 
 def build(
-    studio: Studio, session: gr.State, fold: gr.Accordion
+    studio: Studio, session: gr.State, picture: gr.Textbox, fold: gr.Accordion
 ) -> Callable[[gr.events.Dependency], None]:
     """The experiment inside `fold`, drawn when that is opened; nothing where no decoder is shipped.
 
+    `picture`: which one the page shows (`kept.shown`).
     -> a function that keeps it up to date: call it with each event that makes other codes.
     """
     if not studio.bundle.decoders:
@@ -132,13 +134,15 @@ def build(
     )
     common: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
 
-    def show(session: Session) -> tuple[bool, str]:
+    def show(session: Session, picture: str) -> tuple[bool, str]:
+        kept.check_shown(session, picture)
         return True, panel(studio, session)
 
     def renew(session: Session, opened: bool) -> Any:
         return panel(studio, session) if opened else gr.skip()
 
-    fold.expand(heavy(show), session, [opened, view], **common, **ANSWER)
+    now = [session, picture]
+    fold.expand(heavy(show), now, [opened, view], js=kept.saying(len(now)), **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(

@@ -8,8 +8,10 @@ import time
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ui import codebook, line, quick, reconstruct, sample, text_to_image, theme
+from ui.delivery import Delivery
 from ui.examples import EXAMPLES
 from ui.studio import Studio
 from ui.text import both, t, translations
@@ -100,6 +102,7 @@ def launch_options() -> dict[str, Any]:
         "css": theme.css(),
         "head": theme.head(),
         "i18n": translations(),
+        "app_kwargs": {"middleware": [Middleware(Delivery)]},
         "max_file_size": MAX_FILE_SHARED if shared() else MAX_FILE,
         "state_session_capacity": SESSIONS,
         "footer_links": ["api", "settings"],

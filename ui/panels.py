@@ -144,9 +144,8 @@ def tiles(session: Session, near: Closeness | None) -> str:
     return f'<div class="tiles">{"".join(html)}</div>{notes}'
 
 
-def code_card(studio: Studio, session: Session, code: int) -> str:
+def code_card(studio: Studio, session: Session | None, code: int) -> str:
     """One code: its number, its look, its use in this picture, its neighbours in the codebook."""
-    count = int((session.indices == code).sum())
     near = studio.neighbours(code, NEAREST)[0].tolist()
     own, *others = studio.store.of([code, *near])
     chips = "".join(
@@ -154,13 +153,19 @@ def code_card(studio: Studio, session: Session, code: int) -> str:
         f"{n}</button>"
         for n, cell in zip(near, others, strict=True)
     )
-    here = both("card.here", count=count, cells=session.cells, share=f"{count / session.cells:.1%}")
+    here = both("rec.lost") if session is None else _use(session, code)
     return (
         f'<div class="card" data-code="{code}"><img class="card-cell" alt="" '
         f'src="{data_url(own)}"><div><div class="card-title">{both("card.code")} '
         f'<b>{code}</b></div><p>{here}</p><p class="note">{both("card.alone", side=SIDE)}</p></div>'
         f'<div class="card-near"><p class="note">{both("card.near")}</p>{chips}</div></div>'
     )
+
+
+def _use(session: Session, code: int) -> str:
+    count = int((session.indices == code).sum())
+    share = f"{count / session.cells:.1%}"
+    return both("card.here", count=count, cells=session.cells, share=share)
 
 
 def _figure(name: str, picture: Image.Image, note: str, extra: str = "") -> str:

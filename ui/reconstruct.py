@@ -133,12 +133,12 @@ def build(studio: Studio) -> TabHandles:
         figures = gr.HTML(tiles, apply_default_css=False, elem_id="figures")
         with gr.Row(elem_classes="compare"):
             error = gr.HTML(panels.error_map(first), apply_default_css=False, elem_id="error")
-            renew_surprise = surprise.build(studio, session)
+            renew_surprise = surprise.build(studio, session, shown)
             rival = gr.HTML(_rival(studio, first), apply_default_css=False, elem_id="rival")
-        renew_between = between.build(studio, session)
+        renew_between = between.build(studio, session, shown)
         with gr.Accordion(t("app.how"), open=False, elem_id="how-reconstruct") as fold:
             gr.Markdown(explanation("reconstruct"), latex_delimiters=LATEX)
-            renew_experiment = one_loss_off.build(studio, session, fold)
+            renew_experiment = one_loss_off.build(studio, session, shown, fold)
 
     saved = save_picture, save_codes
     board = Board(session, picked, last, caption, slider, grid, *saved, figures, card, error)
@@ -146,7 +146,7 @@ def build(studio: Studio) -> TabHandles:
     sources = inputs.Sources(upload, thumbnails, side, codes, inbox)
     strokes = reconstruct_board.connect(studio, answer, board)
     measured = [_measure(studio, board, event) for event in strokes]
-    for opened in inputs.connect(studio, answer, board, sources):
+    for opened in inputs.connect(studio, answer, board, sources, shown):
         measured.append(_measure(studio, board, opened))
         renew_between(measured[-1])
     for event in measured:

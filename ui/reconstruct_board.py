@@ -107,8 +107,9 @@ def connect(studio: Studio, answer: Answer, board: Board) -> tuple[gr.events.Dep
     """Clicks and strokes on the code grid -> the events that change the picture."""
 
     def pick(event: gr.EventData, session: Session) -> tuple[int, int, str]:
-        code = check_code(said(event).get("code"), studio.codebook_size)
-        return code, code, panels.code_card(studio, session, code)
+        data = said(event)
+        code = check_code(data.get("code"), studio.codebook_size)
+        return code, code, panels.code_card(studio, kept.known(session, data.get("picture")), code)
 
     def handler(edit: Edit) -> Callable:
         def change(event: gr.EventData, session: Session) -> Any:

@@ -17,7 +17,7 @@ from PIL import Image
 from prior.checks import MAX_CELLS
 from prior.likelihood import bits_per_cell
 from prior.reader import windows
-from ui import compute
+from ui import compute, kept
 from ui.common import AFTER, ANSWER, data_url, friendly
 from ui.panels import colours, gradient
 from ui.session import Session
@@ -125,8 +125,13 @@ def _figure(inside: str) -> str:
     )
 
 
-def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency], None]:
-    """The component, where the bundle has a prior -> a function that lets it follow an event."""
+def build(
+    studio: Studio, session: gr.State, picture: gr.Textbox
+) -> Callable[[gr.events.Dependency], None]:
+    """The component, where the bundle has a prior -> a function that lets it follow an event.
+
+    `picture`: which one the page shows (`kept.shown`).
+    """
     if studio.bundle.prior is None:
         return lambda event: None
     view = gr.HTML(
@@ -136,8 +141,13 @@ def build(studio: Studio, session: gr.State) -> Callable[[gr.events.Dependency],
         elem_id="surprise",
     )
     common = {"show_progress": "minimal", "api_visibility": "private"}
-    show = friendly(partial(panel, studio))
-    view.measure(friendly(partial(panel, studio, asked=True)), session, view, **common, **ANSWER)
+    show, now = friendly(partial(panel, studio)), [session, picture]
+
+    def measure(session: Session, picture: str) -> str:
+        kept.check_shown(session, picture)
+        return panel(studio, session, asked=True)
+
+    view.measure(friendly(measure), now, view, js=kept.saying(len(now)), **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(show, session, view, trigger_mode="always_last", **common, **AFTER)

@@ -298,6 +298,35 @@ def test_a_code_picked_in_the_picture_opens_here(visit, codes, example):
     book.shows(other)
 
 
+def test_a_lost_picture_is_not_taken_for_another(visit, codes, example):
+    """The page says which picture it shows with a cell's card, the Codebook's page and its map."""
+    visited = visit()
+    page, lost = visited.page, "This picture is no longer kept here"
+    mine = page.get_attribute("#code-grid [data-picture]", "data-picture")
+
+    def lose(route) -> None:
+        route.continue_(post_data=route.request.post_data.replace(mine, "0" * len(mine)))
+
+    page.route("**/gradio_api/run/**", lose)
+    code = int(example[5, 9])
+    visited.click(5, 9)
+    assert lost in page.inner_text(f"#code-card .card[data-code='{code}']")
+    page.click("#open-codebook")
+    book, place = Book(visited, codes, tab=False), "#codebook-page [data-part=here]"
+    book.shows(code)
+    assert lost in page.inner_text(place)
+    assert page.locator("#codebook-map [data-show=picture]").is_hidden()
+    other = used(codes, 1)[0]
+    page.mouse.click(*book.spot(other, "similarity"))
+    book.shows(other)
+    assert lost in page.inner_text(place)
+    page.unroute("**/gradio_api/run/**")
+    for tab in ("Reconstruct", "Codebook"):  # what is there again counts as ever
+        page.get_by_role("tab", name=tab).click()
+    page.wait_for_selector("#codebook-map [data-show=picture] >> visible=true")
+    assert lost not in page.inner_text(place)
+
+
 def test_the_map_marks_the_code_that_is_open_even_if_it_was_told_of_it_last(visit, codes, example):
     visited = visit()
     row, column = 5, 9

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -94,6 +96,28 @@ def test_a_clicked_cell_is_the_code_shown(visit):
     code = near.get_attribute("data-code")
     near.click()
     page.page.wait_for_selector(f"#code-card .card[data-code='{code}']")
+
+
+def test_who_comes_again_downloads_the_page_only(visit):
+    """The rest is in the browser, and all that the page announces is what it needs."""
+    first = visit()
+    again = first.page.context.new_page()
+    again.goto(first.address)
+    again.wait_for_selector("#code-grid [data-version]")
+    parts = again.evaluate(
+        """() => Object.fromEntries(performance.getEntriesByType('resource')
+            .filter((entry) => entry.name.includes('/assets/'))
+            .map((entry) => [new URL(entry.name).pathname, entry.transferSize]))"""
+    )
+    assert len(parts) > 40 and not any(parts.values())
+    packed, sent = {"accept-encoding": "gzip"}, None
+    while sent is None or "modulepreload" not in sent.text():  # once it is known, after 20 s
+        first.page.wait_for_timeout(1000)
+        sent = first.page.request.get(first.address, headers=packed)
+    assert sent.headers["content-encoding"] == "gzip"
+    assert int(sent.headers["content-length"]) < len(sent.body()) / 2
+    named = re.findall(r'<link rel="modulepreload" href="\.([^"]+)">', sent.text())
+    assert len(named) > 20 and set(named) <= set(parts)
 
 
 def test_of_two_quick_clicks_the_second_is_shown(visit):
@@ -309,20 +333,35 @@ def test_between_two_pictures(visit, studio, example):
     def shown(name: str) -> str:
         return page.page.get_attribute(f"#between-view [data-figure={name}] img", "src")
 
-    middle = shown("codes")
-    with page.timed("blend, one step"):
-        share.fill("0")
-        share.press("Enter")
+    @contextmanager
+    def another() -> Iterator[None]:
+        before = shown("codes")
+        yield
         page.page.wait_for_function(
             "old => document.querySelector('#between-view [data-figure=codes] img').src != old",
-            arg=middle,
+            arg=before,
         )
+
+    def go_to(place: str) -> None:
+        share.fill(place)
+        share.press("Enter")
+
+    with page.timed("blend, one step"), another():
+        go_to("0")
     assert close(unpack(shown("codes")), example.image)  # nothing of the second picture yet
     with torch.inference_mode():
         latents = studio.vqgan.encode(to_tensor(example.original)).latents
         continuous = to_image(studio.vqgan.decode(latents))
     assert close(unpack(shown("z")), continuous)
     assert not close(unpack(shown("z")), example.image)
+    for second in (1, 3):
+        with another():
+            if second == 1:
+                go_to("1")
+            else:
+                page.choose("#between .between-sources > button", EXAMPLES[second].path)
+        other = rebuild(studio.vqgan, studio.metric, open_image(EXAMPLES[second].path), 128)
+        assert close(unpack(shown("codes")), other.image)
 
 
 def test_the_explanation_is_set_in_formulas(visit):

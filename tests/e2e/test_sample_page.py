@@ -16,7 +16,7 @@ from prior.sample import finish, sample
 from prior.sheet import FILE, Record, columns_of, decode, sheet
 from prior.sketch import PULL, shifts_of
 from ui.common import data_url
-from ui.complete import from_session
+from ui.complete import from_file, from_session
 from ui.examples import EXAMPLES
 from ui.sample import PRESETS, START
 from ui.session import open_picture
@@ -716,3 +716,14 @@ def test_the_masked_sequence_of_the_visitors_picture(desk, studio):
     field.press("Enter")
     page.wait_for_function("!document.querySelector('#masked rect.swapped')")
     assert codes("read") == codes("asked")
+    field.fill("")  # not yet a number again: a sentence, and the file is not to blame
+    desk.visited.choose("#mask-own", EXAMPLES[1].path)
+    assert "pkeep must be a number from 0 to 1" in desk.visited.toast()
+    field.fill("1")
+    field.press("Enter")
+    desk.visited.choose("#mask-own", EXAMPLES[1].path)
+    page.wait_for_function(
+        "old => document.querySelector('#masked [data-figure=asked]').textContent !== old",
+        arg=page.locator("#masked [data-figure=asked]").text_content(),
+    )
+    assert codes("asked") == from_file(studio, EXAMPLES[1].path).grid.ravel().tolist()

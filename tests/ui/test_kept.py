@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from ui import kept, page
+from ui import codebook_panel as panel
+from ui import kept, page, panels
 from ui import session as sessions
 from ui.examples import EXAMPLES
 
@@ -18,6 +19,9 @@ GOING_ON = {
     "ui.sample_runs _connect_sources.<locals>.opened",
     "ui.masking build.<locals>.from_session",
     "ui.masking build.<locals>.opened",
+    "ui.reconstruct_inputs Opening.size",
+    "ui.between build.<locals>.show",
+    "ui.surprise build.<locals>.measure",
 }
 
 
@@ -59,3 +63,15 @@ def test_the_page_says_last_which_picture_it_shows(events, name):
     event = events[name]
     assert event.inputs[-1].label == "picture" and not event.inputs[-1].visible
     assert event.js == kept.saying(len(event.inputs))
+
+
+def test_what_is_said_of_a_code_leaves_out_a_picture_that_is_not_there(writer):
+    mine = sessions.open_picture(writer, EXAMPLES[1].path, "128")
+    example = replace(sessions.open_picture(writer, EXAMPLES[0].path, "128"), opening=True)
+    code = int(example.indices[7, 7])
+    for shown, lost in ((mine.picture, True), (example.picture, False), ("", False)):
+        session = kept.known(example, shown)
+        card, place = panels.code_card(writer, session, code), panel.here(code, session, writer.f)
+        assert ("cells here" in card, "In your picture" in place) == (not lost, not lost)
+        assert ("no longer kept" in card, "no longer kept" in place) == (lost, lost)
+    assert kept.known(mine, example.picture) is mine  # only newer than what is drawn

@@ -81,7 +81,7 @@ def test_each_decoder_says_what_was_off_and_for_how_long(compared):
 def test_nothing_is_shown_where_no_decoder_is_shipped(studio, compared):
     def shown(studio: Studio) -> list[str | None]:
         with gr.Blocks() as page, gr.Accordion() as fold:
-            one_loss_off.build(studio, gr.State(None), fold)
+            one_loss_off.build(studio, gr.State(None), gr.Textbox(), fold)
         return [block.elem_id for block in page.blocks.values()]
 
     assert studio.bundle.decoders == {} and "one-loss-off" not in shown(studio)

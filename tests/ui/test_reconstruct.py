@@ -311,7 +311,7 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
     with pytest.raises(gr.Error, match="understood"):
         handler(client, "Opening.example")(event, "128")
     with pytest.raises(gr.Error, match="understood"):
-        handler(client, "build.<locals>.take_example")(event, opened, 0.5)
+        handler(client, "build.<locals>.take_example")(event, opened, 0.5, "")
     with pytest.raises(gr.Error, match=r"understood|no code"):
         handler(client, "connect.<locals>.pick")(event, opened)
 
@@ -320,7 +320,7 @@ def test_events_that_say_nonsense_are_answered_with_a_sentence(client, opened, j
 def test_a_place_between_two_pictures_that_is_none_is_a_sentence(client, opened, share):
     take = handler(client, "build.<locals>.take_example")
     with pytest.raises(gr.Error, match="understood"):
-        take(gr.EventData(None, {"index": 1}), opened, share)
+        take(gr.EventData(None, {"index": 1}), opened, share, "")
     ends = [between._place(share) for share in (float("-inf"), 0.25, float("inf"), 10**400)]
     assert ends == [0, 0.25, 1, 1]
 

@@ -107,7 +107,7 @@ def test_grids_of_another_size_are_said(reader, opened):
 def test_there_is_no_map_without_a_prior(studio, reader, opened):
     def shown(studio: Studio) -> list[str | None]:
         with gr.Blocks() as page:
-            surprise.build(studio, gr.State(opened))
+            surprise.build(studio, gr.State(opened), gr.Textbox())
         return [block.elem_id for block in page.blocks.values()]
 
     assert "surprise" in shown(reader) and "surprise" not in shown(studio)

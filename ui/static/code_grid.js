@@ -181,7 +181,7 @@ function setBrush(code) {
   drawPalette();
 }
 
-const look = latest((data) => trigger('look', data), 'studio:looked');
+const look = latest((data) => change('look', data), 'studio:looked');
 function pick(code, at) {
   state.picked = code;
   setBrush(code);
