@@ -81,9 +81,11 @@ def test_what_one_browser_has_already_is_whole_for_the_next(server):
     assert server.get("/assets/a-1.js").text == SCRIPT
 
 
-def test_what_is_compressed_already_is_not_compressed_again(server):
+def test_what_would_hardly_be_smaller_is_not_compressed(server):
     answer = server.get("/assets/letters.woff2")
     assert "content-encoding" not in answer.headers and answer.text == SCRIPT
+    server.page = PAGE[:100]  # nor is what a packet holds anyway
+    assert "content-encoding" not in server.get("/").headers
 
 
 def test_a_part_that_is_not_there_is_looked_for_each_time(server):
@@ -140,7 +142,14 @@ def test_all_else_passes_as_it_is(server):
     assert server.get("/file/a.js", **{"if-none-match": '"1"'}).status_code == 304
     assert server.get("/file/stream").text == "ab"
     assert server.client.post("/file/a.js").text == SCRIPT
-    assert server.asked == ["/file/a.js", "/file/a.js", "/file/stream", "/file/a.js"]
+    assert server.client.head("/assets/a.js").text == "" and not server.delivery.parts
+    assert server.asked == [
+        "/file/a.js",
+        "/file/a.js",
+        "/file/stream",
+        "/file/a.js",
+        "/assets/a.js",
+    ]
 
 
 def test_the_app_is_delivered_so(writer):
