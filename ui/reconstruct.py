@@ -146,7 +146,7 @@ def build(studio: Studio) -> TabHandles:
     sources = inputs.Sources(upload, thumbnails, side, codes, inbox)
     strokes = reconstruct_board.connect(studio, answer, board)
     measured = [_measure(studio, board, event) for event in strokes]
-    for opened in inputs.connect(studio, answer, board, sources, shown):
+    for opened in inputs.connect(studio, answer, board, sources):
         measured.append(_measure(studio, board, opened))
         renew_between(measured[-1])
     for event in measured:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import examples, kept
+from ui import examples
 from ui import session as sessions
 from ui.common import EACH, QUICK, Sent, Sentence, friendly, path_of, said, whole
 from ui.examples import EXAMPLES
@@ -95,8 +95,7 @@ class Opening:
         path = EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path
         return [None, *self.answer(sessions.open_picture(self.studio, path, side))]
 
-    def size(self, session: Session, side: str, shown: str) -> Any:
-        kept.check_shown(session, shown)
+    def size(self, session: Session, side: str) -> Any:
         if session.source is None:
             raise Sentence("rec.side.bare", f=self.studio.f)
         return self.answer(sessions.resized(self.studio, session, side))
@@ -118,12 +117,9 @@ class Opening:
 
 
 def connect(
-    studio: Studio, answer: Answer, board: Board, sources: Sources, picture: gr.Textbox
+    studio: Studio, answer: Answer, board: Board, sources: Sources
 ) -> tuple[gr.events.Dependency, ...]:
-    """A new picture, another size, a file of codes or those of another tab -> the board anew.
-
-    `picture`: which one the page shows (`kept.shown`).
-    """
+    """A new picture, another size, a file of codes or those of another tab -> the board anew."""
     opening, shown, side = Opening(studio, answer), board.shown, sources.side
     anew, busy = [sources.upload, *shown], board.busy
     # preprocess=False: the file reaches our own reader unopened, which knows more formats and
@@ -144,13 +140,7 @@ def connect(
         friendly(opening.example), side, anew, **PRIVATE, **busy, **EACH
     )
     resized = side.input(
-        friendly(opening.size),
-        [board.session, side, picture],
-        shown,
-        js=kept.saying(3),
-        api_name="resize",
-        **busy,
-        **newest,
+        friendly(opening.size), [board.session, side], shown, api_name="resize", **busy, **newest
     )
     decoded = sources.codes.upload(
         friendly(opening.codes), sources.codes, anew, api_name="decode", **busy, **newest

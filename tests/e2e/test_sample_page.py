@@ -530,10 +530,11 @@ def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
     assert (shown != wanted).mean() < 0.01 and (shown != before).any()
     sketch.act("undo")
     assert np.array_equal(sketch.lines(), before)  # nothing that was drawn is lost
+    undone = int(desk.page.get_attribute("#sample-sketch [data-version]", "data-version"))
     desk.page.click("#sketch-session")  # again
     desk.page.wait_for_function(
         "old => document.querySelector('#sample-sketch [data-version]').dataset.version > old",
-        arg=int(desk.page.get_attribute("#sample-sketch [data-version]", "data-version")),
+        arg=undone,
     )
     assert np.array_equal(sketch.lines(), shown)
 

@@ -19,7 +19,6 @@ GOING_ON = {
     "ui.sample_runs _connect_sources.<locals>.opened",
     "ui.masking build.<locals>.from_session",
     "ui.masking build.<locals>.opened",
-    "ui.reconstruct_inputs Opening.size",
     "ui.between build.<locals>.show",
     "ui.surprise build.<locals>.measure",
 }
