@@ -178,13 +178,10 @@ def build(
     chosen, now = [second, *outputs], [session, share, picture]
     last: dict[str, Any] = {"trigger_mode": "always_last", **unread}
 
-    def asks(inputs: list) -> dict[str, Any]:
-        return {"inputs": inputs, "js": kept.saying(len(inputs))}
-
-    fold.expand(heavy(show), outputs=outputs, **asks([*inputs, picture]), **unread)
-    share.input(heavy(show), outputs=outputs, **asks([*inputs, picture]), **last)
-    thumbnails.pick(heavy(take_example), outputs=chosen, **asks(now), **unread, **EACH)
-    own.upload(heavy(take_upload), outputs=chosen, **asks([own, *now]), **last)
+    fold.expand(heavy(show), outputs=outputs, **kept.told([*inputs, picture]), **unread)
+    share.input(heavy(show), outputs=outputs, **kept.told([*inputs, picture]), **last)
+    thumbnails.pick(heavy(take_example), outputs=chosen, **kept.told(now), **unread, **EACH)
+    own.upload(heavy(take_upload), outputs=chosen, **kept.told([own, *now]), **last)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(heavy(renew), inputs, outputs, **unread)

@@ -303,18 +303,16 @@ def _connect(
     quiet: dict[str, Any] = {"show_progress": "hidden", **QUICK}
     answer = [handles.selected_code, page]
     now = [reading.session, reading.shown]
-    saying = kept.saying(len(now))
-    picked = atlas.pick(friendly(pick), now, answer, js=saying, **EACH, **quiet)
+    picked = atlas.pick(friendly(pick), outputs=answer, **kept.told(now), **EACH, **quiet)
     picked.then(None, js=answered("studio:opened"))
-    given = [handles.selected_code, *now]
-    handles.tab.select(friendly(show), given, [atlas, page], js=kept.saying(len(given)), **quiet)
+    given = kept.told([handles.selected_code, *now])
+    handles.tab.select(friendly(show), outputs=[atlas, page], **given, **quiet)
     with reading.code_actions:
         button = gr.Button(t("codes.open"), size="sm", elem_id="open-codebook")
     opens = button.click(
         friendly(open_),
-        [reading.selected_code, *now],
-        [tabs, handles.selected_code, atlas, page],
-        js=kept.saying(len(given)),
+        outputs=[tabs, handles.selected_code, atlas, page],
+        **kept.told([reading.selected_code, *now]),
         **quiet,
     )
     opens.success(None, js=FOCUS)

@@ -8,6 +8,8 @@ the page shows, and is refused where that is another one. The code grid's events
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from ui.common import Sentence
@@ -34,6 +36,11 @@ def saying(inputs: int) -> str:
     """JavaScript for an event of that many inputs: the last says what code_grid.js has drawn."""
     picture = "document.querySelector('#code-grid [data-picture]')?.dataset.picture ?? ''"
     return f"(...values) => [...values.slice(0, {inputs - 1}), {picture}]"
+
+
+def told(inputs: list[Any]) -> dict[str, Any]:
+    """`inputs` and `js` of an event whose last input is `shown`."""
+    return {"inputs": inputs, "js": saying(len(inputs))}
 
 
 def check(session: Session, picture: object) -> None:

@@ -141,8 +141,8 @@ def build(
     def renew(session: Session, opened: bool) -> Any:
         return panel(studio, session) if opened else gr.skip()
 
-    now = [session, picture]
-    fold.expand(heavy(show), now, [opened, view], js=kept.saying(len(now)), **common, **ANSWER)
+    now = kept.told([session, picture])
+    fold.expand(heavy(show), outputs=[opened, view], **now, **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(

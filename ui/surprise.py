@@ -141,13 +141,14 @@ def build(
         elem_id="surprise",
     )
     common = {"show_progress": "minimal", "api_visibility": "private"}
-    show, now = friendly(partial(panel, studio)), [session, picture]
+    show = friendly(partial(panel, studio))
 
     def measure(session: Session, picture: str) -> str:
         kept.check_shown(session, picture)
         return panel(studio, session, asked=True)
 
-    view.measure(friendly(measure), now, view, js=kept.saying(len(now)), **common, **ANSWER)
+    now = kept.told([session, picture])
+    view.measure(friendly(measure), outputs=view, **now, **common, **ANSWER)
 
     def follow(event: gr.events.Dependency) -> None:
         event.success(show, session, view, trigger_mode="always_last", **common, **AFTER)
