@@ -15,6 +15,7 @@ from PIL import Image
 from prior.sample import finish, sample
 from prior.sheet import FILE, Record, columns_of, decode, sheet
 from prior.sketch import PULL, shifts_of
+from ui import theme
 from ui.common import data_url
 from ui.complete import from_file, from_session
 from ui.examples import EXAMPLES
@@ -222,13 +223,25 @@ def test_pictures_are_written_row_by_row(desk, studio):
     assert max(off) <= 1, off
 
 
+def source(part: str) -> list[str]:
+    """HTML and script of a part of the page."""
+    return [(STATIC / f"{part}.{kind}").read_text("utf-8") for kind in ("html", "js")]
+
+
 @pytest.fixture
-def alone(visit):
-    """A page with a gallery by itself (see GALLERY)."""
-    page = visit().page
-    html = (STATIC / "gallery.html").read_text("utf-8")
-    page.evaluate(GALLERY, [html, (STATIC / "gallery.js").read_text("utf-8")])
-    return page
+def blank(browser):
+    """A page with nothing but the theme."""
+    page = browser.new_page()
+    page.set_content(f"<style>{theme.css()}</style>")
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def alone(blank):
+    """A page with nothing but a gallery (see GALLERY)."""
+    blank.evaluate(GALLERY, source("gallery"))
+    return blank
 
 
 def report(pictures: np.ndarray, cells: tuple[int, int], **more: object) -> dict:
@@ -539,9 +552,8 @@ def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
     assert np.array_equal(sketch.lines(), shown)
 
 
-def test_a_model_of_another_size_begins_with_a_sketch_too(desk):
-    html, code = ((STATIC / f"sketch.{kind}").read_text("utf-8") for kind in ("html", "js"))
-    side, drawn = desk.page.evaluate(ALONE, [html, code])
+def test_a_model_of_another_size_begins_with_a_sketch_too(blank):
+    side, drawn = blank.evaluate(ALONE, source("sketch"))
     assert side == 3 * 64 and drawn > 500
 
 

@@ -20,7 +20,7 @@ from clip_guidance import record
 from clip_guidance.guide import GuidanceConfig, decode
 from clip_guidance.modes import DrawConfig, Models, Request
 from prior.nearest import SIDE, Training
-from ui import compute, drawing, drawing_inputs, page, text_to_image
+from ui import compute, drawing, drawing_inputs, page, quick, text_to_image
 from ui import drawing_panel as panel
 from ui.clips import OWN, PUBLISHED, Clips
 from ui.common import Sentence, TabHandles
@@ -512,7 +512,7 @@ def test_the_files_remember_and_move(able, models):
 
 def values(able) -> dict:
     """What the browser sends when nothing was changed."""
-    with gr.Blocks():
+    with quick.served_by_launch(), gr.Blocks():
         tab = drawing_inputs.settings(able, Clips(able))
     return {"prompt": "red", "mode": "both", **{k: v.value for k, v in tab.items()}}
 
@@ -592,7 +592,7 @@ def alike(a: Image.Image, b: Image.Image) -> bool:
 
 def alone(studio) -> gr.Blocks:
     """The tab without the others."""
-    with gr.Blocks() as blocks, gr.Tabs() as tabs:
+    with quick.served_by_launch(), gr.Blocks() as blocks, gr.Tabs() as tabs:
         text_to_image.build(studio, TabHandles(gr.Tab(), inbox=gr.State(None)), tabs)
     return blocks
 
@@ -655,7 +655,8 @@ def test_drawing_computes_in_the_models_thread_and_waits_for_a_download_elsewher
 
 def given(studio, **changes) -> list:
     """What Draw sends: no click's number, nothing drawn before, and all settings."""
-    return [None, [], None, *({**values(studio), **changes}[f.name] for f in fields(Inputs))]
+    settings = {**values(studio), **changes}
+    return [None, [], None, *(settings[f.name] for f in fields(Inputs))]
 
 
 @pytest.fixture
