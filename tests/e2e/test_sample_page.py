@@ -13,15 +13,13 @@ import torch
 from PIL import Image
 
 from prior.sample import finish, sample
-from prior.sheet import FILE, Record, columns_of, decode, sheet
+from prior.sheet import FILE, Record, decode
 from prior.sketch import PULL, shifts_of
-from ui import theme
-from ui.common import data_url
 from ui.complete import from_file, from_session
 from ui.examples import EXAMPLES
 from ui.sample import PRESETS, START
 from ui.session import open_picture
-from ui.sketching import STATIC, lines_of
+from ui.sketching import lines_of
 
 ROOT = "document.querySelector('#sample-gallery [data-version]')"
 # Collects every state of the gallery: what it shows, and the pixels of its first tile.
@@ -48,39 +46,6 @@ PLACE = """() => {
     const { top, bottom } = document.querySelector('#slider').getBoundingClientRect();
     return [top, bottom];
 }"""
-
-# The sketch canvas for a model of 64 x 64 pixels -> its side, and how much of it is drawn on.
-ALONE = """([html, code]) => {
-    const element = document.body.appendChild(document.createElement('div'));
-    element.innerHTML = html;
-    const value = { width: 64, height: 64, lines: null, worded: false, pull: 3, most: 6 };
-    Function('element', 'trigger', 'props', 'watch', code)(element, () => {}, { value }, () => {});
-    const canvas = element.querySelector('canvas'), side = canvas.width;
-    const pixels = canvas.getContext('2d').getImageData(0, 0, side, side).data;
-    element.remove();
-    return [side, pixels.filter((value, i) => i % 4 === 3 && value).length];
-}"""
-
-# A gallery by itself, as `gallery.send(value)`, which waits until `value` is shown.
-GALLERY = """([html, code]) => {
-    const element = document.body.appendChild(document.createElement('div')), props = {};
-    let receive;
-    element.innerHTML = html;
-    Function('element', 'trigger', 'props', 'watch', code)(
-        element, () => {}, props, (name, heard) => (receive = heard));
-    const version = () => Number(element.dataset.version) || 0;
-    window.gallery = { element, async send(...values) {
-        const before = version();
-        for (const value of values) {
-            props.value = value;
-            receive();
-        }
-        while (version() === before) await new Promise((done) => setTimeout(done, 5));
-    } };
-}"""
-# Each of its canvases as [width, height, RGBA].
-TILES = """() => [...gallery.element.querySelectorAll('canvas')].map((c) => [c.width, c.height,
-    [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]])"""
 
 
 class Desk:
@@ -221,89 +186,6 @@ def test_pictures_are_written_row_by_row(desk, studio):
     pictures = decode(studio.vqgan, torch.from_numpy(grids))
     off = [np.abs(desk.tile(i)[..., :3].astype(int) - p).max() for i, p in enumerate(pictures)]
     assert max(off) <= 1, off
-
-
-def source(part: str) -> list[str]:
-    """HTML and script of a part of the page."""
-    return [(STATIC / f"{part}.{kind}").read_text("utf-8") for kind in ("html", "js")]
-
-
-@pytest.fixture
-def blank(browser):
-    """A page with nothing but the theme."""
-    page = browser.new_page()
-    page.set_content(f"<style>{theme.css()}</style>")
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def alone(blank):
-    """A page with nothing but a gallery (see GALLERY)."""
-    blank.evaluate(GALLERY, source("gallery"))
-    return blank
-
-
-def report(pictures: np.ndarray, cells: tuple[int, int], **more: object) -> dict:
-    """What a run sends of (n, H, W, 3) uint8 pictures that have `cells` rows and columns."""
-    rows, columns = cells
-    image = data_url(sheet(pictures, gap=0))
-    size = {"count": len(pictures), "rows": rows, "columns": columns}
-    size["across"] = columns_of(len(pictures))
-    return {**size, "image": image, "live": True, "status": "row 1", "kept": None, **more}
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("shown", [0, 5, 18, 30, 48])
-def test_exactly_what_is_not_written_is_blank(alone, shown, masked):
-    rng = np.random.default_rng(shown)
-    pictures = rng.integers(0, 256, (3, 6 * 8, 8 * 8, 3), np.uint8)
-    kept = rng.random(48) < 0.5
-    value = report(pictures, (6, 8), shown=shown, kept=kept.tolist() if masked else None)
-    alone.evaluate("value => gallery.send(value)", value)
-    there = (np.arange(48) < shown) | (kept & masked)
-    there = there.reshape(6, 8).repeat(8, 0).repeat(8, 1)
-    tiles = alone.evaluate(TILES)
-    assert len(tiles) == 3
-    for (width, height, data), picture in zip(tiles, pictures, strict=True):
-        tile = np.array(data, np.uint8).reshape(height, width, 4)
-        assert np.array_equal(tile[there, :3], picture[there]) and (tile[there, 3] == 255).all()
-        free = tile[~there, 3]  # a hatching, and nothing of the picture
-        assert free.size == 0 or (free.max() < 160 and 0.4 < (free == 0).mean() < 0.95)
-
-
-def test_a_report_without_a_new_picture_changes_its_sentence_only(alone):
-    alone.evaluate(
-        """() => {
-            const own = window.Image;
-            window.decoded = 0;
-            window.Image = function () { window.decoded++; return new own(); };
-        }"""
-    )
-    rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 256, (2, 2, 32, 32, 3), np.uint8)
-    value = report(first, (4, 4), shown=4)
-    send = "values => gallery.send(...values)"
-    says = "gallery.element.querySelector('.sg-status').innerText"
-    alone.evaluate(send, [value])
-    spot = "gallery.element.querySelector('canvas').getContext('2d')"
-    alone.evaluate(f"{spot}.fillRect(0, 0, 1, 1)")  # whoever draws would take it away
-    marked = alone.evaluate(TILES)
-    assert marked[0][2][:4] == [0, 0, 0, 255] != [*first[0, 0, 0].tolist(), 255]
-    alone.evaluate(send, [{**value, "status": "row 2"}])
-    assert alone.evaluate(says) == "row 2"
-    assert alone.evaluate(TILES) == marked and alone.evaluate("decoded") == 1
-    # Another picture, and another sentence while it is being decoded.
-    value = report(second, (4, 4), shown=8, status="row 3")
-    alone.evaluate(send, [value, {**value, "status": "row 4"}])
-    assert alone.evaluate(says) == "row 4" and alone.evaluate("decoded") == 2
-    for (width, height, data), picture in zip(alone.evaluate(TILES), second, strict=True):
-        tile = np.array(data, np.uint8).reshape(height, width, 4)
-        assert np.array_equal(tile[:16, :, :3], picture[:16]) and (tile[16:, :, 3] < 255).all()
-    # The same picture, of which more is written.
-    alone.evaluate(send, [{**value, "shown": 12}])
-    tile = np.array(alone.evaluate(TILES)[0][2], np.uint8).reshape(32, 32, 4)
-    assert np.array_equal(tile[:24, :, :3], second[0, :24])
 
 
 def test_a_clicked_picture_shows_its_own_codes_and_opens_in_reconstruct(desk, studio, tmp_path):
@@ -550,11 +432,6 @@ def test_the_lines_of_the_picture_in_reconstruct(desk, studio):
         arg=undone,
     )
     assert np.array_equal(sketch.lines(), shown)
-
-
-def test_a_model_of_another_size_begins_with_a_sketch_too(blank):
-    side, drawn = blank.evaluate(ALONE, source("sketch"))
-    assert side == 3 * 64 and drawn > 500
 
 
 def test_a_second_finger_draws_nothing(desk):

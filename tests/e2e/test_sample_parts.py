@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from prior.nearest import Found
+from prior.sheet import columns_of, sheet
 from ui import gallery, theme
 from ui import sample_panel as panel
 from ui.common import data_url
@@ -23,6 +24,22 @@ MOUNT = """([html, code, value]) => {
     const watch = (name, call) => (part.give = (value) => { part.props.value = value; call(); });
     const trigger = (name, data) => part.told.push(data);
     Function('element', 'trigger', 'props', 'watch', code)(element, trigger, part.props, watch);
+}"""
+# Gives the mounted part these values at once, and waits until it has drawn.
+SEND = """async (values) => {
+    const { element, give } = window.part, version = () => Number(element.dataset.version) || 0;
+    const before = version();
+    for (const value of values) give(value);
+    while (version() === before) await new Promise((done) => setTimeout(done, 5));
+}"""
+# Each of its canvases as [width, height, RGBA].
+TILES = """() => [...window.part.element.querySelectorAll('canvas')].map((c) => [c.width, c.height,
+    [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]])"""
+# The sketch canvas: its side, and how much of it is drawn on.
+DRAWN = """() => {
+    const canvas = window.part.element.querySelector('canvas'), side = canvas.width;
+    const pixels = canvas.getContext('2d').getImageData(0, 0, side, side).data;
+    return [side, pixels.filter((value, i) => i % 4 === 3 && value).length];
 }"""
 SIDE = 16
 WHITE = np.full((64, 64, 3), 255, np.uint8)
@@ -114,6 +131,75 @@ def test_only_the_visitors_own_order_lasts(mount):
     assert order(written()) == [2, 1, 0]
     part.page.click("[data-order=written]")
     assert order(ranked()) == [0, 1, 2]
+
+
+def report(pictures: np.ndarray, cells: tuple[int, int], **more: object) -> dict:
+    """What a run sends of (n, H, W, 3) uint8 pictures that have `cells` rows and columns."""
+    rows, columns = cells
+    image = data_url(sheet(pictures, gap=0))
+    size = {"count": len(pictures), "rows": rows, "columns": columns}
+    size["across"] = columns_of(len(pictures))
+    return {**size, "image": image, "live": True, "status": "row 1", "kept": None, **more}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shown", [0, 5, 18, 30, 48])
+def test_exactly_what_is_not_written_is_blank(mount, shown, masked):
+    rng = np.random.default_rng(shown)
+    pictures = rng.integers(0, 256, (3, 6 * 8, 8 * 8, 3), np.uint8)
+    kept = rng.random(48) < 0.5
+    value = report(pictures, (6, 8), shown=shown, kept=kept.tolist() if masked else None)
+    alone = mount("gallery", None).page
+    alone.evaluate(SEND, [value])
+    there = (np.arange(48) < shown) | (kept & masked)
+    there = there.reshape(6, 8).repeat(8, 0).repeat(8, 1)
+    tiles = alone.evaluate(TILES)
+    assert len(tiles) == 3
+    for (width, height, data), picture in zip(tiles, pictures, strict=True):
+        tile = np.array(data, np.uint8).reshape(height, width, 4)
+        assert np.array_equal(tile[there, :3], picture[there]) and (tile[there, 3] == 255).all()
+        free = tile[~there, 3]  # a hatching, and nothing of the picture
+        assert free.size == 0 or (free.max() < 160 and 0.4 < (free == 0).mean() < 0.95)
+
+
+def test_a_report_without_a_new_picture_changes_its_sentence_only(mount):
+    alone = mount("gallery", None).page
+    alone.evaluate(
+        """() => {
+            const own = window.Image;
+            window.decoded = 0;
+            window.Image = function () { window.decoded++; return new own(); };
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 256, (2, 2, 32, 32, 3), np.uint8)
+    value = report(first, (4, 4), shown=4)
+    says = "window.part.element.querySelector('.sg-status').innerText"
+    alone.evaluate(SEND, [value])
+    spot = "window.part.element.querySelector('canvas').getContext('2d')"
+    alone.evaluate(f"{spot}.fillRect(0, 0, 1, 1)")  # whoever draws would take it away
+    marked = alone.evaluate(TILES)
+    assert marked[0][2][:4] == [0, 0, 0, 255] != [*first[0, 0, 0].tolist(), 255]
+    alone.evaluate(SEND, [{**value, "status": "row 2"}])
+    assert alone.evaluate(says) == "row 2"
+    assert alone.evaluate(TILES) == marked and alone.evaluate("decoded") == 1
+    # Another picture, and another sentence while it is being decoded.
+    value = report(second, (4, 4), shown=8, status="row 3")
+    alone.evaluate(SEND, [value, {**value, "status": "row 4"}])
+    assert alone.evaluate(says) == "row 4" and alone.evaluate("decoded") == 2
+    for (width, height, data), picture in zip(alone.evaluate(TILES), second, strict=True):
+        tile = np.array(data, np.uint8).reshape(height, width, 4)
+        assert np.array_equal(tile[:16, :, :3], picture[:16]) and (tile[16:, :, 3] < 255).all()
+    # The same picture, of which more is written.
+    alone.evaluate(SEND, [{**value, "shown": 12}])
+    tile = np.array(alone.evaluate(TILES)[0][2], np.uint8).reshape(32, 32, 4)
+    assert np.array_equal(tile[:24, :, :3], second[0, :24])
+
+
+def test_a_model_of_another_size_begins_with_a_sketch_too(mount):
+    value = {"width": 64, "height": 64, "lines": None, "worded": False, "pull": 3, "most": 6}
+    side, drawn = mount("sketch", value).page.evaluate(DRAWN)
+    assert side == 3 * 64 and drawn > 500
 
 
 def test_a_tile_is_named_as_its_picture_is_below(mount):
