@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from posixpath import normpath
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -75,7 +76,7 @@ class Delivery:
         if path == "/":
             page = await self._asked(scope, receive)
             return await self._with_scripts(page).send(scope, send)
-        if path.startswith(PARTS):
+        if path.startswith(PARTS) and normpath(path) == path:  # else one file would be kept often
             return await self._part(path, scope, receive, send)
         await self.app(scope, receive, send)
 

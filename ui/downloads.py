@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
-KEPT = 64  # files of the last answers; Gradio copies each one at once
+KEPT = 64  # last answers whose files are kept; Gradio copies each one at once
 _roots: list[tempfile.TemporaryDirectory] = []
 
 

@@ -82,6 +82,7 @@ def _value(count: int, size: tuple[int, int], **more: Any) -> dict[str, Any]:
         "bits": None,
         "order": None,
         "original": False,
+        "begun": 0,  # codes that the original has
         "titles": None,
         "picked": None,
     }
@@ -129,11 +130,14 @@ def live(
 def finished(batch: Batch, picked: int) -> dict[str, Any]:
     """A batch that is there to be looked at."""
     count, rows, columns = batch.grids.shape
-    done = int(batch.counted.min())
+    original = batch.seeds[0] is None
+    first = int(original)  # of those written here: an original may be unfinished itself
+    whole = bool((batch.grids[first:] >= 0).all())
+    done = rows * columns if whole else int(batch.counted[first:].min())
     if batch.origin == "example":
         values = {"first": batch.seeds[0], "last": batch.seeds[-1], "count": count}
         status = both("gallery.example", **values)
-    elif not batch.whole:
+    elif not whole:
         status = both("gallery.stopping", row=_row(done, columns, rows * columns), rows=rows)
     else:
         written = sum(seed is not None for seed in batch.seeds)
@@ -145,11 +149,12 @@ def finished(batch: Batch, picked: int) -> dict[str, Any]:
         count,
         (rows, columns),
         image=data_url(sheet(batch.pictures, gap=0)),
-        shown=rows * columns if batch.whole else done,
+        shown=done,
         kept=None if batch.kept is None else batch.kept.ravel().tolist(),
         bits=[None if math.isnan(b) else f"{b:.2f}" for b in batch.bits.tolist()],
         order=batch.order.tolist(),
-        original=batch.seeds[0] is None,
+        original=original,
+        begun=int(batch.counted[0]) if original else 0,
         titles=_titles(batch.given, count),
         picked=picked,
         number=batch.number,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -82,13 +83,14 @@ class Sampler:
         said: dict[str, Any] = {"seeds": list(batch.seeds), "bits_per_code": bits}
         if batch.given is not None:
             said["given"] = [batch.given.settings(i) for i in range(len(batch.grids))]
-        return [self.file(batch, i) for i in range(len(batch.grids))], said
+        folder = self.downloads.new()
+        return [self.file(batch, i, folder) for i in range(len(batch.grids))], said
 
-    def file(self, batch: Batch, index: int) -> str:
+    def file(self, batch: Batch, index: int, folder: Path | None = None) -> str:
         """One picture as a PNG that carries its settings and codes -> its path."""
         seed = batch.seeds[index]
         name = f"original-{batch.number}" if seed is None else f"sample-seed-{seed}"
-        path = self.downloads.new() / f"{name}.png"
+        path = (folder or self.downloads.new()) / f"{name}.png"
         info = batch.record(index).info()
         Image.fromarray(batch.pictures[index]).save(path, "PNG", pnginfo=info)
         return str(path)

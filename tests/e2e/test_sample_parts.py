@@ -10,7 +10,7 @@ import pytest
 
 from prior.nearest import Found
 from prior.sheet import columns_of, sheet
-from ui import gallery, theme
+from ui import gallery, theme, writing
 from ui import sample_panel as panel
 from ui.common import data_url
 from ui.sample import STATIC
@@ -200,6 +200,16 @@ def test_a_model_of_another_size_begins_with_a_sketch_too(mount):
     value = {"width": 64, "height": 64, "lines": None, "worded": False, "pull": 3, "most": 6}
     side, drawn = mount("sketch", value).page.evaluate(DRAWN)
     assert side == 3 * 64 and drawn > 500
+
+
+def test_of_endings_only_the_stopped_original_is_hatched(mount):
+    part = mount("gallery", gallery.empty(4, (SIDE, SIDE)))
+    endings = writing.with_original(written(), written(40).grids[0], WHITE, -20.0)
+    part.give(gallery.finished(endings, 1))
+    tiles = [np.array(data, np.uint8).reshape(h, w, 4) for w, h, data in part.page.evaluate(TILES)]
+    assert (tiles[0][8:12, 32:, 3] < 255).any() and (tiles[0][12:, :, 3] < 255).any()
+    assert (tiles[0][:8] == 255).all() and (tiles[0][8:12, :32] == 255).all()
+    assert all((tile == 255).all() for tile in tiles[1:])
 
 
 def test_a_tile_is_named_as_its_picture_is_below(mount):

@@ -29,7 +29,7 @@ class Server:
         app = Starlette(
             routes=[
                 Route("/", self.answer),
-                Route("/assets/{name}", self.answer),
+                Route("/assets/{name:path}", self.answer),
                 Route("/file/{name}", self.answer, methods=["GET", "POST"]),
             ]
         )
@@ -73,6 +73,15 @@ def test_a_part_is_asked_for_once_and_may_be_kept_for_good(server):
     packed, plain, _ = answers
     assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
     assert int(packed.headers["content-length"]) < 200 < int(plain.headers["content-length"])
+
+
+def test_a_part_is_kept_under_its_own_name_alone(server):
+    """Each spelling that Gradio takes for the same file would else fill the memory."""
+    for name in ("%2e/a-1.js", "%2e/%2e/a-1.js", "b/%2e%2e/a-1.js", "/a-1.js"):
+        assert server.get(f"/assets/{name}").text == SCRIPT
+    assert not server.delivery.parts and not server.delivery.scripts
+    server.get("/assets/a-1.js")
+    assert list(server.delivery.parts) == ["/assets/a-1.js"]
 
 
 def test_what_one_browser_has_already_is_whole_for_the_next(server):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prior.nearest import Found
-from ui import gallery, page, sample, steps
+from ui import downloads, gallery, page, sample, steps, writing
 from ui import sample_panel as panel
 from ui.common import Sentence
 from ui.sample_runs import Sampler
@@ -66,6 +67,14 @@ def test_of_a_picture_that_is_mostly_unwritten_no_neighbour_is_named(writer, wri
     assert "cloud" not in early and "Nearest" not in early and "5 of 42 codes" in early
 
 
+def test_a_programs_pictures_are_one_answer_however_many(writer, written, monkeypatch):
+    monkeypatch.setattr(downloads, "KEPT", 1)
+    sampler = Sampler.of(writer)
+    files, _ = sampler.given(written)
+    assert [Path(file).name for file in files] == [f"sample-seed-{s}.png" for s in (5, 6, 7)]
+    assert all(Path(file).is_file() for file in files)
+
+
 def test_rewriting_begins_below_a_whole_row(written):
     def rewriting(batch: Batch) -> tuple[int, bool]:
         html = panel.page(batch, 0, "")
@@ -78,6 +87,17 @@ def test_rewriting_begins_below_a_whole_row(written):
     below = stopped(written, 5)
     below.grids[:, 4:] = 1  # kept by a completion: a whole row, but not from the top on
     assert rewriting(below) == (0, False)
+
+
+def test_endings_of_a_stopped_picture_are_whole_though_it_is_not(written):
+    part = stopped(written, 16)
+    batch = writing.with_original(written, part.grids[0], part.pictures[0], float(part.nats[0]))
+    value = gallery.finished(batch, 1)
+    assert (value["shown"], value["original"], value["begun"]) == (42, True, 16)
+    assert "3 pictures, 126 codes" in value["status"]
+    halted = writing.with_original(part, written.grids[0], written.pictures[0], 0.0)
+    value = gallery.finished(halted, 1)
+    assert (value["shown"], value["begun"]) == (16, 42) and "Stopped at row" in value["status"]
 
 
 def test_codes_that_were_given_are_not_counted_as_written(written):

@@ -103,20 +103,22 @@ function draw() {
   const { rows, columns, across, count } = data;
   const down = Math.ceil(count / across);
   const width = sheet ? sheet.width / across : columns * 8, height = sheet ? sheet.height / down : rows * 8;
-  const free = unwritten(width / columns, height / rows);
+  const free = unwritten(width / columns, height / rows, data.shown);
+  const first = data.original ? unwritten(width / columns, height / rows, data.begun) : free;
   for (const tile of tiles.children) {
     const canvas = tile.firstChild, index = Number(tile.dataset.index);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const ctx = canvas.getContext('2d');
     ctx.clearRect(0, 0, width, height);
     if (sheet) ctx.drawImage(sheet, (index % across) * width, Math.floor(index / across) * height, width, height, 0, 0, width, height);
-    if (free && !(data.original && index === 0)) blank(ctx, free, width, height);
+    const left = index === 0 ? first : free;
+    if (left) blank(ctx, left, width, height);
   }
 }
 
 // The cells that nothing is written in, as few rectangles of cells w x h; null where all are.
-function unwritten(w, h) {
-  const { rows, columns, shown } = data, kept = sheet && data.kept;
+function unwritten(w, h, shown) {
+  const { rows, columns } = data, kept = sheet && data.kept;
   if (shown >= rows * columns) return null;
   const path = new Path2D();
   if (!kept) { // what is left of the row that is being written, and all rows below
