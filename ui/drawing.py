@@ -112,6 +112,7 @@ class Drawn:
     ranking: Ranking | None = field(default=None, repr=False)
     picked: int | None = None  # the candidate it comes from
     stopped: int | None = None  # at which step
+    cut: tuple[int, int] | None = None  # codes written and of how many, if the prior was stopped
     steps: int | None = None  # that the page showed then; None: those of the request
     earlier: tuple[dict[str, Any], ...] = ()  # what was otherwise, and up to which step
     wrote: tuple[Request, str] | None = None  # request and CLIP of the candidates, if others
@@ -161,6 +162,7 @@ def go_on(
     way.found = (drawn.codes, drawn.score, drawn.state)
     way.ranking, way.picked = drawn.ranking, drawn.picked
     way.steps, way.earlier = shown.guidance.steps, _earlier(drawn, request, clip)
+    way.cut = drawn.cut
     way.wrote = drawn.wrote or (drawn.request, drawn.clip)
     yield from _follow(way, steps)
 
@@ -247,6 +249,7 @@ class _Way:
         self.steps: int | None = None
         self.earlier: tuple[dict[str, Any], ...] = ()
         self.wrote: tuple[Request, str] | None = None
+        self.cut: tuple[int, int] | None = None
         self.began, self.told, self.next_view = time.monotonic(), 0.0, 0.0
 
     def written(self, progress: Progress) -> View | None:
@@ -310,6 +313,7 @@ class _Way:
             self.ranking,
             self.picked,
             stopped,
+            self.cut,
             self.steps,
             self.earlier,
             self.wrote,
@@ -336,6 +340,7 @@ def _follow(way: _Way, steps: Iterator[Progress | Ranking | Step]) -> Iterator[V
         if (progress.grid[0] >= 0).float().mean() < WHOLE:
             yield way.page(progress, "unfinished")
             return
+        way.cut = progress.done, progress.total
         wanted = targets(way.models.clip, prompts(way.request, way.models.side))
         way.ranked(rank(way.models.vqgan, way.models.clip, way.paper(progress.grid[:1]), wanted))
     yield way.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from ui.clips import Clips
 from ui.downloads import Folders
 from ui.drawing import Drawn, View
 from ui.runs import Filled, Run, Runs
-from ui.session import file_stem
 from ui.studio import Studio
 from ui.text import add, both
 
@@ -51,13 +49,17 @@ class Desk:
     def files(self, drawn: Drawn) -> tuple[str, str | None]:
         """The picture as a PNG that knows how it was made, and the way as a GIF."""
         folder = self.downloads.new()
-        stem = file_stem(re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]) + ".png")
+        stem = panel.name(drawn)
         also: dict[str, Any] = {} if drawn.stopped is None else {"stopped": drawn.stopped}
+        if drawn.cut is not None:
+            also["stopped_code"] = drawn.cut[0]
         if drawn.earlier:
             also["earlier"] = drawn.earlier
         if drawn.ranking is not None and drawn.picked is not None:
             place = drawn.ranking.order.index(drawn.picked)
-            also |= {"candidate": place + 1} if place else {}  # the visitor's choice, not CLIP's
+            # The visitor's choice, not CLIP's; or CLIP's, without the steps that Draw would take.
+            bare = drawn.request.mode != "prior" and drawn.state is None and drawn.stopped is None
+            also |= {"candidate": place + 1} if place or bare else {}
         made = record.settings(
             drawn.request,
             bundle=self.studio.bundle.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from textwrap import shorten
 
@@ -10,6 +11,7 @@ from ui import compute
 from ui.common import data_url
 from ui.drawing import Drawn, View
 from ui.sample_panel import near
+from ui.session import file_stem
 from ui.text import add, both
 from vqgan.images import to_image
 
@@ -98,6 +100,12 @@ def curves(curve: tuple[tuple[float, float], ...]) -> str:
     return f'<div class="dr-charts">{_chart("score", scores)}{_chart("distance", distances)}</div>'
 
 
+def name(drawn: Drawn) -> str:
+    """What its files are called: the prompt, as far as a file's name can hold it."""
+    words = re.sub(r"[/\\.]", "_", drawn.request.prompt[:40]).strip(" _")
+    return file_stem(f"{words}.png") if words else file_stem("")
+
+
 def _stage(picture: str, status: str, share: float, below: str, phase: str, step: int) -> str:
     return (
         f'<div class="dr" data-phase="{phase}" data-step="{step}"><div class="dr-status">'
@@ -144,14 +152,18 @@ def kept(drawn: Drawn | None, key: str) -> str:
 def finished(drawn: Drawn) -> str:
     """The picture as it was left."""
     total = drawn.request.guidance.steps
-    if drawn.stopped is not None and drawn.stopped < total:
+    cut = None if drawn.taken else drawn.cut
+    if cut is not None:
+        status = both("draw.unfinished", done=cut[0], total=cut[1])
+    elif drawn.stopped is not None and drawn.stopped < total:
         status = both("draw.stopped", done=drawn.taken, total=total)
     elif drawn.example:
         status = both("draw.example", prompt=drawn.request.prompt)
     else:
         status = both("draw.done")
     status += f" · {both('draw.score')} {drawn.score:.3f}"
-    phase = "example" if drawn.example else "done" if drawn.stopped is None else "stopped"
+    stopped = cut is not None or drawn.stopped is not None
+    phase = "example" if drawn.example else "stopped" if stopped else "done"
     image = _img(drawn.image, drawn.request.prompt)
     return _stage(image, status, 1, curves(drawn.curve), phase, drawn.taken)
 

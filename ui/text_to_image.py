@@ -21,7 +21,6 @@ from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
 from ui.fetching import fetcher, to_draw, to_go_on
 from ui.runs import Run, ticket
 from ui.sample_panel import INTO_SIGHT
-from ui.session import file_stem
 from ui.studio import Studio
 from ui.text import add, both, explanation, t, together
 
@@ -98,6 +97,11 @@ add(
             "candidates, then Continue: this picture began with that one.",
             "提示词和设置已恢复。按“开始画”，再点先验模型的第 {place} 个候选，然后按“继续”："
             "这张图由它而来。",
+        ),
+        "draw.restored.stopped": (
+            "Prompt and settings are back. This picture's run was stopped before its end: “Draw” "
+            "goes all the way, to another picture.",
+            "提示词和设置已恢复。这张图在画完之前就停止了：“开始画”会一直画完，得到另一张图。",
         ),
         "draw.kept": (
             "This picture goes on with what it began with, whatever is set now: {names}. “Draw” "
@@ -177,7 +181,7 @@ def sent(drawn: Drawn | None) -> tuple[gr.Tabs, Sent]:
     if drawn is None:
         raise Sentence("draw.nothing")
     grid = drawn.codes[0].numpy()
-    return gr.Tabs(selected="reconstruct"), Sent(grid, file_stem(drawn.request.prompt[:40]))
+    return gr.Tabs(selected="reconstruct"), Sent(grid, panel.name(drawn))
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -272,6 +276,8 @@ def _restored(made: dict[str, Any]) -> str:
     told = [both(f"draw.restored.{own}") for own in ("picture", "image_prompt") if made.get(own)]
     if isinstance(place, int):
         told.append(both("draw.restored.candidate", place=place))
+    if made.get("stopped") is not None or made.get("stopped_code") is not None:
+        told.append(both("draw.restored.stopped"))
     return together(*told) if told else both("draw.restored")
 
 

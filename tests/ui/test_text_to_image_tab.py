@@ -95,10 +95,10 @@ def test_stop_ends_within_a_step_and_keeps_the_picture(able, models):
     assert np.array_equal(np.asarray(result.image), np.asarray(exact))
 
 
-def stopped_at(able, models, done: int) -> View | Drawn:
+def stopped_at(able, models, done: int, mode: str = "both") -> View | Drawn:
     """What is left of a run that was stopped while the prior wrote its code of this number."""
     stop = threading.Event()
-    for step in drawing.draw(able, models, ask(), OWN, stop):
+    for step in drawing.draw(able, models, ask(mode), OWN, stop):
         if isinstance(step, View) and step.done == done:
             stop.set()
         if stop.is_set():
@@ -111,6 +111,20 @@ def test_stop_while_the_prior_writes_keeps_what_is_written(able, models):
     assert result.state is None and result.stopped == 0
     codes = result.codes.flatten().tolist()
     assert codes[15:] == [able.blank_code] and codes[:15] != [able.blank_code] * 15
+
+
+@pytest.mark.parametrize("mode", ["prior", "both"])
+def test_a_picture_whose_prior_was_stopped_says_so_on_the_page_and_in_its_file(able, models, mode):
+    result = stopped_at(able, models, 15, mode)
+    html, desk = panel.finished(result), text_to_image.Desk(able, Clips(able))
+    assert "Stopped at code 15 of 16" in html and 'data-phase="stopped"' in html
+    _, made = record.read(desk.files(result)[0])
+    assert made["stopped_code"] == 15
+    assert "to another picture" in (said := text_to_image._restored(made)), said
+    assert "same picture" not in said
+    _, end = onwards(able, models, result, ask(mode))  # its first codes stay what they are
+    assert "Done" in panel.finished(end)
+    assert "to another picture" in text_to_image._restored(record.read(desk.files(end)[0])[1])
 
 
 def test_what_is_hardly_written_is_shown_and_not_kept(able, models):
@@ -400,6 +414,8 @@ def test_the_png_says_which_candidate_was_taken_instead_of_the_best(able, models
     assert record.read(desk.files(end)[0])[1]["candidate"] == 3
     assert "click number 3 of" in text_to_image._restored(made)
     assert "for the same picture" in text_to_image._restored({})
+    for done in (0, 12):
+        assert "to another picture" in text_to_image._restored({"stopped": done, "steps": 20})
     assert "makes another picture" in text_to_image._restored({**made, "earlier": [{"until": 3}]})
 
 
@@ -508,6 +524,32 @@ def test_the_files_remember_and_move(able, models):
     assert drawing.animation((), result.image) is None
     still = Image.open(io.BytesIO(drawing.animation(result.frames[:1], result.image)))
     assert still.n_frames == 2
+
+
+def test_the_best_candidate_taken_before_any_step_is_not_what_draw_gives(able, models):
+    desk = text_to_image.Desk(able, Clips(able))
+    for mode, place in (("both", 1), ("prior", None)):
+        _, result = drawn(able, models, ask(mode))
+        best = drawing.chosen(able.vqgan, result, result.ranking.best)
+        assert record.read(desk.files(best)[0])[1].get("candidate") == place
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("", "picture"),
+        ("half cat / half dog", "half cat _ half dog"),
+        ("a red apple v1.5", "a red apple v1_5"),
+        ("...", "picture"),
+        (r"a\b", "a_b"),
+    ],
+)
+def test_a_picture_is_named_after_its_whole_prompt(able, models, prompt, name):
+    _, result = drawn(able, models, ask("guided", steps=1))
+    named = replace(result, request=replace(result.request, prompt=prompt))
+    png, gif = text_to_image.Desk(able, Clips(able)).files(named)
+    assert (Path(png).name, Path(gif).name) == (f"{name}.png", f"{name}.gif")
+    assert text_to_image.sent(named)[1].name == name
 
 
 def values(able) -> dict:
