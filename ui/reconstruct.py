@@ -143,7 +143,7 @@ def build(studio: Studio) -> TabHandles:
     saved = save_picture, save_codes
     board = Board(session, picked, last, caption, slider, grid, *saved, figures, card, error)
     answer = partial(_answer, studio, downloads)
-    sources = inputs.Sources(upload, thumbnails, side, codes, inbox)
+    sources = inputs.Sources(upload, thumbnails, side, codes, inbox, shown)
     strokes = reconstruct_board.connect(studio, answer, board)
     measured = [_measure(studio, board, event) for event in strokes]
     for opened in inputs.connect(studio, answer, board, sources):

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import examples
+from ui import examples, kept
 from ui import session as sessions
 from ui.common import EACH, QUICK, Sent, Sentence, friendly, path_of, said, whole
 from ui.examples import EXAMPLES
@@ -53,6 +53,7 @@ class Sources:
     side: gr.Radio
     codes: gr.UploadButton
     inbox: gr.State
+    picture: gr.Textbox  # `kept.shown`
 
 
 def tray(first: str) -> tuple[gr.Image, gr.HTML, gr.Radio]:
@@ -95,7 +96,8 @@ class Opening:
         path = EXAMPLES[whole(said(event).get("index")) % len(EXAMPLES)].path
         return [None, *self.answer(sessions.open_picture(self.studio, path, side))]
 
-    def size(self, session: Session, side: str) -> Any:
+    def size(self, session: Session, side: str, shown: str = "") -> Any:
+        kept.check_shown(session, shown)
         if session.source is None:
             raise Sentence("rec.side.bare", f=self.studio.f)
         return self.answer(sessions.resized(self.studio, session, side))
@@ -139,9 +141,10 @@ def connect(
     picked = sources.thumbnails.pick(
         friendly(opening.example), side, anew, **PRIVATE, **busy, **EACH
     )
-    resized = side.input(
-        friendly(opening.size), [board.session, side], shown, api_name="resize", **busy, **newest
-    )
+    size, given = friendly(opening.size), [board.session, side]
+    told = kept.told([*given, sources.picture])
+    resized = side.input(size, outputs=shown, **told, **PRIVATE, **busy, **newest)
+    gr.on([], size, given, shown, api_name="resize", **busy)  # programs show no picture
     decoded = sources.codes.upload(
         friendly(opening.codes), sources.codes, anew, api_name="decode", **busy, **newest
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import re
 from functools import reduce
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ui" / "how_it_works"
+SHIPPED = ROOT / "checkpoints" / "emoji-128"
 TABS = ("reconstruct", "codebook", "sample", "text_to_image")
 PACKAGES = ("vqgan", "prior", "clip_guidance")
 NAME = re.compile(r"`([a-z_]+)((?:\.[A-Za-z_]+)+)`")
@@ -37,6 +39,15 @@ def test_every_function_named_exists(tab):
         loaded = [importlib.import_module(f"{p}.{module}") for p in homes]
         has = [reduce(lambda o, name: getattr(o, name, None), path.split("."), m) for m in loaded]
         assert any(map(callable, has)), f"{tab}: {module} has no {path}"
+
+
+def test_how_long_the_gan_took_part_is_what_the_card_says():
+    runs = json.loads((SHIPPED / "config.json").read_text())["training"]["runs"]
+    runs = [run for run in runs if run["train"]["gan_weight"]]
+    of, took = (sum(r["steps"] - r["train"]["gan_start"] * i for r in runs) for i in (0, 1))
+    said = re.search(r"joined for ([\d,]+) of .* last ([\d,]+) steps", text("reconstruct", "en"))
+    assert [int(figure.replace(",", "")) for figure in said.groups()] == [took, of]
+    assert f"最后 {of:,} 步中 {took:,} 步" in text("reconstruct", "zh")
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -19,6 +19,7 @@ GOING_ON = {
     "ui.sample_runs _connect_sources.<locals>.opened",
     "ui.masking build.<locals>.from_session",
     "ui.masking build.<locals>.opened",
+    "ui.reconstruct_inputs Opening.size",
     "ui.between build.<locals>.show",
     "ui.surprise build.<locals>.measure",
 }
@@ -30,7 +31,7 @@ def events(writer):
     found = {}
     for fn in page.build(writer).fns.values():
         name = f"{getattr(fn.fn, '__module__', '')} {getattr(fn.fn, '__qualname__', '')}"
-        if name in GOING_ON:
+        if name in GOING_ON and fn.targets:  # what programs call as well is offered apart
             found[name] = fn
     return found
 
