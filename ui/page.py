@@ -20,7 +20,9 @@ MAX_FILE, MAX_FILE_SHARED = "64mb", "20mb"  # the second where strangers upload
 SESSIONS = 300  # visitors whose pictures are kept; beyond, the one who was away longest starts anew
 QUEUE = 1000  # waiting events; beyond, a visitor is told that the app is busy. Runs: ui/line.py
 HOUR = 3600
-KEPT_SHARED = 2 * HOUR  # for which a Space keeps a visitor's files and pictures, once unused
+KEPT_SHARED = (
+    2 * HOUR
+)  # for which a Space keeps a visitor's files, and pictures since they were made
 PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
 PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 

@@ -44,6 +44,11 @@ LIGHT: dict[str, Any] = {
 
 add(
     {
+        "sample.lost": (
+            "These pictures are no longer kept here: the page was left for long, or the app was "
+            "restarted. Press Write.",
+            "这些图片已不再保留：页面闲置过久，或应用已重启。请按“书写”。",
+        ),
         "sample.gone": (
             "That picture is no longer there: click one of those shown.",
             "那张图片已不在：请点击现在显示的图片。",
@@ -332,7 +337,9 @@ def _connect_sources(studio: Studio, completing: Completing, reading: TabHandles
 
 def _grid(batch: Batch | None, picked: int) -> np.ndarray:
     """The codes of a picture that must still be there."""
-    if batch is None or not 0 <= picked < len(batch.grids):
+    if batch is None:
+        raise Sentence("sample.lost")
+    if not 0 <= picked < len(batch.grids):
         raise Sentence("sample.gone")
     return batch.grids[picked]
 

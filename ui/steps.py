@@ -70,6 +70,11 @@ add(
             "There is no first code: it must be a whole number from 0 to {most}.",
             "还没有填写第一个码：它必须是 0 到 {most} 之间的整数。",
         ),
+        "steps.lost": (
+            "What was written here is no longer kept: the page was left for long, or the app was "
+            "restarted. Choose the first code to begin anew.",
+            "这里写过的内容已不再保留：页面闲置过久，或应用已重启。请选择第一个码重新开始。",
+        ),
         "steps.was": ("was here", "原先在此"),
     }
 )
@@ -286,7 +291,9 @@ def _connect(
 
     def act(event: gr.EventData, text: Text | None, *values: object) -> Any:
         data = event._data if isinstance(event._data, dict) else {}
-        text, ask = text or Text(), writing.request(studio, *values)
+        if text is None:  # a page cannot act before it has opened
+            raise Sentence("steps.lost")
+        ask = writing.request(studio, *values)
         if "code" in data:
             if data.get("at") == len(text.codes):  # a double click's second one is for a cell past
                 text = force(studio, text, data["code"])

@@ -108,6 +108,11 @@ add(
             "begins anew.",
             "这张图沿用开始时的设置，现在的改动不起作用：{names}。要使用新设置，请按“开始画”。",
         ),
+        "draw.lost": (
+            "What was drawn here is no longer kept: the page was left for long, or the app was "
+            "restarted. Press Draw to begin anew.",
+            "这里画过的图已不再保留：页面闲置过久，或应用已重启。请按“开始画”重新开始。",
+        ),
         "draw.nothing": (
             "There is no picture to go on from: press Draw first.",
             "还没有可以继续的图片：请先按“开始画”。",
@@ -286,6 +291,8 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
 
     def again(event: gr.EventData, request: gr.Request, results: list[Drawn]) -> list[Any]:
         number = str(said(event).get("number"))
+        if not results:
+            raise Sentence("draw.lost")
         drawn = next((d for d in results if str(d.number) == number), None)
         if drawn is None:
             return gr.skip()
@@ -312,8 +319,10 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         gr.Info(_restored(made))
         return [values.get(f.name, gr.skip()) for f in fields]
 
-    def listed(results: list[Drawn], drawn: Drawn | None) -> str:
+    def listed(results: list[Drawn], drawn: Drawn | None) -> Any:
         """The history once more: meanwhile a run may have ended and added to it."""
+        if not results:  # lost: what the page shows is all there is
+            return gr.skip()
         return panel.history(results, None if drawn is None else drawn.number)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -75,3 +76,20 @@ def test_what_is_said_of_a_code_leaves_out_a_picture_that_is_not_there(writer):
         assert ("cells here" in card, "In your picture" in place) == (not lost, not lost)
         assert ("no longer kept" in card, "no longer kept" in place) == (lost, lost)
     assert kept.known(mine, example.picture) is mine  # only newer than what is drawn
+
+
+def test_what_was_written_or_drawn_and_is_lost_is_said(writer):
+    """And what the page still shows stays on it."""
+    fns = [fn.fn for fn in page.build(writer).fns.values() if fn.fn is not None]
+    handlers = {(getattr(f, "__module__", ""), getattr(f, "__qualname__", "")): f for f in fns}
+    me = SimpleNamespace(session_hash="me")
+    said = gr.EventData(None, {"number": "3", "picture": 0, "batch": 1, "cell": 0})
+    for module, name, values in (
+        ("steps", "connect.<locals>.act", (None, 3, 1.0, 0, 1.0, 5, "6×7")),
+        ("sample_runs", "connect_board.<locals>.pick", (None,)),
+        ("text_to_image", "_connect_board.<locals>.again", (me, [])),
+    ):
+        with pytest.raises(gr.Error, match=r"(?s)no longer kept.*不再保留"):
+            handlers[f"ui.{module}", name](said, *values)
+    listed = handlers["ui.text_to_image", "_connect_board.<locals>.listed"]
+    assert listed([], None) == gr.skip()
