@@ -22,7 +22,7 @@ QUEUE = 1000  # waiting events; beyond, a visitor is told that the app is busy. 
 HOUR = 3600
 KEPT_SHARED = (
     2 * HOUR
-)  # for which a Space keeps a visitor's files, and pictures since they were made
+)  # for which a Space keeps files, and a visitor's state since it changed
 PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
 PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 

@@ -85,7 +85,7 @@ def test_what_was_written_or_drawn_and_is_lost_is_said(writer):
     me = SimpleNamespace(session_hash="me")
     said = gr.EventData(None, {"number": "3", "picture": 0, "batch": 1, "cell": 0})
     for module, name, values in (
-        ("steps", "connect.<locals>.act", (None, 3, 1.0, 0, 1.0, 5, "6×7")),
+        ("steps", "_connect.<locals>.act", (None, 3, 1.0, 0, 1.0, 5, "6×7")),
         ("sample_runs", "connect_board.<locals>.pick", (None,)),
         ("text_to_image", "_connect_board.<locals>.again", (me, [])),
     ):
