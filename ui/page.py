@@ -20,9 +20,7 @@ MAX_FILE, MAX_FILE_SHARED = "64mb", "20mb"  # the second where strangers upload
 SESSIONS = 300  # visitors whose pictures are kept; beyond, the one who was away longest starts anew
 QUEUE = 1000  # waiting events; beyond, a visitor is told that the app is busy. Runs: ui/line.py
 HOUR = 3600
-KEPT_SHARED = (
-    2 * HOUR
-)  # for which a Space keeps files, and a visitor's state since it changed
+KEPT_SHARED = 2 * HOUR  # for which a Space keeps files, and a visitor's state since it changed
 PAINTING = 5  # seconds in which the first visitor's browser gets the processor to itself
 PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 
