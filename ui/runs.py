@@ -93,6 +93,11 @@ def replace(visitor: str) -> None:
         runs.end_unclicked(visitor)
 
 
+def wanted(visitor: str, number: Any) -> bool:
+    """Whether the click of this number still waits or works: no newer one, no Stop since."""
+    return any(runs.newest_is(visitor, number) for runs in list(_all))
+
+
 def stop_all() -> None:
     """The app ends."""
     for runs in list(_all):
@@ -168,6 +173,12 @@ class Runs:
                 return None
             run.working = True
             return run
+
+    def newest_is(self, visitor: str, number: Any) -> bool:
+        """Whether this visitor's newest run is the one of this number, and is not over."""
+        with self._lock:
+            run = self._newest.get(visitor)
+            return run is not None and run.number == number and not run.over
 
     def alive(self, visitor: str) -> bool:
         """Whether a run of this visitor waits or works."""

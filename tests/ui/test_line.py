@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from types import SimpleNamespace
 
+import gradio as gr
 import httpx
 import pytest
 
 from ui import line, page, runs, sample_runs
+from ui import session as sessions
 
 ASKED = {"data": [1, 1.0, 0, 0.95, 0, "6×7", False]}
 
@@ -87,16 +90,69 @@ def test_runs_that_wait_leave_room_for_other_clicks(app):
     assert app.events("resize", answer)[-1].startswith("event: complete")
 
 
-def test_one_visitor_cannot_fill_the_line_by_another_name_of_the_same_event(app):
-    """A page's own events can be asked for too, as often as one likes."""
-    assert app.post("sample", "first", ASKED).status_code == 200
-    assert soon(lambda: len(app.runs) == 1)
-    clicked = next(
-        fn._id
-        for fn in app.blocks.fns.values()
-        if fn.concurrency_id == "run" and fn.targets and fn.trigger_after is not None
-    )
+@pytest.fixture
+def clicks(app):
+    """Puts the event of a click of the Sample tab in line, and hears what a visitor is told."""
+    fns = [fn for fn in app.blocks.fns.values() if fn.concurrency_id == "run" and fn.targets]
+    clicked = next(fn for fn in fns if fn.trigger_after is not None and fn.targets[0][1] == "then")
     with httpx.Client(base_url=f"{app.blocks.local_api_url}queue", timeout=30) as client:
-        body = {"data": [], "fn_index": clicked, "session_hash": "one"}
-        codes = [client.post("/join", json=body).status_code for _ in range(line.OWN + 2)]
-    assert codes == [200] * line.OWN + [503] * 2
+
+        def join(visitor: str, ticket: object) -> httpx.Response:
+            data = [ticket, *(block.value for block in clicked.inputs[1:])]
+            data = [None if isinstance(b, gr.State) else v for b, v in zip(clicked.inputs, data)]
+            body = {"data": data, "fn_index": clicked._id, "session_hash": visitor}
+            return client.post("/join", json=body)
+
+        def told(visitor: str) -> list[dict]:
+            lines = client.get("/data", params={"session_hash": visitor}).text.splitlines()
+            return [json.loads(part[5:]) for part in lines if part.startswith("data:")]
+
+        yield SimpleNamespace(join=join, told=told, outputs=len(clicked.outputs))
+
+
+def test_what_a_click_has_replaced_leaves_the_line(app, clicks):
+    """A page's own events, which can be asked for by a program too, as often as one likes."""
+    app.post("sample", "first", ASKED)
+    assert soon(lambda: len(app.runs) == 1)
+    (known,) = (found for found in list(runs._all) if found.alive("first"))
+    waiting = app.blocks._queue.event_queue_per_concurrency_id["run"].queue
+    for _ in range(line.MOST):
+        ticket = {"number": known.arm("one"), "said": None}
+        assert clicks.join("one", ticket).status_code == 200
+        assert clicks.join("two", None).status_code == 200
+    assert sorted(event.session_hash for event in waiting) == ["one", "two"]
+    assert waiting[0].data.data[0]["number"] == known._newest["one"].number
+    app.over.set()
+    ends = [m for m in clicks.told("one") if m["msg"] == "process_completed"]
+    assert len(ends) == line.MOST and all(m["success"] for m in ends)
+    nothing = [{"__type__": "update"}] * clicks.outputs
+    assert all(m["output"]["data"] == nothing for m in ends[:-1])
+
+
+def test_a_click_that_finds_the_line_full_is_told_so_in_both_languages(app, clicks):
+    for i in range(line.MOST + 1):
+        app.post("sample", f"visitor {i}", ASKED)
+    waiting = app.blocks._queue.event_queue_per_concurrency_id["run"].queue
+    assert soon(lambda: len(waiting) == line.MOST)
+    assert clicks.join("late", None).status_code == 200
+    assert len(waiting) == line.MOST, "it was not taken in"
+    (end,) = [m for m in clicks.told("late") if m["msg"] == "process_completed"]
+    assert not end["success"]
+    assert f"{line.MOST} runs are waiting already" in end["output"]["error"]
+    assert f"已有 {line.MOST} 个任务在排队" in end["output"]["error"]
+
+
+def test_a_click_stands_behind_one_picture_of_a_program_that_sends_many(app, monkeypatch):
+    over, real = threading.Event(), sessions.resized
+    monkeypatch.setattr(sessions, "resized", lambda *given: over.wait(20) and real(*given))
+    try:
+        for visitor in ("batch",) * 6 + ("someone",) * 2:
+            assert app.post("resize", visitor, {"data": ["128"]}).status_code == 200
+        waiting = app.blocks._queue.event_queue_per_concurrency_id["answer"].queue
+        assert soon(lambda: len(waiting) == 7)  # one has its turn
+        order = [event.session_hash[0] for event in waiting]
+        assert order == ["b", "s", "b", "s", "b", "b", "b"]
+        own = [event.enqueue_time for event in waiting if event.session_hash == "batch"]
+        assert own == sorted(own)
+    finally:
+        over.set()
