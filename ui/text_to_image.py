@@ -11,7 +11,7 @@ from gradio.context import Context
 
 from clip_guidance import record
 from clip_guidance.modes import MODES
-from ui import compute, drawing, endpoint
+from ui import compute, drawing, endpoint, fetching
 from ui import drawing_panel as panel
 from ui.clips import OWN, Clips
 from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
@@ -197,7 +197,9 @@ def _draw(
 ) -> Iterator[list[Any]]:
     wanted, clip = to_draw(drawn, *values)
     yield board.change(stage=panel.empty("draw.ready"), found="", **switch(True, False))
-    models = compute.aside(desk.clips.models, clip)  # loads it, where only the API was asked
+    models = yield from fetching.models(desk.clips, clip, run, board.change())
+    if models is None:
+        return
     steps = compute.each(drawing.draw(desk.studio, models, wanted, clip, run.stop))
     yield from follow(desk, board, run, results, drawn, steps)
 
@@ -207,7 +209,9 @@ def _more(
 ) -> Iterator[list[Any]]:
     wanted, clip = to_go_on(drawn, *values)
     yield board.change(**switch(True, False))
-    models = compute.aside(desk.clips.models, clip)
+    models = yield from fetching.models(desk.clips, clip, run, board.change())
+    if models is None:
+        return
     steps = compute.each(drawing.go_on(desk.studio, models, drawn, wanted, clip, run.stop))
     if stays := drawing.kept(drawn, wanted):
         gr.Info(both("draw.kept", names=named(stays)))

@@ -785,6 +785,22 @@ def test_no_picture_is_opened_while_a_wish_is_only_looked_at(able, fetching, upl
     assert len(list(fetching.events[0].fn(ME, *ask))) == 1
 
 
+def asked_by_a_program(able, **changes):
+    """The answers to a program that asks for a picture."""
+    handler = next(fn for fn in alone(able).fns.values() if fn.api_name == "text_to_image").fn
+    return handler(ME, *given(able, **changes)[3:])
+
+
+def test_a_program_waits_for_a_download_only_where_it_holds_up_nobody(able, fetching, monkeypatch):
+    steps = asked_by_a_program(able, clip="RN50")
+    assert next(steps) == next(steps) == [gr.skip(), gr.skip()] and fetching.begun.wait(5)
+    steps.close()  # the program has left
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
+    monkeypatch.setattr("ui.fetching.PATIENCE", 0.3)
+    with pytest.raises(gr.Error, match=r"(?s)“RN50” is being fetched.*ask again later.*正在获取"):
+        list(asked_by_a_program(able, clip="RN50"))
+
+
 def test_stop_ends_the_waiting_for_a_download(able, fetching):
     steps = fetching.events[0].fn(ME, *given(able, clip="RN50"))
     next(steps)
