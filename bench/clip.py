@@ -27,6 +27,7 @@ import checkpoints
 from checkpoints.bundle import read_card, write_card
 from checkpoints.export import without_folders
 from clip_guidance.image_task import recalls
+from clip_guidance.captions import captioned, concept
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
 from training.files import writable
@@ -51,14 +52,14 @@ def look(clip: Clip, pictures: list[dataset.Picture], side: int = 128) -> Tensor
 def questions(pictures: list[dataset.Picture], language: str) -> tuple[list[int], list[str]]:
     """Indices of the pictures that have a name in that language ("en", "zh"), and the names."""
     key = {"en": "captions", "zh": "captions_zh"}[language]
-    picks = [i for i, p in enumerate(pictures) if p.row[key]]
+    picks = [i for i, p in enumerate(pictures) if p.row.get(key)]
     return picks, [pictures[i].row[key][0] for i in picks]
 
 
 def others(picture: dataset.Picture) -> str:
     """A picture's captions without its name, for matching without pixels."""
     name = picture.row["captions"][0]
-    return ", ".join(c for c in picture.row["captions"][1:] if c != name) or picture.row["set"]
+    return ", ".join(c for c in picture.row["captions"][1:] if c != name) or picture.row.get("set", "")
 
 
 def concepts_table(
@@ -71,7 +72,7 @@ def concepts_table(
         picks, names = questions(pictures, language)
         if not picks:
             continue
-        labels = [pictures[i].row["concept"] for i in picks]
+        labels = [concept(pictures[i].row) for i in picks]
         mine, texts = vectors[picks], clip.encode_text(names).cpu()
         ways = {"clip": recalls(mine, texts, labels, names=names)}
         if teacher is not None:
@@ -142,15 +143,14 @@ def main(argv: list[str] | None = None) -> None:
         image = bundle.card["clip"].get("training", {}).get("image", {})
         left_out = image.get("train", {}).get("leave_out", [STYLE])
         found = dataset.scan(args.data)
-        if any(p.row is None for p in found):
-            raise ValueError(f"{args.data} has no manifest.jsonl: give a folder made by data.build")
+        captioned(found)
         teacher = None
         if not args.no_teacher:
             minilm = Teacher()
             teacher = lambda texts: torch.from_numpy(minilm.encode(texts))  # noqa: E731
         drawn = [p for p in found if not p.photo]
         held_out = [p for p in drawn if p.split == "val"]
-        style = [p for p in drawn if p.row["set"] in left_out]
+        style = [p for p in drawn if p.row.get("set") in left_out]
         if not held_out:
             raise ValueError(f"{args.data} has no held-out pictures")
     except (ValueError, OSError) as error:

@@ -44,6 +44,11 @@ def captioned(pictures: Sequence[dataset.Picture]) -> list[dict]:
     return [picture.row for picture in pictures]
 
 
+def concept(row: dict) -> str:
+    """What a picture shows, for telling whether another one shows the same: its name by default."""
+    return row.get("concept") or row["captions"][0]
+
+
 def phrase_vectors(path: Path) -> np.ndarray:
     """(P, M, E) float32 as `clip_guidance.conditions` writes them. ValueError for another file."""
     found = read_array(path, "phrases")

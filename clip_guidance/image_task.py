@@ -20,6 +20,7 @@ from torch import Tensor
 
 from clip_guidance import lite
 from clip_guidance.augment import AugmentConfig, augment
+from clip_guidance.captions import concept
 from clip_guidance.model import Clip
 from clip_guidance.pictures import Pictures
 from training import distributed
@@ -113,7 +114,7 @@ class ImageTask:
         self.clip, self.pictures = clip.to(device), pictures
         self.vectors = torch.from_numpy(vectors.astype(np.float32))
         rows = pictures.rows
-        seen = [r["split"] == "train" and r["set"] not in cfg.leave_out for r in rows]
+        seen = [r["split"] == "train" and r.get("set") not in cfg.leave_out for r in rows]
         self.train = np.flatnonzero(seen)
         self.val = spread(np.flatnonzero([r["split"] == "val" for r in rows]), cfg.held_out)
         if not len(self.train) or not len(self.val):
@@ -192,7 +193,7 @@ class ImageTask:
             for part in np.array_split(self.val, max(1, len(self.val) // 64))
         ]
         self.tower.load_state_dict(kept)
-        concepts = [self.pictures.rows[i]["concept"] for i in self.val]
+        concepts = [concept(self.pictures.rows[i]) for i in self.val]
         shares = recalls(torch.cat(found), self.vectors[self.val, 0], concepts)
         log.info("step %d: %s", step, {k: round(v, 4) for k, v in shares.items()})
         return shares

@@ -87,7 +87,14 @@ class TextTask:
         held_out: dict[str, tuple[list[str], np.ndarray]],
         device: str = "cpu",
     ):
-        """`held_out`: by name, texts that `texts` leaves out, and where they belong."""
+        """`held_out`: by name, texts that `texts` leaves out, and where they belong. ValueError
+        where vectors are of another size than the tower's."""
+        for found in (vectors, *(wanted for _, wanted in held_out.values())):
+            if found.shape[-1] != clip.embedding_size:
+                raise ValueError(
+                    f"the texts' vectors have {found.shape[-1]} numbers each and the model's "
+                    f"{clip.embedding_size}: --embed-dim must be {found.shape[-1]}"
+                )
         self.clip, self.cfg, self.loop, self.device = clip.to(device), cfg, loop, device
         self.tokens = torch.cat(
             [clip.tokenize(texts[i : i + 4096]) for i in range(0, len(texts), 4096)]

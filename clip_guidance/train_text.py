@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def held_out(data: str, phrases: Path) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Names of held-out pictures, English and Chinese, with the English names' vectors."""
+    """Names of held-out pictures, English and, where there are any, Chinese, with the English
+    names' vectors."""
     rows, vectors = captioned(dataset.scan(data)), phrase_vectors(phrases)[:, 0]
     found: dict[str, dict[str, np.ndarray]] = {"english": {}, "chinese": {}}
     if len(rows) != len(vectors):
@@ -52,7 +53,9 @@ def held_out(data: str, phrases: Path) -> dict[str, tuple[list[str], np.ndarray]
             found["english"][row["captions"][0]] = vector
             if row.get("captions_zh"):
                 found["chinese"][row["captions_zh"][0]] = vector
-    return {name: (list(some), np.array(list(some.values()))) for name, some in found.items()}
+    if not found["english"]:
+        raise ValueError(f"{data} has no held-out pictures: some must be of the split val")
+    return {k: (list(some), np.array(list(some.values()))) for k, some in found.items() if some}
 
 
 def word_table(strings: list[str], corpus: list[str], vectors: np.ndarray) -> torch.Tensor:

@@ -69,8 +69,12 @@ def check_known(known: Tensor | None, n: int, size: tuple[int, int], codebook_si
     return known.long().expand(n, *size)
 
 
-def check_memory(prior: GPT, rows: int) -> None:
-    """ValueError if writing this many rows at once would not fit into the free memory."""
+def check_memory(prior: GPT, n: int, copies: int = 1) -> None:
+    """ValueError if writing `n` grids at once would not fit into the free memory.
+
+    copies: rows that each grid takes, two where it is guided
+    """
+    rows = n * copies
     cfg = prior.config
     # Queries, keys and values, both copies of them while the cache grows.
     heads = cfg.heads + 2 * cfg.stored_heads
@@ -79,8 +83,8 @@ def check_memory(prior: GPT, rows: int) -> None:
     need = rows * (cache + noise + cfg.positions * cfg.dim * 8 * 4)
     free = free_memory(prior.wte.weight.device)
     if free is not None and need > free:
-        most = int(rows * free / need)
+        most = int(n * free / need)
         raise ValueError(
-            f"{rows} grids at once need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
+            f"{n} grids at once need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
             f"are free: ask for {most} or fewer"
         )

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 import checkpoints
-from prior.nearest import FILE, gather, measure
+from prior.nearest import FILE, check_format, gather, measure
 from prior.sheet import DECODED, decode
 from training import flags
 from training.spread import spread
@@ -34,20 +34,23 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     try:
+        check_format()
         bundle = checkpoints.load(args.bundle)
         kinds = bundle.card.get("prior", {}).get("training", {}).get("train", {}).get("kinds")
         pictures = [
             p
             for p in dataset.scan(args.data)
-            if not kinds or p.row is None or p.row["kind"] in kinds
+            if not kinds or p.row is None or p.row.get("kind") in kinds
         ]
-        index = gather(tqdm(pictures, unit="picture"))
+        index = gather(pictures, lambda train: tqdm(train, unit="picture"))
         own, held_out = (seen_again(bundle, pictures, split) for split in ("train", "val"))
         index = replace(index, scale=measure(index, own, held_out))
         size = index.save(bundle.path / FILE)
     except (ValueError, OSError) as error:
         flags.fail(error)
-    print(f"{bundle.path / FILE}: {len(index.names)} pictures, {size / 1e6:.2f} MB")
+    count, train = len(index.names), sum(p.split == "train" for p in pictures)
+    some = f"{count} pictures" if count == train else f"{count} of {train} pictures, evenly chosen"
+    print(f"{bundle.path / FILE}: {some}, {size / 1e6:.2f} MB")
     print(
         "median distance to the nearest training picture: {:.1f} for training pictures that went "
         "through the codes, {:.1f} for held-out ones".format(*index.scale)

@@ -13,15 +13,16 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from training.files import replacing
+from training.spread import spread
 from vqgan import dataset
 
 FILE = "training.npz"  # in a bundle's folder
@@ -29,6 +30,7 @@ SIDE = 32  # pixels of a thumbnail
 COARSE = 16  # pixels of what is compared
 COLUMNS = 128  # of the sheet
 FORMAT, QUALITY = "AVIF", 45
+MOST = 80_000  # pictures: the sheet stays below what Pillow takes for a decompression bomb
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Training:
         ]
 
     def save(self, path: str | os.PathLike) -> int:
-        """Write the index -> its bytes."""
+        """Write the index -> its bytes. ValueError where this Pillow writes no AVIF."""
+        check_format()
         count = len(self.thumbnails)
         rows = -(-count // COLUMNS)
         grid = np.full((rows * COLUMNS, SIDE, SIDE, 3), 255, np.uint8)
@@ -110,11 +113,18 @@ class Training:
             rows = pixels.shape[0] // SIDE
             grid = pixels.reshape(rows, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2)
             thumbnails = np.ascontiguousarray(grid.reshape(-1, SIDE, SIDE, 3)[: len(names)])
-        except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile,
+                Image.DecompressionBombError) as error:  # fmt: skip
             raise ValueError(f"{path} is no index of training pictures: {error}") from error
         if not len(names) == len(sets) == len(thumbnails):
             raise ValueError(f"{path} is no index of training pictures: its names do not fit")
         return cls(thumbnails, tuple(names), tuple(sets), scale if len(scale) == 2 else None)
+
+
+def check_format() -> None:
+    """ValueError where this Pillow cannot write the index."""
+    if not features.check(FORMAT.lower()):
+        raise ValueError(f"this Pillow writes no {FORMAT}: pip install 'pillow>=11.3'")
 
 
 def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -125,11 +135,16 @@ def reduce(pixels: np.ndarray, side: int) -> np.ndarray:
     return small.reshape(count, side, side, 3)
 
 
-def gather(pictures: Iterable[dataset.Picture]) -> Training:
-    """Thumbnails of the training split; held-out pictures are left out."""
+def gather(
+    pictures: Iterable[dataset.Picture], progress: Callable[[Iterable], Iterable] = iter
+) -> Training:
+    """Thumbnails of the training split; held-out pictures are left out.
+
+    Of more than `MOST` pictures so many, evenly chosen.
+    """
     thumbnails, names, sets = [], [], []
-    train = (p for p in pictures if p.split == "train")
-    for picture, pixels in dataset.wholes(train, 4 * SIDE):
+    train = spread([p for p in pictures if p.split == "train"], MOST)
+    for picture, pixels in dataset.wholes(progress(train), 4 * SIDE):
         small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
         thumbnails.append(np.asarray(small))
         row = picture.row or {}

@@ -166,7 +166,7 @@ def sample(
         raise ValueError(f"stride is {stride}: it must be at least 1")
     if ahead is not None and ahead < 1:
         raise ValueError(f"ahead is {ahead}: it must be at least 1")
-    check_memory(prior, n * (1 if cfg_scale == 1 else 2))
+    check_memory(prior, n, copies=1 if cfg_scale == 1 else 2)
     known = check_known(known, n, size, cfg.codebook_size)
     plan = windows(size, (cfg.height, cfg.width), stride)
     weights = packed(prior, dtype)

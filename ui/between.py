@@ -72,6 +72,8 @@ def pair(studio: Studio, session: Session, second: str) -> Pair:
     """The visitor's picture (as the encoder saw it) and a second one."""
     if session.original is not None:
         a = sessions.latents(studio, session.original)
+    elif studio.vqgan.config.quantizer == "gumbel":  # whose codes lie elsewhere than its latents
+        a = sessions.latents(studio, session.result)
     else:
         codes = torch.from_numpy(session.encoded)[None].to(studio.device)
         with torch.inference_mode():

@@ -197,7 +197,8 @@ def blend(
 ) -> Blend:
     """Mix latents a and b (1, D, h, w) as (1 - t) a + t b, and decode with and without codebook.
 
-    The mixture is moved to where codes live (`project`: back onto the sphere for cosine) first.
+    The mixture is moved to where codes live (`project`: back onto the sphere for cosine) first;
+    without codebook a Gumbel model's decoder gets what its latents stand for (`relaxed`).
     """
     if a.shape != b.shape:
         raise ValueError(
@@ -206,9 +207,9 @@ def blend(
         )
     with torch.inference_mode():
         mixed = mixture(vqgan, a, b, t)
-        encoding = vqgan.quantize.encode(mixed)
+        encoding, plain = vqgan.quantize.encode(mixed), vqgan.quantize.relaxed(mixed)
         # One by one: at once is slower on a CPU, where larger tensors are fresh memory each time.
-        output = [vqgan.decode(z)[0] for z in (mixed, encoding.quantized)]
+        output = [vqgan.decode(z)[0] for z in (plain, encoding.quantized)]
     width, height = size or (output[0].shape[2], output[0].shape[1])
     smooth, stepped = (to_image(x[:, :height, :width]) for x in output)
     return Blend(smooth, stepped, encoding.indices[0].cpu().numpy())

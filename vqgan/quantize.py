@@ -33,6 +33,8 @@ class Quantizer(Protocol):
 
     def project(self, latents: Tensor) -> Tensor: ...
 
+    def relaxed(self, latents: Tensor) -> Tensor: ...
+
     def codebook(self) -> Tensor: ...
 
 
@@ -121,6 +123,10 @@ class EuclideanQuantizer(nn.Module):
         low, high = codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1)
         return latents.clamp(low, high)
 
+    def relaxed(self, latents: Tensor) -> Tensor:
+        """(B, D, h, w) latents -> what a decoder draws them from without the codebook: themselves."""
+        return latents
+
 
 class CosineQuantizer(EuclideanQuantizer):
     """Latents and codes on the unit sphere: nearest in Euclidean distance = highest cosine."""
@@ -143,10 +149,12 @@ class CosineQuantizer(EuclideanQuantizer):
 
 
 class GumbelQuantizer(nn.Module):
-    """The argmax of a 1x1 projection, as taming's Gumbel models do at inference.
+    """The argmax of a 1x1 projection: the likeliest code of taming's Gumbel models.
 
-    `proj` (K, D, 1, 1) scores the codes, `embed` (K, D) holds them. Training one (the relaxed
-    softmax) is not offered: published checkpoints are what this is for.
+    `proj` (K, D, 1, 1) scores the codes, `embed` (K, D) holds them, so latents and codes live in
+    different spaces. Taming's own code draws the code by Gumbel noise even at inference; here the
+    same picture always gets the same codes. Training one (the relaxed softmax) is not offered:
+    published checkpoints are what this is for.
     """
 
     def __init__(self, codebook_size: int, dim: int, gradient: str = "straight_through"):
@@ -168,7 +176,17 @@ class GumbelQuantizer(nn.Module):
             return Encoding(latents, straight_through(latents, codes), indices)
 
     lookup = EuclideanQuantizer.lookup
-    project = EuclideanQuantizer.project
+
+    def project(self, latents: Tensor) -> Tensor:
+        """(B, D, h, w) -> the same: any latents have scores."""
+        return latents
+
+    def relaxed(self, latents: Tensor) -> Tensor:
+        """(B, D, h, w) -> the codes' mean by softmax of the scores (arXiv:1611.01144, without noise
+        at temperature 1): what the decoder knows are mixtures of codes, not latents."""
+        with torch.autocast(latents.device.type, enabled=False):
+            weights = self.proj(latents.float()).softmax(1)
+            return torch.einsum("bkhw,kd->bdhw", weights, self.codebook())
 
 
 QUANTIZERS = {

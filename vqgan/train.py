@@ -71,13 +71,15 @@ def configure(
         weights, stored["model"] = initial_weights(args.init)
         start = weights, flags.build(VQGANConfig, stored["model"], {})
     elif chosen[1].get("freeze_encoder"):
-        raise ValueError("--freeze-encoder needs a trained encoder: add --init, or --resume")
+        raise ValueError("--freeze-encoder needs a trained encoder: add --init")
     configs = [
         flags.build(cls, stored[key], picked)
         for cls, key, picked in zip(
             (VQGANConfig, TrainConfig, LoopConfig), ("model", "train", "loop"), chosen, strict=True
         )
     ]
+    if chosen[1].get("new_codebook") and not args.init:
+        raise ValueError("--new-codebook replaces the one of the model that --init names: add --init")
     return *configs, start
 
 

@@ -98,8 +98,9 @@ def clicks(app):
     with httpx.Client(base_url=f"{app.blocks.local_api_url}queue", timeout=30) as client:
 
         def join(visitor: str, ticket: object) -> httpx.Response:
-            data = [ticket, *(block.value for block in clicked.inputs[1:])]
-            data = [None if isinstance(b, gr.State) else v for b, v in zip(clicked.inputs, data)]
+            states = [isinstance(block, gr.State) for block in clicked.inputs]
+            rest = zip(clicked.inputs[1:], states[1:], strict=True)
+            data = [ticket, *(None if state else block.value for block, state in rest)]
             body = {"data": data, "fn_index": clicked._id, "session_hash": visitor}
             return client.post("/join", json=body)
 

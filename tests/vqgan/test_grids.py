@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from vqgan import grids
 from vqgan.grids import IndexFile
+from vqgan.model import VQGAN
 
 
 @pytest.fixture
@@ -156,6 +158,22 @@ def test_a_blend_starts_and_ends_at_its_pictures(tiny_vqgan, latents):
         plain = tiny_vqgan.decode(a)[0].clamp(-1, 1).add(1).mul(127.5).round()
     start = np.asarray(grids.blend(tiny_vqgan, a, b, 0.0).continuous).astype(int)
     assert np.abs(start - plain.permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_a_blend_of_a_gumbel_model_starts_at_its_picture_too(tiny_config):
+    """Its latents are scores' inputs, of another size than its codes, and no pictures themselves."""
+    torch.manual_seed(0)
+    vqgan = VQGAN(replace(tiny_config, quantizer="gumbel")).eval().requires_grad_(False)
+    vqgan.quantize.embed.weight.mul_(0.05)
+    vqgan.quantize.proj.weight.mul_(200)  # nearly certain of each code, as trained ones are
+    vqgan.quantize.proj.bias.zero_()
+    a, b = (torch.randn(1, vqgan.config.embed_dim, 4, 4) for _ in range(2))
+    own = vqgan.quantize.encode(a).indices[0].numpy()
+    found = grids.blend(vqgan, a, b, 0.0)
+    assert np.array_equal(found.indices, own) and len(np.unique(own)) > 4
+    off = np.asarray(found.continuous).astype(int) - np.asarray(found.discrete)
+    other = np.asarray(grids.blend(vqgan, a, b, 1.0).discrete).astype(int) - found.discrete
+    assert np.abs(off).mean() < 0.2 * np.abs(other).mean()
 
 
 def test_mixtures_lie_where_codes_live(tiny_vqgan, latents):
