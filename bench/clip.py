@@ -26,8 +26,8 @@ from torch import Tensor
 import checkpoints
 from checkpoints.bundle import read_card, write_card
 from checkpoints.export import without_folders
-from clip_guidance.image_task import recalls
 from clip_guidance.captions import captioned, concept
+from clip_guidance.image_task import recalls
 from clip_guidance.model import Clip
 from clip_guidance.teacher import Teacher
 from training.files import writable
@@ -59,7 +59,9 @@ def questions(pictures: list[dataset.Picture], language: str) -> tuple[list[int]
 def others(picture: dataset.Picture) -> str:
     """A picture's captions without its name, for matching without pixels."""
     name = picture.row["captions"][0]
-    return ", ".join(c for c in picture.row["captions"][1:] if c != name) or picture.row.get("set", "")
+    return ", ".join(c for c in picture.row["captions"][1:] if c != name) or picture.row.get(
+        "set", ""
+    )
 
 
 def concepts_table(

@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoint, log")
     p.add_argument("--resume", action="store_true", help="go on exactly where OUT stopped")
     flags.add_device(p)
-    flags.add_flags(p, ClipConfig, "model")
+    flags.add_flags(p, ClipConfig, "model", without=("image_size",))  # the other tower's
     flags.add_flags(p, TextTrainConfig, "losses and data")
-    flags.add_flags(p, LoopConfig, "schedule", LOOP)
+    flags.add_flags(p, LoopConfig, "schedule", LOOP, without=("compile",))
     return p
 
 

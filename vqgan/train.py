@@ -79,7 +79,9 @@ def configure(
         )
     ]
     if chosen[1].get("new_codebook") and not args.init:
-        raise ValueError("--new-codebook replaces the one of the model that --init names: add --init")
+        raise ValueError(
+            "--new-codebook replaces the one of the model that --init names: add --init"
+        )
     return *configs, start
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,15 @@ def test_held_out_pictures_and_styles_are_not_trained_on(data):
     seen = torch.cat([found.batch(step)[1] for step in range(len(found.train) // 4)])  # an epoch
     assert set(seen.tolist()) <= set(found.train.tolist())
     assert len(set(seen.tolist())) == len(seen)
+
+
+def test_a_manifest_needs_neither_sets_nor_concepts(data):
+    """Like that of `data.build`, as the README allows: id, path, kind, split and captions."""
+    wanted = ("id", "path", "kind", "split", "captions")
+    rows = [{key: row[key] for key in wanted} for row in data.rows]
+    found = task(replace(data, rows=rows))
+    assert len(found.train) == sum(row["split"] == "train" for row in rows)
+    assert 0 <= found.evaluate(0, None)["find@10"] <= 1
 
 
 def test_frozen_stages_stay_and_the_rest_learns(data):

@@ -15,8 +15,12 @@ from bench import clip as bench_clip
 from clip_guidance import config, export, model, train, train_image, train_text
 from training.checkpoint import load
 from vqgan import dataset
+from vqgan.model import VQGAN
 
-SHAPE = "--embed-dim 8 --image-size 32 --text-width 8 --text-layers 1 --text-heads 1".split()
+SHAPE = {
+    "text": "--embed-dim 8 --text-width 8 --text-layers 1 --text-heads 1".split(),
+    "image": "--embed-dim 8 --image-size 32".split(),
+}
 LOOP = "--log-every 1 --sample-every 2 --warmup 1 --steps 2".split()
 
 
@@ -39,12 +43,12 @@ def world(tmp_path_factory, fixtures):
     texts = ["an apple", "a dog", "苹果", "狗"]
     (root / "texts.json").write_text(json.dumps({"texts": texts}), encoding="utf-8")
     np.save(root / "texts.npy", rng.standard_normal((4, 8)).astype(np.float16))
-    common = ["--data", str(fixtures), "--phrases", str(root / "phrases.npy"), *SHAPE, *LOOP]
+    common = ["--data", str(fixtures), "--phrases", str(root / "phrases.npy"), *LOOP]
     image = ["--batch", "4", "--size", "32", "--negatives", "4", "--frozen-stages", "1"]
     image += ["--held-out", "4", "--pixels", str(root / "pixels.npz")]
-    train.main(["image", "--out", str(root / "image"), *common, *image])
+    train.main(["image", "--out", str(root / "image"), *common, *SHAPE["image"], *image])
     text = ["--texts", str(root / "texts"), "--batch", "4"]
-    train.main(["text", "--out", str(root / "text"), *common, *text])
+    train.main(["text", "--out", str(root / "text"), *common, *SHAPE["text"], *text])
     return root
 
 
@@ -122,6 +126,10 @@ def test_phrases_of_fewer_pictures_are_refused(fixtures, tmp_path):
         ("image", {"init": "text"}, "text is no run of this tower"),
         ("image", {"resume": "text"}, "is no run of clip_guidance.train_image"),
         ("text", {"data": "plain"}, "has no captions: give a folder made by data.build"),
+        ("text", {"flags": ["--embed-dim", "9"]}, "and the model's 9: --embed-dim must be 8"),
+        ("image", {"flags": ["--size", "40"]}, "image_size is not 40"),
+        ("image", {"flags": ["--pixels", "PHRASES"]}, "p.npy holds no pixels and masks"),
+        ("image", {"flags": ["--pixels", "nowhere.npy"]}, "it must end in .npz"),
     ],
 )
 def test_files_of_another_kind_are_one_line(
@@ -136,10 +144,90 @@ def test_files_of_another_kind_are_one_line(
     image = ["--pixels", f"{world}/pixels.npz", "--size", "32"]
     line += ["--texts", f"{world}/texts"] if part == "text" else image
     line += ["--init", str(world / "text")] if "init" in wrong else []
-    line += ["--resume"] if "resume" in wrong else SHAPE
+    line += ["--resume"] if "resume" in wrong else SHAPE[part]
+    line += wrong.get("flags", [])
+    line = [str(tmp_path / "p.npy") if word == "PHRASES" else word for word in line]
     with pytest.raises(SystemExit) as caught:
         train.main([*line, *LOOP])
     assert caught.value.code == 2 and sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture
+def painting(world, fixtures, tmp_path, tiny_vqgan):
+    """Trains an image tower with what a bundle gives back -> how many reconstructions it had."""
+    torch.manual_seed(1)
+    models = {"one": tiny_vqgan, "two": VQGAN(tiny_vqgan.config)}
+    bundles = {
+        name: checkpoints.save(tmp_path / name, name=name, vqgan=vqgan, card={})
+        for name, vqgan in models.items()
+    }
+    pixels = ["--phrases", f"{world}/phrases.npy", "--pixels", f"{world}/pixels.npz"]
+    common = ["image", "--data", str(fixtures), *pixels, "--out", str(tmp_path / "run")]
+    begin = [*SHAPE["image"], *LOOP, "--batch", "4", "--size", "32", "--negatives", "4"]
+
+    def go(bundle: str | None, *more: str, resume: bool = False) -> int:
+        seen = []
+        real = train_image.ImageTask.__init__
+
+        def kept(self, clip, cfg, augment, loop, found, *rest):
+            seen.append(0 if found.painted is None else len(found.painted))
+            real(self, clip, cfg, augment, loop, found, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train_image.ImageTask, "__init__", kept)
+            line = ["--resume"] if resume else begin
+            line += ["--bundle", str(bundles[bundle])] if bundle else []
+            train.main([*common, *line, *more])
+        return seen[0]
+
+    return go
+
+
+def test_a_run_goes_on_with_the_pictures_that_were_painted_for_it(painting, tmp_path, capsys):
+    assert painting("one", "--painted-count", "5") == 5
+    assert painting(None, "--steps", "3", resume=True) == 5, "without --bundle too"
+    (tmp_path / "run" / "last.pt").unlink()  # as if it had been stopped before its first checkpoint
+    for bundle, count in (("two", "5"), ("one", "6")):
+        with pytest.raises(SystemExit):
+            painting(bundle, "--painted-count", count)
+        assert "made with another bundle, data set or --painted-count" in capsys.readouterr().err
+    assert painting("one", "--painted-count", "5") == 5
+    with pytest.raises(SystemExit):
+        painting(None, "--init", str(tmp_path / "run"), resume=True)
+    assert "leave out --init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "flag"),
+    [
+        ("image", "--compile"),
+        ("image", "--bf16"),
+        ("image", "--text-width"),
+        ("text", "--compile"),
+        ("text", "--image-size"),
+    ],
+)
+def test_no_flag_is_offered_that_would_do_nothing(part, flag, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main([part, "--help"])
+    assert caught.value.code == 0 and flag not in capsys.readouterr().out
+
+
+def test_held_out_pictures_need_no_chinese_names(fixtures, tmp_path, world):
+    rows = [json.loads(line) for line in (fixtures / "manifest.jsonl").open(encoding="utf-8")]
+    for row in rows:
+        row["captions_zh"] = []
+    for path in (fixtures / "images").parent.iterdir():
+        if path.name != "manifest.jsonl":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = train_text.held_out(str(tmp_path), world / "phrases.npy")
+    assert list(found) == ["english"]
+    for row in rows:
+        row["split"] = "train"
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(ValueError, match="has no held-out pictures"):
+        train_text.held_out(str(tmp_path), world / "phrases.npy")
 
 
 def test_pictures_of_no_size_are_refused(world, bundle, capsys):

@@ -8,6 +8,7 @@ from PIL import Image
 
 import checkpoints
 from prior import index as command
+from prior import nearest
 from prior.model import GPT, PriorConfig
 from prior.nearest import FILE, SIDE, Training, gather, measure, reduce
 from vqgan import dataset
@@ -64,6 +65,28 @@ def test_another_file_is_refused(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(ValueError, match="no index of training pictures"):
         Training.load(tmp_path / FILE)
+
+
+def test_of_too_many_pictures_some_are_taken_evenly(pictures, monkeypatch):
+    monkeypatch.setattr(nearest, "MOST", 5)
+    found = gather(pictures)
+    assert found.names == tuple(pictures[i].path.stem for i in (0, 5, 10, 14, 19))
+
+
+def test_the_sheet_is_no_decompression_bomb_to_pillow(training, tmp_path, monkeypatch):
+    assert nearest.MOST * SIDE**2 < Image.MAX_IMAGE_PIXELS
+    assert -(-nearest.MOST // nearest.COLUMNS) * SIDE < 65_536, "AVIF is no higher"
+    training.save(tmp_path / FILE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="no index of training pictures"):
+        Training.load(tmp_path / FILE)
+
+
+def test_a_pillow_without_avif_is_a_sentence_before_anything_is_read(monkeypatch, capsys):
+    monkeypatch.setattr(nearest.features, "check", lambda name: name != "avif")
+    with pytest.raises(SystemExit) as end:
+        command.main(["--data", "nowhere"])
+    assert end.value.code == 2 and "this Pillow writes no AVIF" in capsys.readouterr().err
 
 
 def test_what_a_distance_means_is_measured(training):

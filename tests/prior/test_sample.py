@@ -1,6 +1,7 @@
 """Drawing codes: distributions, seeds, known cells, guidance, windows, and what is refused."""
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -393,6 +394,19 @@ def test_memory_is_asked_of_the_system(prior, monkeypatch):
     sample(prior, 1, seed=0)
     monkeypatch.setattr(checks, "free_memory", lambda device: None)
     sample(prior, 1000, seed=0)
+
+
+def test_what_the_memorys_refusal_asks_for_fits(tiny, monkeypatch):
+    """Guided grids take two rows each, and are counted as grids."""
+    monkeypatch.setattr(checks, "free_memory", lambda device: 55 * 10**6)
+    for copies in (1, 2):
+        with pytest.raises(ValueError, match="^1000 grids at once") as refused:
+            checks.check_memory(tiny(heads=4), 1000, copies)
+        most = int(re.search(r"ask for (\d+) or fewer", str(refused.value))[1])
+        assert most > 100
+        checks.check_memory(tiny(heads=4), most, copies)
+        with pytest.raises(ValueError, match="ask for"):
+            checks.check_memory(tiny(heads=4), most + 5, copies)
 
 
 def test_shared_keys_and_values_take_less_memory(tiny, monkeypatch):

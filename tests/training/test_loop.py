@@ -187,6 +187,7 @@ def test_init_starts_from_a_run_with_a_fresh_discriminator(data, tmp_path):
         (["--restart-every", "-5"], "restart_every is -5: it must be a number >= 0"),
         (["--beta2", "1"], "beta2 is 1.0: it must lie in [0, 1)"),
         (["--freeze-encoder", "--autoencoder-steps", "0"], "needs a trained encoder: add --init"),
+        (["--new-codebook"], "replaces the one of the model that --init names: add --init"),
         (["--freeze-encoder"], "keeps the codebook and autoencoder_steps replaces it"),
         (
             ["--freeze-encoder", "--autoencoder-steps", "0", "--new-codebook"],
@@ -227,6 +228,7 @@ def first_run(tmp_path_factory):
         (["--init", "RUN", "--unit-range", "--new-codebook"], "unit_range is False there and True"),
         (["--init", "RUN", "--resume"], "the run's own weights: leave out --init"),
         (["--init", "RUN", "--preset", "paper"], "a shape of their own: leave out --preset"),
+        (["--resume", "--new-codebook"], "replaces the one of the model that --init names"),
         (["--resume", "--preset", "small"], "a shape of their own: leave out --preset"),
         (["--resume", "--gan-weight", "0", "--freeze-encoder"], "autoencoder_steps replaces it"),
         (["--resume", "--disc-ch", "16", "--steps", "2"], "does not fit these flags"),
