@@ -58,10 +58,8 @@ def questions(pictures: list[dataset.Picture], language: str) -> tuple[list[int]
 
 def others(picture: dataset.Picture) -> str:
     """A picture's captions without its name, for matching without pixels."""
-    name = picture.row["captions"][0]
-    return ", ".join(c for c in picture.row["captions"][1:] if c != name) or picture.row.get(
-        "set", ""
-    )
+    name, *more = picture.row["captions"]
+    return ", ".join(c for c in more if c != name) or picture.row.get("set", "")
 
 
 def concepts_table(

@@ -124,7 +124,7 @@ class EuclideanQuantizer(nn.Module):
         return latents.clamp(low, high)
 
     def relaxed(self, latents: Tensor) -> Tensor:
-        """(B, D, h, w) latents -> what a decoder draws them from without the codebook: themselves."""
+        """(B, D, h, w) latents -> what a decoder draws them from without codebook: themselves."""
         return latents
 
 

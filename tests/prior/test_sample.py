@@ -400,7 +400,7 @@ def test_what_the_memorys_refusal_asks_for_fits(tiny, monkeypatch):
     """Guided grids take two rows each, and are counted as grids."""
     monkeypatch.setattr(checks, "free_memory", lambda device: 55 * 10**6)
     for copies in (1, 2):
-        with pytest.raises(ValueError, match="^1000 grids at once") as refused:
+        with pytest.raises(ValueError, match=r"^1000 grids at once") as refused:
             checks.check_memory(tiny(heads=4), 1000, copies)
         most = int(re.search(r"ask for (\d+) or fewer", str(refused.value))[1])
         assert most > 100

@@ -161,7 +161,7 @@ def test_a_blend_starts_and_ends_at_its_pictures(tiny_vqgan, latents):
 
 
 def test_a_blend_of_a_gumbel_model_starts_at_its_picture_too(tiny_config):
-    """Its latents are scores' inputs, of another size than its codes, and no pictures themselves."""
+    """Its latents are what scores are made of, and no pictures themselves."""
     torch.manual_seed(0)
     vqgan = VQGAN(replace(tiny_config, quantizer="gumbel")).eval().requires_grad_(False)
     vqgan.quantize.embed.weight.mul_(0.05)
