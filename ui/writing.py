@@ -241,7 +241,7 @@ class Painter:
         """Decode the rows written so far; keeps the older pictures where `stop` is set."""
         start = time.monotonic()
         rows = self.size[0] if self.whole else done // self.size[1]
-        pictures = paint(self.studio, grids, rows, stop)
+        pictures = paint(self.studio, grids, rows, stop, preview=True)
         self.spent += time.monotonic() - start
         if pictures is not None:
             self.shown, self.pictures = done, pictures
@@ -252,17 +252,18 @@ def paint(
     grids: torch.Tensor,
     rows: int | None = None,
     stop: threading.Event | None = None,
+    *,
+    preview: bool = False,
 ) -> np.ndarray | None:
     """(n, h, w) int64, -1 where unwritten -> (n, H, W, 3) uint8; None if stopped on the way.
 
     Unwritten cells are decoded as white paper, which is what the decoder expects around a picture.
-    With `rows` it is a preview, in bfloat16 where the processor has it: only those rows are
-    decoded, above one row of paper, which comes as near to the finished picture as decoding all
-    does (24 to 30 dB on four of the examples) and is quicker. Below them is white.
+    With `rows` only those are decoded, above one row of paper, which comes as near to the finished
+    picture as decoding all does (24 to 30 dB on four of the examples) and is quicker. Below them is
+    white. A preview is in bfloat16 where the processor has it.
     """
     whole = torch.where(grids < 0, studio.blank_code, grids)
     n, h, w = whole.shape
-    preview = rows is not None
     rows = h if rows is None else rows
     below = torch.full((n, min(1, h - rows), w), studio.blank_code)
     part = torch.cat([whole[:, :rows], below], 1)
@@ -327,9 +328,10 @@ def write(
     if last.done < total:
         rate = _drawn(last, known)
         yield Step(last.done, total, rate, painter.shown, painter.pictures, stopped=True)
+    rows = None if painter.whole else -(-last.done // ask.size[1])  # no more to see once stopped
     yield Batch(
         grids=last.grid.numpy(),
-        pictures=paint(studio, last.grid),
+        pictures=paint(studio, last.grid, rows),
         nats=last.log_likelihood.double().numpy(),
         counted=np.full(ask.count, last.done),
         seeds=tuple(range(ask.seed, ask.seed + ask.count)),

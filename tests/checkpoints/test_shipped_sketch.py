@@ -28,7 +28,7 @@ def drawings(fixtures) -> np.ndarray:
 
 
 def test_lines_make_their_own_picture_likelier_and_others_not(bundle, drawings):
-    images = dataset.to_tensor(drawings)
+    images = dataset.to_tensor(drawings[::3])
     with torch.inference_mode():
         grids = bundle.vqgan.encode(images).indices.flatten(1)
         shifts = bundle.sketch(thicken(edges(images)[:, 1:].float(), 3))

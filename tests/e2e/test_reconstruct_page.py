@@ -110,10 +110,10 @@ def test_who_comes_again_downloads_the_page_only(visit):
             .map((entry) => [new URL(entry.name).pathname, entry.transferSize]))"""
     )
     assert len(parts) > 40 and not any(parts.values())
-    packed, sent = {"accept-encoding": "gzip"}, None
-    while sent is None or "modulepreload" not in sent.text():  # once it is known, after 20 s
+    packed = {"accept-encoding": "gzip"}
+    ask = lambda: first.page.request.get(first.address, headers=packed)  # noqa: E731
+    while "modulepreload" not in (sent := ask()).text():  # once it is known, after 20 s
         first.page.wait_for_timeout(1000)
-        sent = first.page.request.get(first.address, headers=packed)
     assert sent.headers["content-encoding"] == "gzip"
     assert int(sent.headers["content-length"]) < len(sent.body()) / 2
     named = re.findall(r'<link rel="modulepreload" href="\.([^"]+)">', sent.text())
@@ -486,15 +486,24 @@ def test_no_field_is_so_small_that_a_phone_zooms_in(visit):
     sizes = """() => [...document.querySelectorAll('input, textarea')]
         .filter((e) => e.offsetParent && ['text', 'number', 'textarea'].includes(e.type))
         .map((e) => [parseFloat(getComputedStyle(e).fontSize), e.scrollWidth <= e.clientWidth])"""
+    # Whether there are fields, and as many as for half a second.
+    settled = """() => {
+        const fields = [...document.querySelectorAll('input, textarea')];
+        const count = fields.filter((e) => e.offsetParent).length;
+        const was = (window.fields ??= {});
+        if (was.count !== count) Object.assign(was, { count, since: performance.now() });
+        return count > 0 && performance.now() - was.since > 500;
+    }"""
     seen = {}
     page.click("#code-grid [data-tool=paint]")
     for name in ("Reconstruct", "Codebook", "Sample", "Text to image"):
         page.get_by_role("tab", name=name, exact=True).click()
-        page.wait_for_timeout(1500)
+        page.wait_for_function(settled)
         if name == "Sample":
             page.get_by_role("tab", name="Sketch", exact=True).click()
             page.click("#sample-fine button")
-            page.wait_for_timeout(1500)
+            page.locator("#sample-seed input").wait_for()
+            page.wait_for_function(settled)
         seen[name] = page.evaluate(sizes)
         assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert all(seen.values()) and len(seen["Sample"]) >= 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 
 import numpy as np
@@ -30,7 +29,7 @@ WATCH = """() => {
         const c = document.querySelector('#sample-gallery canvas');
         seen.push({ state: root.dataset.state, shown: Number(root.dataset.shown),
             status: document.querySelector('#sample-gallery .sg-status').innerText,
-            pixels: [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] });
+            pixels: c.toDataURL() });
     }).observe(root, { attributes: true, attributeFilter: ['data-version'] });
 }"""
 # Presses Stop and says how many milliseconds later the page shows that it has stopped.
@@ -46,6 +45,12 @@ PLACE = """() => {
     const { top, bottom } = document.querySelector('#slider').getBoundingClientRect();
     return [top, bottom];
 }"""
+
+
+def pixels(url: str) -> np.ndarray:
+    """A canvas' data URL -> (H, W, 4) uint8."""
+    picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+    return np.asarray(picture.convert("RGBA"))
 
 
 class Desk:
@@ -110,15 +115,8 @@ class Desk:
 
     def tile(self, index: int) -> np.ndarray:
         """A tile's pixels: (H, W, 4)."""
-        width, height, data = self.page.evaluate(
-            """i => {
-                const c = document.querySelector(`#sample-gallery [data-index='${i}'] canvas`);
-                const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
-                return [c.width, c.height, [...data]];
-            }""",
-            index,
-        )
-        return np.array(data, np.uint8).reshape(height, width, 4)
+        canvas = self.page.locator(f"#sample-gallery [data-index='{index}'] canvas")
+        return pixels(canvas.evaluate("canvas => canvas.toDataURL()"))
 
 
 @pytest.fixture
@@ -157,7 +155,7 @@ def test_the_pictures_come_however_late_they_are_decoded(visit, studio):
     visited.page.evaluate(
         """() => {
             const own = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
-            const set = function (url) { setTimeout(() => own.set.call(this, url), 1500); };
+            const set = function (url) { setTimeout(() => own.set.call(this, url), 700); };
             Object.defineProperty(HTMLImageElement.prototype, 'src', { ...own, set });
         }"""
     )
@@ -172,11 +170,12 @@ def test_pictures_are_written_row_by_row(desk, studio):
     desk.write(4, 7)
     seen = desk.page.evaluate("window.seen")
     live = [s for s in seen if s["state"] == "live" and s["shown"]]
-    previews = {json.dumps(s["pixels"]): s for s in live}
+    previews = {s["pixels"]: s for s in live}
     assert len(previews) >= 3
     assert [s["shown"] for s in live] == sorted(s["shown"] for s in live)
     for state in previews.values():
-        tile = np.array(state["pixels"]).reshape(128, 128, 4)
+        tile = pixels(state["pixels"])
+        assert tile.shape == (128, 128, 4)
         edge = state["shown"] // 16 * 8
         assert (tile[:edge, :, 3] == 255).all()  # written: opaque
         assert (tile[edge + 1 :, :, 3] < 255).mean() > 0.5  # not yet: blank under a hatching
@@ -337,9 +336,7 @@ class Sketcher:
 
     def lines(self) -> np.ndarray:
         """(128, 128) bool: where at least a third of a pixel's 3 x 3 is drawn on."""
-        url = self.canvas.evaluate("canvas => canvas.toDataURL('image/png')")
-        picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
-        alpha = np.asarray(picture.getchannel("A")).astype(int)
+        alpha = pixels(self.canvas.evaluate("canvas => canvas.toDataURL()"))[..., 3].astype(int)
         side = alpha.shape[0] // 128
         return alpha.reshape(128, side, 128, side).sum((1, 3)) > 255 * 3
 
@@ -485,6 +482,8 @@ def test_a_phone_and_a_chinese_browser(visit):
     page = visit(390, 844, has_touch=True, locale="zh-CN").page
     page.get_by_role("tab", name="采样").click()
     page.wait_for_selector("#sample-about .sp")
+    page.fill("#sample-count input[type=number]", "6")
+    page.press("#sample-count input[type=number]", "Enter")
     page.click("#sample-write")  # the pictures lie below it, and come into sight
     page.wait_for_function(f"{ROOT}.dataset.state === 'live'")
     page.wait_for_function(f"{ROOT}.getBoundingClientRect().top < innerHeight / 2")

@@ -235,7 +235,7 @@ def test_continue_goes_by_what_is_set_and_names_what_cannot_change(visit, tmp_pa
 def test_draw_can_be_pressed_as_soon_as_a_picture_is_there(visit):
     """Its figures and files are then still on their way; Gradio would drop the new run."""
     tab = Drawing(visit())
-    tab.steps(40)  # a GIF of 40 frames takes a moment
+    tab.steps(20)  # a GIF of 20 frames takes a moment
     tab.page.click("#draw-mode label:has-text('Guided only')")
     tab.page.fill("#draw-prompt textarea", "a red leaf")
     tab.page.evaluate(
@@ -336,6 +336,8 @@ def test_who_waits_for_another_visitors_run_is_told_and_can_stop(visit):
 
     page, status = tab.page, "#sample-gallery .sg-status"
     page.get_by_role("tab", name="Sample").click()
+    page.fill("#sample-count input[type=number]", "2")
+    page.press("#sample-count input[type=number]", "Enter")
     for wait in range(2):
         page.click("#sample-write")
         tab.visit.says(status, "Waiting for its turn")

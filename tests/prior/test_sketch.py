@@ -46,6 +46,15 @@ def reader_for(prior, strength: float = 1.0) -> SketchReader:
     return reader
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_ranges():
+    """What is exported here is not written with in int8: its ranges may come from a few grids."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prior.ranges.BATCH", 4)
+        patch.setattr("prior.ranges.BATCHES", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def lines() -> torch.Tensor:
     """(5, 1, 24, 28): random lines."""

@@ -136,6 +136,10 @@ def test_stop_keeps_what_is_there(writer):
         result.grids.reshape(3, -1)[:, :done], whole.grids.reshape(3, -1)[:, :done]
     )
     assert (result.grids.reshape(3, -1)[:, done:] == -1).all() and not result.whole
+    edge = -(-done // SIZE[1]) * writer.f  # below it nothing is decoded, which takes seconds of 64
+    assert (result.pictures[:, edge:] == 255).all()
+    rows = [result.pictures[:, y : y + writer.f].std() for y in range(0, edge, writer.f)]
+    assert len(rows) >= 2 and min(rows) > 0
     assert np.isfinite(result.bits).all()
 
 
