@@ -246,7 +246,7 @@ def test_the_picture_that_was_shown_at_the_click_is_rewritten_or_none(writer, bo
     for row in (math.inf, math.nan, 1.5, "2", [], None):
         with pytest.raises(Sentence, match="try again"):
             list(_rewrite(*how, asked | {"row": row}, *GOOD.values()))
-    with pytest.raises(Sentence, match="no longer there"):
+    with pytest.raises(Sentence, match="no longer kept"):
         list(_rewrite(Sampler.of(writer), board, Turn(), None, *GOOD.values()))
 
 
