@@ -338,9 +338,9 @@ class Visit:
         return text
 
 
-@pytest.fixture
-def visit(browser, address) -> Iterator[Callable[..., Visit]]:
-    """Opens the page for a visitor; at the end, nobody's page may have broken or left the host."""
+@contextmanager
+def visiting(browser, address: str) -> Iterator[Callable[..., Visit]]:
+    """Opens the page for visitors; at the end, nobody's page may have broken or left the host."""
     contexts, visits = [], []
 
     def open_page(width: int = 1440, height: int = 900, **options) -> Visit:
@@ -359,3 +359,17 @@ def visit(browser, address) -> Iterator[Callable[..., Visit]]:
         assert not visited.complaints
         own = (address, "data:", "blob:")
         assert [url for url in visited.requests if not url.startswith(own)] == []
+
+
+@pytest.fixture
+def visit(browser, address) -> Iterator[Callable[..., Visit]]:
+    """Opens a page of its own for each visitor of a test."""
+    with visiting(browser, address) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def shared(browser, address) -> Iterator[Visit]:
+    """One page for the tests of a file that leave it as they found it: opening one takes long."""
+    with visiting(browser, address) as open_page:
+        yield open_page()

@@ -84,8 +84,18 @@ def codes(studio) -> Codes:
 
 
 @pytest.fixture
-def book(visit, codes) -> Book:
-    return Book(visit(), codes)
+def book(shared, codes) -> Book:
+    """The map as it opens, on one page for all that only look at it; no test's own code is open."""
+    book, other = Book(shared, codes), used(codes, 7)[1]
+    shared.page.fill("#codebook-map input", str(other))
+    shared.page.press("#codebook-map input", "Enter")
+    book.shows(other)
+    for button in ("order=similarity", "show=all", "look=decoded"):
+        shared.page.click(f"#codebook-map [data-{button}]")
+    while float(book.canvas.get_attribute("data-zoom")) > 1:
+        shared.page.click("#codebook-map [data-zoom='0.5']")
+    shared.page.mouse.move(0, 0)
+    return book
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +390,8 @@ def test_a_sheet_of_codes_whose_request_failed_comes_with_the_next_one(visit, fa
     assert failed == ["palette"]
 
 
-def test_a_moment_whose_request_failed_comes_with_the_next_one(book, codes, failing):
+def test_a_moment_whose_request_failed_comes_with_the_next_one(visit, codes, failing):
+    book = Book(visit(), codes)
     failed = failing(book.page, "frame")
     book.page.locator("#timelapse").scroll_into_view_if_needed()
     found = time_lapse(codes.studio.bundle.path).frames
@@ -418,7 +429,8 @@ def test_a_large_codebook_without_statistics_says_how_long_it_will_be_decoded(
         assert 0 < page.eval_on_selector("#codebook-map progress", "p => p.position") < 1
 
 
-def test_the_time_lapse_shows_the_moment_of_the_slider(book, codes):
+def test_the_time_lapse_shows_the_moment_of_the_slider(visit, codes):
+    book = Book(visit(), codes)
     whole = time_lapse(codes.studio.bundle.path)
     found = whole.frames
     lapse = book.page.locator("#timelapse")
