@@ -27,6 +27,7 @@ from prior.nearest import gather
 from prior.sheet import FILE as SAMPLES
 from prior.sketch import SketchReader, config_for
 from tests.measured import MEASURED
+from ui import page
 from ui.studio import Studio
 from vqgan import dataset
 from vqgan.codebook import FILE
@@ -191,10 +192,27 @@ def serving(bundle_path: Path) -> Iterator[str]:
         app.wait(20)
 
 
+@contextmanager
+def serving_here(bundle_path: Path) -> Iterator[str]:
+    """The same page from this process, which has what `python app.py` would load first."""
+    blocks = page.build(Studio(checkpoints.load(bundle_path), checkpoints.metric(), "cpu"))
+    _, url, _ = blocks.launch(prevent_thread_lock=True, **page.launch_options())
+    try:
+        yield url.rstrip("/")
+    finally:
+        blocks.close(verbose=False)
+
+
 @pytest.fixture(scope="session")
 def serve() -> Callable:
-    """`serving`, for tests that bring a bundle of their own."""
+    """`serving`, for tests of long runs by a bundle of their own."""
     return serving
+
+
+@pytest.fixture(scope="session")
+def serve_here() -> Callable:
+    """`serving_here`, for the others."""
+    return serving_here
 
 
 @pytest.fixture(scope="session")

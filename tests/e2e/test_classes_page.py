@@ -21,8 +21,8 @@ def labelled(told_bundle) -> checkpoints.Bundle:
 
 
 @pytest.fixture(scope="module")
-def address(labelled, serve) -> Iterator[str]:
-    with serve(labelled.path) as found:
+def address(labelled, serve_here) -> Iterator[str]:
+    with serve_here(labelled.path) as found:
         yield found
 
 

@@ -39,8 +39,8 @@ def thinking(told_bundle) -> checkpoints.Bundle:
 
 
 @pytest.fixture(scope="module")
-def address(thinking, serve) -> Iterator[str]:
-    with serve(thinking.path) as found:
+def address(thinking, serve_here) -> Iterator[str]:
+    with serve_here(thinking.path) as found:
         yield found
 
 
