@@ -15,7 +15,7 @@ import pytest
         ("prior.train", {"lr": 0.001, "warmup": 200}),
         ("prior.train_sketch", {"lr": 0.001, "drop": 0.5, "batch": 16}),
         ("clip_guidance.train_text", {"lr": 0.001, "steps": 3000}),
-        ("clip_guidance.train_image", {"lr": 0.001, "steps": 6000, "bf16": False}),
+        ("clip_guidance.train_image", {"lr": 0.001, "steps": 6000}),
     ],
 )
 def test_help_tells_the_commands_own_defaults(module, defaults):
