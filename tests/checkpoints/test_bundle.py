@@ -166,9 +166,13 @@ def test_bad_cards(saved, changes, said):
         checkpoints.load(saved)
 
 
-def test_a_card_that_is_no_json(saved):
-    (saved / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "cannot be read"), ("[]", "not a bundle"), ('{"format": 1}', "of format 1 with a name")],
+)
+def test_a_file_that_is_no_card(saved, text, said):
+    (saved / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
         checkpoints.load(saved)
 
 
@@ -215,3 +219,31 @@ def test_a_prior_of_another_tokenizer_is_refused(tmp_path, tiny_vqgan, prior):
     edit_card(path, prior={})
     with pytest.raises(ValueError, match="does not describe a PriorConfig"):
         checkpoints.load(path)
+
+
+def test_an_old_id_stays_where_the_card_lacks_a_newer_field(tiny_vqgan, tmp_path):
+    vqgan = same_weights(tiny_vqgan, num_groups=2)
+    path = checkpoints.save(tmp_path / "b", name="b", vqgan=vqgan, card={})
+    shape = vqgan.config.to_dict()
+    del shape["unit_range"]
+    edit_card(path, vqgan=shape, tokenizer_id=checkpoints.tokenizer_id(tiny_vqgan))
+    assert checkpoints.load(path).tokenizer_id == checkpoints.tokenizer_id(tiny_vqgan)
+
+
+def test_a_first_save_that_is_cut_off_is_no_bundle(tmp_path, tiny_vqgan, monkeypatch):
+    def power_cut(file, _):
+        raise OSError("power cut") if file.suffix == ".safetensors" else AssertionError(file)
+
+    monkeypatch.setattr(module, "write", power_cut)
+    with pytest.raises(OSError, match="power cut"):
+        checkpoints.save(tmp_path / "b", name="b", vqgan=tiny_vqgan, card={})
+
+
+def test_a_bundle_goes_where_it_is_told(saved):
+    assert checkpoints.load(saved, "meta").vqgan.last_layer.is_meta
+
+
+def test_a_damaged_bundle_can_be_saved_anew(saved, tiny_vqgan):
+    (saved / "vqgan.safetensors").write_bytes(b"damaged")
+    checkpoints.save(saved, name="tiny", vqgan=tiny_vqgan, card={})
+    assert checkpoints.load(saved).name == "tiny"

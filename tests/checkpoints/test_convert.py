@@ -1,7 +1,10 @@
 """Foreign tokenizers become bundles that compute the same; what does not fit is refused."""
 
+import argparse
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,7 +75,10 @@ def test_the_bundle_computes_what_the_source_did(
     stored = load_file(tmp_path / "out" / "vqgan.safetensors")
     assert sum(v.numel() for v in stored.values()) == sum(v.numel() for v in foreign.state.values())
     assert torch.equal(stored["encoder.conv_in.weight"], foreign.state["encoder.conv_in.weight"])
-    assert bundle.card["converted"]["format"] == name
+    file = sources / source / "diffusion_pytorch_model.safetensors" if source == "vqvae" else source
+    sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    said = {"format": name, "file": Path(file).name, "sha256": sha256}
+    assert bundle.card["converted"] == said and bundle.name == "out"
     said = capsys.readouterr().out
     assert f"next: python app.py --bundle {tmp_path / 'out'}" in said
     if source == "last.ckpt":
@@ -160,6 +166,58 @@ def test_precision_is_the_sources_and_stays(sources, tmp_path):
             checkpoints.save(bundle.path, name=kind, vqgan=bundle.vqgan, card=bundle.card)
 
 
+def test_one_finer_tensor_keeps_all_of_them_fine(sources, tmp_path):
+    state = {name: value.half() for name, value in Foreign("taming").state.items()}
+    state["encoder.conv_in.weight"] = Foreign("taming").state["encoder.conv_in.weight"]
+    save_file(state, sources / "mixed.safetensors")
+    main([str(sources / "mixed.safetensors"), str(tmp_path / "out"), "--format", "taming"])
+    stored = load_file(tmp_path / "out" / "vqgan.safetensors")["encoder.conv_in.weight"]
+    assert torch.equal(stored, state["encoder.conv_in.weight"])
+
+
+def test_what_was_not_run_is_said(sources, tmp_path, capsys):
+    whole = {"state_dict": Foreign("taming").state, "callbacks": argparse.Namespace()}
+    torch.save(whole, sources / "last.ckpt")
+    main([str(sources / "last.ckpt"), str(tmp_path / "out"), "--format", "taming"])
+    assert "named in the file and not run: argparse.Namespace" in capsys.readouterr().out
+
+
+def test_a_model_without_attention(tmp_path):
+    foreign = Foreign("taming")
+    foreign.layers = [layer for layer in foreign.layers if layer[0] != "attn"]
+    foreign.state = {name: v for name, v in foreign.state.items() if ".attn" not in name}
+    save_file(foreign.state, tmp_path / "w.safetensors")
+    (tmp_path / "w.yaml").write_text(model_yaml({"attn_type": "none"}))
+    for more in ([], ["--config", str(tmp_path / "w.yaml")]):
+        out = tmp_path / f"out{len(more)}"
+        main([str(tmp_path / "w.safetensors"), str(out), "--format", "taming", *more])
+        bundle = checkpoints.load(out)
+        assert not bundle.vqgan.config.mid_attn and not bundle.vqgan.config.attn_resolutions
+        same(bundle, foreign)
+
+
+def test_what_a_vqmodel_says_of_its_pictures_and_its_middle(sources, tmp_path):
+    foreign = Foreign("diffusers", groups=16)
+    foreign.layers = [at for at in foreign.layers if "mid_block.attentions" not in at[1]]
+    foreign.state = {k: v for k, v in foreign.state.items() if "mid_block.attentions" not in k}
+    save_file(foreign.state, sources / "vqvae" / "diffusion_pytorch_model.safetensors")
+    said = VQMODEL | {"sample_size": 64, "mid_block_add_attention": False}
+    (sources / "vqvae" / "config.json").write_text(json.dumps(said))
+    main([str(sources / "vqvae"), str(tmp_path / "out"), "--format", "diffusers"])
+    bundle = checkpoints.load(tmp_path / "out")
+    assert bundle.vqgan.config.resolution == 64 and not bundle.vqgan.config.mid_attn
+    same(bundle, foreign)
+
+
+def test_a_configuration_that_is_named_goes_before_the_one_beside_the_weights(sources, tmp_path):
+    beside = sources / "vqvae" / "config.json"
+    named = shutil.copy(beside, sources / "mine.json")
+    beside.write_text("{}")
+    args = [str(sources / "vqvae"), str(tmp_path / "out"), "--format", "diffusers"]
+    main([*args, "--config", str(named)])
+    same(checkpoints.load(tmp_path / "out"), Foreign("diffusers", groups=16))
+
+
 # --- refusals --------------------------------------------------------------------------------
 
 
@@ -227,6 +285,8 @@ BAD_TENSORS = {
     "numbers": ({"quant_conv__bias": torch.ones(4).long()}, "quant_conv.bias is torch.int64"),
     "nan": ({"quant_conv__bias": torch.full((4,), torch.nan)}, "not finite in float32"),
     "grey": ({"encoder__conv_in__weight": torch.ones(32, 1, 3, 3)}, "has in_channels 1: only RGB"),
+    "grey out": ({"decoder__conv_out__weight": torch.ones(1, 32, 3, 3)}, "has out_ch 1: only RGB"),
+    "turned": ({"quant_conv__weight": torch.ones(8, 4, 1, 1)}, "quant_conv.weight is 8x4x1x1, and"),
     "odd widths": (
         {"encoder__conv_in__weight": torch.ones(48, 3, 3, 3)},
         "needs multiples of 48",
@@ -281,11 +341,14 @@ BAD_YAML = {
     "more blocks": (model_yaml({"num_res_blocks": 2}), "lacks decoder.up.0.block.2.conv1.bias"),
     "fewer levels": (model_yaml({"ch_mult": [1]}), "has no place here for"),
     "other codes": (model_yaml(n_embed=32), "quantize.embedding.weight is 16x4, and by its"),
+    "tanh": (model_yaml({"tanh_out": True}), "tanh_out is true, our VQGAN can only do false"),
+    "pooling": (model_yaml({"resamp_with_conv": False}), "resamp_with_conv is false, our VQGAN"),
+    "linear": (model_yaml({"attn_type": "linear"}), 'attn_type is "linear", our VQGAN can only'),
     "two outputs": (
         model_yaml({"double_z": True}),
         "double_z is true, our VQGAN can only do false",
     ),
-    "unknown": (model_yaml({"window": 8}), "window is not known here, so it would not be obeyed"),
+    "unknown": (model_yaml({"window": 0}), "window is not known here, so it would not be obeyed"),
     "groups": (model_yaml({"ch": 40}), "num_groups is 32: it must divide"),
     "size": (model_yaml({"resolution": 63}), "resolution is 63: it must be a multiple"),
     "words": (model_yaml({"ch": "many"}), "is no VQGAN of ours"),
@@ -318,6 +381,8 @@ BAD_JSON = {
     "widths": ({"block_out_channels": [32, 48]}, "needs multiples of 32"),
     "nothing wide": ({"block_out_channels": [0, 0]}, "needs multiples of 0"),
     "groups": ({"norm_num_groups": 24}, "num_groups is 24: it must divide"),
+    "codes as wide as latents": ({"vq_embed_dim": None}, "16x4, and by its configuration 16x8"),
+    "levels": ({"block_out_channels": [32, 64, 64]}, "encoder and decoder differ"),
     "misfit": ({"latent_channels": 4}, "and by its configuration"),
 }
 

@@ -6,11 +6,12 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import checkpoints
 from checkpoints.decoders import main
 from checkpoints.export import export
-from training.checkpoint import load
+from training.checkpoint import load, save
 from vqgan.train import main as train
 
 MODEL = (
@@ -76,6 +77,7 @@ def test_what_is_refused(trained, bundle, capsys):
     for run, name, sentence in (
         ("moved", "x", "the encoder or codebook of"),
         ("frozen", "../x", "use small letters, digits and hyphens"),
+        ("frozen", "x/../../x", "use small letters, digits and hyphens"),
         ("none", "x", "last.pt"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -104,3 +106,69 @@ def test_loading_is_strict(trained, bundle):
     card_path.write_text(json.dumps(card))
     with pytest.raises(ValueError, match="codes of another tokenizer"):
         _ = checkpoints.load(bundle).decoders
+
+
+def altered(trained, run, part: str, **values):
+    """The run with the frozen encoder, whose checkpoint says something else."""
+    state = load(trained / "frozen" / "last.pt")
+    state["config"][part] |= values
+    save(run / "last.pt", state)
+    return run
+
+
+def test_decoders_are_added_to_what_the_bundle_has(trained, bundle, tmp_path):
+    sharper = altered(trained, tmp_path / "gan", "train", gan_weight=0.5)
+    for run, name in ((trained / "frozen", "plain"), (sharper, "gan-on")):
+        main([str(run), str(bundle), name])
+    card = checkpoints.load(bundle).card
+    off = {name: entry["off"] for name, entry in card["decoders"].items()}
+    assert off == {"plain": ["perceptual", "gan"], "gan-on": ["perceptual"]}
+    files = {f"decoders/{name}.safetensors" for name in off}
+    assert card["sha256"].keys() == {"vqgan.safetensors"} | files
+
+
+def test_another_model_and_another_programs_file_are_refused(trained, bundle, tmp_path, capsys):
+    """num_groups shows in no tensor."""
+    altered(trained, tmp_path / "groups", "model", num_groups=2)
+    save(tmp_path / "alien" / "last.pt", {"step": 1})
+    for run, sentence in (("groups", "another shape"), ("alien", "is not a VQGAN run's")):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path / run), str(bundle), "x"])
+        assert sentence in capsys.readouterr().err
+    assert not (bundle / "decoders").exists()
+
+
+def test_the_bundle_may_be_a_shipped_one_by_its_name(trained, bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("checkpoints.bundle.FOLDER", bundle.parent)
+    main([str(trained / "frozen"), "bundle", "plain"])
+    assert (bundle / "decoders" / "plain.safetensors").is_file()
+
+
+def test_decoders_of_a_bundle_with_an_older_id_bear_that_id(trained, bundle, tmp_path):
+    """Ids were once over tensors alone; today's counts num_groups."""
+    run = altered(trained, tmp_path / "run", "model", num_groups=2)
+    card = json.loads((bundle / "config.json").read_text())
+    card["vqgan"]["num_groups"] = 2
+    (bundle / "config.json").write_text(json.dumps(card))
+    main([str(run), str(bundle), "plain"])
+    assert list(checkpoints.load(bundle).decoders) == ["plain"]
+
+
+def test_an_incomplete_decoder_is_refused(trained, bundle):
+    main([str(trained / "frozen"), str(bundle), "plain"])
+    file = bundle / "decoders" / "plain.safetensors"
+    state = load_file(file)
+    del state["decoder.conv_out.bias"]
+    save_file(state, file)
+    card = json.loads((bundle / "config.json").read_text())
+    del card["sha256"]["decoders/plain.safetensors"]
+    (bundle / "config.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"does not fit the model: .*conv_out\.bias"):
+        _ = checkpoints.load(bundle).decoders
+
+
+def test_decoders_go_where_the_bundle_goes(trained, bundle):
+    main([str(trained / "frozen"), str(bundle), "plain"])
+    loaded = checkpoints.load(bundle)
+    loaded.device = "meta"  # one that every computer has
+    assert loaded.decoders["plain"].last_layer.is_meta

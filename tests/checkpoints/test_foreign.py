@@ -42,6 +42,10 @@ class Kind(enum.Enum): A = 1
 class Slots:
     __slots__ = ("x",)
     def __init__(self): self.x = 1
+class Made:
+    @classmethod
+    def make(cls): return cls()
+    def __reduce__(self): return self.make, ()
 def function(): pass
 """
 
@@ -78,6 +82,7 @@ def test_foreign_objects_are_neither_imported_nor_built(tmp_path, monkeypatch):
 
     settings, steps = t.Settings(lr=3, more={"a": [1]}), t.Steps([1, 2])
     others = [t.Callback(), settings, steps, t.Kind.A, t.Slots(), t.function, {t.Callback(), 3}]
+    others.append(t.Made())
     rest = {t.Callback: {"best": 3}, "n": argparse.Namespace(a=1), "p": pathlib.PurePosixPath("x")}
     path = tmp_path / "last.ckpt"
     for protocol in (2, 4):
@@ -137,3 +142,35 @@ def test_programs_are_refused(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "program.pt")
     with pytest.raises(ValueError, match="TorchScript"):
         read(tmp_path / "program.pt")
+
+
+def test_every_kind_of_number_comes_back_and_parts_of_a_tensor_too(tmp_path):
+    kinds = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
+    state = {kind: torch.arange(6).to(getattr(torch, kind))[2:] for kind in kinds}
+    torch.save({"state_dict": state, "more": argparse.Namespace()}, tmp_path / "x.ckpt")
+    found = read(tmp_path / "x.ckpt").tensors
+    assert [v.dtype for v in found.values()] == [v.dtype for v in state.values()]
+    assert all(torch.equal(found[kind], state[kind]) for kind in kinds)
+
+
+def test_a_modules_own_state_dict_comes_back(tmp_path):
+    """It is an OrderedDict with an attribute of its own."""
+    state = torch.nn.Linear(2, 3).state_dict()
+    torch.save({"state_dict": state, "more": argparse.Namespace()}, tmp_path / "x.ckpt")
+    found = read(tmp_path / "x.ckpt").tensors
+    assert list(found) == ["weight", "bias"] and torch.equal(found["weight"], state["weight"])
+
+
+def test_archives_from_before_torch_2_1_name_no_byte_order(tmp_path):
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": STATE, "more": argparse.Namespace()}, path)
+    rewritten(path, lambda name, data: None if name.endswith("byteorder") else data)
+    assert states_equal(read(path).tensors)
+
+
+def test_what_lay_on_a_gpu_is_read_without_one(tmp_path, monkeypatch):
+    path = tmp_path / "x.pt"
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        torch.save({"model": STATE}, path, _use_new_zipfile_serialization=False)
+    assert states_equal(read(path).tensors)

@@ -1,6 +1,7 @@
 """A published prior comes along with its VQGAN and writes what it wrote; others are refused."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -73,6 +74,30 @@ def test_a_class_conditional_prior_is_told_its_class(tmp_path, capsys, grids):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_text_as_long_as_its_codes(tmp_path, grids):
+    gpt = MinGPT(block=16)
+    main(save(tmp_path, net2net_state(gpt), net2net_yaml({"block_size": 16})))
+    text = torch.cat([torch.zeros(3, 1, dtype=torch.int64), grids[:, :-1]], 1)
+    found = checkpoints.load(tmp_path / "out").prior(grids)
+    torch.testing.assert_close(found, as_kept(gpt)(text), atol=1e-4, rtol=1e-4)
+
+
+PLAIN = {"target": "taming.modules.transformer.permuter.Identity"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"permuter_config": PLAIN},
+        {"unconditional": True, "cond_stage_config": {"target": "taming.Any"}},
+        {"shape": {"n_unmasked": 1, "resid_pdrop": 0.1, "attn_pdrop": 0.1}},
+    ],
+)
+def test_what_changes_nothing_is_taken(tmp_path, said):
+    main(save(tmp_path, net2net_state(MinGPT()), net2net_yaml(**said)))
+    assert checkpoints.load(tmp_path / "out").prior.config.condition == "start"
+
+
 def test_it_writes_pictures(tmp_path, capsys):
     """Through the sampler and its cache, and by command."""
     gpt = MinGPT()
@@ -113,6 +138,11 @@ COORDINATES = {"target": "taming.modules.misc.coord.CoordStage", "params": {"n_e
 SHUFFLED = {"target": "taming.modules.transformer.permuter.ZCurve", "params": {}}
 NONE = LABELS | {"params": {"n_classes": 0}}
 AIMLESS = {"target": None, "params": TRANSFORMER}
+MANY = LABELS | {"params": {"n_classes": 17}}
+HEADLESS = {
+    "target": "taming.modules.transformer.mingpt.GPT",
+    "params": {name: value for name, value in TRANSFORMER.items() if name != "n_head"},
+}
 LARGE = {"resolution": 16, "attn_resolutions": [8]}
 BAD = {
     "coordinates": (None, {"cond_stage_config": COORDINATES}, "CoordStage, which conditions it"),
@@ -141,6 +171,10 @@ BAD = {
         {},
         "attn.query.weight is 24x12, and by its configuration 24x24",
     ),
+    "permuter": (changed(permuter__idx=torch.arange(16)), {}, "has permuter.idx, which"),
+    "one place short": (None, {"shape": {"block_size": 15}}, "15 places has no room for 4 x 4"),
+    "more classes": (None, {"cond_stage_config": MANY}, "no place for 16 codes and token 16"),
+    "nothing of heads": (None, {"transformer_config": HEADLESS}, "transformer_config lacks n_head"),
     "size": (None, {"dd": LARGE}, "20 places has no room for 8 x 8 codes"),
     "classes": (None, {"cond_stage_config": NONE}, "n_classes is 0: it must be a whole number"),
     "start word": (None, {"sos_token": "x"}, "sos_token is 'x': it must be a whole number"),
@@ -167,6 +201,9 @@ def test_the_size_of_pictures_is_the_priors(tmp_path, capsys):
     assert "writes pictures of 8 px: leave --resolution out, or the prior with --no-prior" in said
     main([*args, "--resolution", "4", "--no-prior"])
     assert checkpoints.load(tmp_path / "out").vqgan.config.resolution == 4
+    shutil.rmtree(tmp_path / "out")
+    main([*args, "--resolution", "8"])  # as its configuration says
+    assert checkpoints.load(tmp_path / "out").prior is not None
 
 
 def test_without_its_configuration(tmp_path, capsys):

@@ -52,3 +52,7 @@ def test_the_command_makes_the_shipped_file(tmp_path):
 def test_licence_lies_beside_it():
     text = (METRIC.parent / "LICENSE").read_text()
     assert "BSD 2-Clause License" in text and "Abhijay Ghildyal, Feng Liu" in text
+
+
+def test_it_goes_where_it_is_told():
+    assert all(value.is_meta for value in checkpoints.metric("meta").state_dict().values())

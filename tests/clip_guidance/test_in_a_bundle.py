@@ -41,3 +41,15 @@ def test_files_that_are_not_the_cards_are_refused(bundle, file):
     (bundle / file).unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         checkpoints.load(bundle)
+
+
+def test_a_clip_leaves_the_other_hashes(bundle):
+    files = {"vqgan.safetensors", model.CONFIG, model.WEIGHTS}
+    assert checkpoints.load(bundle).card["sha256"].keys() == files
+
+
+def test_a_prior_of_another_clip_takes_no_words(bundle, prior):
+    found = checkpoints.load(bundle)
+    found.prior = prior  # told 16 numbers, and this CLIP has 12
+    with pytest.raises(ValueError, match="takes no words"):
+        found.told(["a"])

@@ -392,6 +392,7 @@ def test_training_resumes_exactly_and_joins_the_bundle(world, capsys):
     assert torch.equal(bundle.sketch.shifts.weight, shown.half().float()) and shown.any()
     assert bundle.card["sketch"]["training"]["steps"] == 4
     assert not bundle.sketch.training
+    assert "vqgan.safetensors" in bundle.card["sha256"]
     assert not any(p.requires_grad for p in bundle.sketch.parameters())
     assert set(bundle.card["sketch"]["metrics"]) == {
         "val_bits", "val_free_bits", "val_outline_bits", "val_wrong_bits",
