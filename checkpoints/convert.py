@@ -138,7 +138,7 @@ def _recognise(src: Path, name: str, tensors: dict[str, Tensor]) -> None:
 
 def _model(src: Path, fields: Fields, resolution: int | None, unit_range: bool) -> VQGAN:
     """The model that the fields describe, without its numbers."""
-    fields = {"resolution": RESOLUTION} | fields
+    fields = {"resolution": RESOLUTION, "in_channels": 3, "out_ch": 3} | fields
     levels = fields.pop("levels")
     if resolution is not None:
         fields["resolution"] = resolution

@@ -215,7 +215,9 @@ def _materialise(path: Path, stored: dict[str, Any]) -> dict[str, Tensor]:
             for name, (storage, offset, size, stride) in stored.items():
                 if storage not in storages:
                     data = bytearray(archive.read(f"{folder}/data/{storage.key}"))
-                    storages[storage] = torch.frombuffer(data, dtype=storage.dtype)
+                    empty = torch.empty(0, dtype=storage.dtype)  # of no bytes torch takes none
+                    whole = torch.frombuffer(data, dtype=storage.dtype) if data else empty
+                    storages[storage] = whole
                 whole = storages[storage]
                 tensors[name] = whole.as_strided(size, stride, offset)  # checks the bounds
     except Exception as error:

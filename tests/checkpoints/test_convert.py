@@ -166,6 +166,16 @@ def test_precision_is_the_sources_and_stays(sources, tmp_path):
             checkpoints.save(bundle.path, name=kind, vqgan=bundle.vqgan, card=bundle.card)
 
 
+@pytest.mark.parametrize("name", ["in_channels", "out_ch"])
+def test_a_yaml_that_leaves_out_the_channels_means_rgb(sources, tmp_path, name):
+    text = (sources / "model.yaml").read_text()
+    assert f"      {name}: 3\n" in text
+    (sources / "model.yaml").write_text(text.replace(f"      {name}: 3\n", ""))
+    args = [str(sources / "last.ckpt"), str(tmp_path / "out"), "--format", "taming"]
+    main([*args, "--config", str(sources / "model.yaml")])
+    same(checkpoints.load(tmp_path / "out"), Foreign("taming"))
+
+
 def test_one_finer_tensor_keeps_all_of_them_fine(sources, tmp_path):
     state = {name: value.half() for name, value in Foreign("taming").state.items()}
     state["encoder.conv_in.weight"] = Foreign("taming").state["encoder.conv_in.weight"]

@@ -18,6 +18,7 @@ STATE = {
     "b": torch.ones(2).half(),
     "c": torch.arange(3),
     "d": torch.nn.Parameter(torch.ones(5)),
+    "e": torch.empty(0),  # an optimiser or a callback may keep some
 }
 
 
