@@ -413,11 +413,11 @@ def test_on_a_telephone(visit, codes):
 
 
 def test_a_large_codebook_without_statistics_says_how_long_it_will_be_decoded(
-    browser, serve_here, tiny, tmp_path
+    browser, serve, tiny, tmp_path
 ):
     large = VQGAN(replace(tiny, codebook_size=16_384)).eval()
     checkpoints.save(tmp_path, name="large", vqgan=large, card={})
-    with serve_here(tmp_path) as address:
+    with serve(tmp_path) as address:
         page = browser.new_context(locale="zh-CN").new_page()
         page.goto(address)
         page.get_by_role("tab", name="码本").click()
