@@ -215,9 +215,8 @@ def _materialise(path: Path, stored: dict[str, Any]) -> dict[str, Tensor]:
             for name, (storage, offset, size, stride) in stored.items():
                 if storage not in storages:
                     data = bytearray(archive.read(f"{folder}/data/{storage.key}"))
-                    empty = torch.empty(0, dtype=storage.dtype)  # of no bytes torch takes none
-                    whole = torch.frombuffer(data, dtype=storage.dtype) if data else empty
-                    storages[storage] = whole
+                    make = torch.frombuffer if data else torch.tensor  # the first wants bytes
+                    storages[storage] = make(data, dtype=storage.dtype)
                 whole = storages[storage]
                 tensors[name] = whole.as_strided(size, stride, offset)  # checks the bounds
     except Exception as error:

@@ -168,17 +168,20 @@ class Runs:
         with self._lock:
             if number is None:
                 self._newest[visitor] = Run(None)
-            run = self._newest.get(visitor)
-            if run is None or run.number != number or run.over:
-                return None
-            run.working = True
+            run = self._live(visitor, number)
+            if run is not None:
+                run.working = True
             return run
+
+    def _live(self, visitor: str, number: Any) -> Run | None:
+        """The visitor's newest run, if it is of this number and not over. The lock is held."""
+        run = self._newest.get(visitor)
+        return None if run is None or run.number != number or run.over else run
 
     def newest_is(self, visitor: str, number: Any) -> bool:
         """Whether this visitor's newest run is the one of this number, and is not over."""
         with self._lock:
-            run = self._newest.get(visitor)
-            return run is not None and run.number == number and not run.over
+            return self._live(visitor, number) is not None
 
     def alive(self, visitor: str) -> bool:
         """Whether a run of this visitor waits or works."""

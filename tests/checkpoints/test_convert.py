@@ -358,7 +358,11 @@ BAD_YAML = {
         model_yaml({"double_z": True}),
         "double_z is true, our VQGAN can only do false",
     ),
-    "unknown": (model_yaml({"window": 0}), "window is not known here, so it would not be obeyed"),
+    "unknown": (model_yaml({"window": 8}), "window is not known here, so it would not be obeyed"),
+    "unknown and off": (
+        model_yaml({"window": 0}),
+        "window is not known here, so it would not be obeyed",
+    ),
     "groups": (model_yaml({"ch": 40}), "num_groups is 32: it must divide"),
     "size": (model_yaml({"resolution": 63}), "resolution is 63: it must be a multiple"),
     "words": (model_yaml({"ch": "many"}), "is no VQGAN of ours"),

@@ -155,7 +155,7 @@ def test_the_pictures_come_however_late_they_are_decoded(visit, studio):
     visited.page.evaluate(
         """() => {
             const own = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
-            const set = function (url) { setTimeout(() => own.set.call(this, url), 700); };
+            const set = function (url) { setTimeout(() => own.set.call(this, url), 1500); };
             Object.defineProperty(HTMLImageElement.prototype, 'src', { ...own, set });
         }"""
     )

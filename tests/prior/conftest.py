@@ -43,3 +43,12 @@ def prior() -> GPT:
 def grids() -> torch.Tensor:
     """(5, 42) int64: random codes."""
     return torch.randint(48, (5, 42), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def few_ranges():
+    """What is exported here is not written with in int8: its ranges may come from a few grids."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prior.ranges.BATCH", 4)
+        patch.setattr("prior.ranges.BATCHES", 2)
+        yield

@@ -29,13 +29,7 @@ TRAIN = (
 ).split()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_ranges():
-    """What is exported here is not written with in int8: its ranges may come from a few grids."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prior.ranges.BATCH", 4)
-        patch.setattr("prior.ranges.BATCHES", 2)
-        yield
+pytestmark = pytest.mark.usefixtures("few_ranges")
 
 
 @pytest.fixture(scope="module")

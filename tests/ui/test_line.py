@@ -130,6 +130,19 @@ def test_what_a_click_has_replaced_leaves_the_line(app, clicks):
     assert all(m["output"]["data"] == nothing for m in ends[:-1])
 
 
+def test_one_visitor_cannot_fill_the_line_with_one_click(app, clicks):
+    app.post("sample", "first", ASKED)
+    assert soon(lambda: len(app.runs) == 1)
+    (known,) = (found for found in list(runs._all) if found.alive("first"))
+    ticket = {"number": known.arm("one"), "said": None}
+    codes = [clicks.join("one", ticket).status_code for _ in range(line.OWN + 2)]
+    waiting = app.blocks._queue.event_queue_per_concurrency_id["run"].queue
+    assert codes == [200] * (line.OWN + 2) and len(waiting) == line.OWN
+    app.over.set()
+    ends = [m for m in clicks.told("one") if m["msg"] == "process_completed"]
+    assert [m["success"] for m in ends].count(False) == 2
+
+
 def test_a_click_that_finds_the_line_full_is_told_so_in_both_languages(app, clicks):
     for i in range(line.MOST + 1):
         app.post("sample", f"visitor {i}", ASKED)
