@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,6 +36,8 @@ WEIGHTS, PRIOR, CARD = "vqgan.safetensors", "prior.safetensors", "config.json"
 SKETCH = "sketch.safetensors"
 DECODERS = "decoders"  # folder of those trained with one loss off
 METRIC = FOLDER / "perceptual" / "alex.safetensors"
+PARTS = ("sha256", "prior", "sketch", "clip", "decoders")  # of a card; each may be left out
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 TOKENIZER = ("encoder.", "quant_conv.", "quantize.")
 DECODER = ("post_quant_conv.", "decoder.")
 
@@ -242,15 +245,36 @@ def read_card(path: Path) -> dict:
         raise ValueError(f"{path / CARD} cannot be read: {error}") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT or "name" not in card:
         raise ValueError(f"{path / CARD} is not a bundle of format {FORMAT} with a name")
+    parts = {name: card.get(name, {}) for name in PARTS}
+    if isinstance(parts["decoders"], dict):
+        parts |= {f"decoders.{name}": about for name, about in parts["decoders"].items()}
+    for name, about in parts.items():
+        if not isinstance(about, dict):
+            raise ValueError(
+                f"{name} in {path / CARD} is {about!r:.40}: write an object, or leave it out"
+            )
     return card
 
 
 def _config(cls: type, values: object, path: Path) -> VQGANConfig | PriorConfig | SketchConfig:
     try:
+        kinds = get_type_hints(cls)
+        for name, value in dict(**values).items():
+            if name in kinds:
+                _check(name, value, kinds[name])
         return cls(**values)
     except (TypeError, ValueError) as error:
         name = cls.__name__
         raise ValueError(f"{path / CARD} does not describe a {name}: {error}") from error
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    """TypeError unless a config's field is of its annotated type, as JSON can write it."""
+    if get_origin(kind) is tuple and isinstance(value, list):
+        for item in value:
+            _check(f"an item of {name}", item, get_args(kind)[0])
+    elif type(value) is not kind and not (kind is float and type(value) is int):
+        raise TypeError(f"{name} is {value!r:.40}, and must be {KINDS.get(kind, 'a list')}")
 
 
 def fill(model: nn.Module, path: Path, sha256: str | None = None) -> None:

@@ -19,7 +19,6 @@ from prior.model import GPT, PriorConfig
 from vqgan.model import VQGANConfig
 
 FIRST, SECOND = "first_stage_model.", "transformer."
-OTHERS = ("cond_stage_model.", "permuter.")
 SHAPE = {"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}
 FREE = {"embd_pdrop", "resid_pdrop", "attn_pdrop"}  # dropout, for training only
 # Ours, minGPT's (query, key and value are three layers there), the size of each in channels.
@@ -36,6 +35,11 @@ UNABLE = (
     "which conditions it on more than a class: our prior can be unconditional or take class "
     "numbers; --no-prior takes its VQGAN alone"
 )
+REORDERED = (
+    "which writes the codes in another order: our prior writes them row by row; --no-prior takes "
+    "its VQGAN alone"
+)
+OTHERS = {"cond_stage_model.": UNABLE, "permuter.": REORDERED}
 
 
 class Told(NamedTuple):
@@ -64,9 +68,10 @@ def prior_of(
     classes for a start, since they never saw a text without one.
     """
     shape, told = _config(src, config)
-    strange = [k for k in tensors if k.startswith(OTHERS)]
-    if strange:
-        raise ValueError(f"{src} has {strange[0]}, {UNABLE}")
+    for prefix, why in OTHERS.items():
+        strange = next((k for k in tensors if k.startswith(prefix)), None)
+        if strange:
+            raise ValueError(f"{src} has {strange}, {why}")
     side = tokenizer.resolution // tokenizer.downsampling
     codes, tokens = tokenizer.codebook_size, side * side
     if shape["block_size"] < tokens:

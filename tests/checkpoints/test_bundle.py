@@ -158,6 +158,18 @@ def test_loading_is_strict(saved, change):
         ({"vqgan": {"ch": 8, "unknown": 1}}, "does not describe a VQGANConfig"),
         ({"vqgan": {"ch": 0}}, "ch is 0"),
         ({"vqgan": None}, "does not describe a VQGANConfig"),
+        ({"vqgan": {"ch": 8.0}}, "ch is 8.0, and must be a whole number"),
+        ({"vqgan": {"ch": True}}, "ch is True, and must be a whole number"),
+        ({"vqgan": {"ch_mult": 2}}, "ch_mult is 2, and must be a list"),
+        ({"vqgan": {"ch_mult": [1, "2"]}}, "an item of ch_mult is '2', and must be a whole number"),
+        ({"vqgan": {"dropout": None}}, "dropout is None, and must be a number"),
+        ({"vqgan": {"mid_attn": "no"}}, "mid_attn is 'no', and must be true or false"),
+        ({"sha256": None}, "sha256 in .* is None: write an object, or leave it out"),
+        ({"prior": None}, "prior in .* is None: write"),
+        ({"sketch": []}, r"sketch in .* is \[\]: write"),
+        ({"clip": "no"}, "clip in .* is 'no': write"),
+        ({"decoders": None}, "decoders in .* is None: write"),
+        ({"decoders": {"no-gan": None}}, "decoders.no-gan in .* is None: write"),
     ],
 )
 def test_bad_cards(saved, changes, said):

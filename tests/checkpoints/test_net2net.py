@@ -149,6 +149,7 @@ BAD = {
     "itself": (None, {"cond_stage_config": "__is_first_stage__"}, "__is_first_stage__, which"),
     "depth": (changed(cond_stage_model__a=torch.ones(1)), {}, "has cond_stage_model.a, which"),
     "order": (None, {"permuter_config": SHUFFLED}, "in the order of taming"),
+    "order kept": (changed(permuter__a=torch.ones(1)), {}, "permuter.a, which writes the codes in"),
     "two unmasked": (None, {"shape": {"n_unmasked": 2}}, "n_unmasked is 2, which our prior"),
     "masks": (unmasked, {}, "see others after them"),
     "heads": (None, {"shape": {"n_head": 5}}, "heads is 5: it must divide dim, 24"),
