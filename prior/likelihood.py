@@ -30,7 +30,7 @@ def bits_per_cell(
 
     grids      (B, h, w) int64 in [0, K), at least as large as the prior's own
     condition  embeddings (B, E), class ids (B,), or None
-    stride     larger grids are read through the paper's sliding window (section 3.3), which moves
+    stride     larger grids are read through the paper's sliding window (section 3.2), which moves
                this many cells at a time; 1 is the paper's, 4 takes a quarter of the time
     dtype      of the products, as `prior.sample.sample` takes it
     run        run(function, *args) reads some windows at a time, maybe in another thread

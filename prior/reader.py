@@ -14,7 +14,7 @@ def windows(
 ) -> list[tuple[int, int, int]]:
     """For each cell of a grid in raster order: top and left of its window, its place in the window.
 
-    The paper's sliding window (section 3.3): the cell sits in the middle of a window of the
+    The paper's sliding window (section 3.2): the cell sits in the middle of a window of the
     `trained` size, or off it where the window would leave the grid. With `stride` s the window
     stays for s cells of a row, so that they are read once and not s times.
     """

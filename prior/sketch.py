@@ -1,6 +1,6 @@
 """From a sketch to codes: one of the paper's "other tasks", with a condition that has places.
 
-The paper (section 4.1) gives the transformer a condition grid as a prefix: codes of edges, depth or
+The paper (section 3.2) gives the transformer a condition grid as a prefix: codes of edges, depth or
 segments, by a second VQGAN. Here lines are the condition, and the prior stays as it is. A small
 convolutional network looks at the lines around each cell and adds to the prior's residual stream
 where that cell's code is predicted, before every layer and after the last; as in ControlNet (Zhang

@@ -2,24 +2,29 @@
 
 import os
 import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.fakes import TINY
 from tests.measured import MEASURED
 from vqgan.model import VQGAN, VQGANConfig
 
 # Two workers (-n 2) have a core each: more threads would wait for each other. So for what they run.
-SHARED = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
-if SHARED:
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(1 if SHARED else 2)
+torch.set_num_threads(1 if WORKERS > 1 else 2)
 
 # Uploads lie under the hash of their content: another app that ends would take equal ones along.
-UPLOADS = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")
-os.environ.setdefault("GRADIO_TEMP_DIR", UPLOADS.name)
+# So each worker has a folder of its own; in that of the process that starts them lie their locks.
+FOLDER = tempfile.TemporaryDirectory(prefix="vqgan-studio-tests-")
+os.environ["GRADIO_TEMP_DIR"] = FOLDER.name
+os.environ.setdefault("VQGAN_TESTS_LOCKS", FOLDER.name)
 
 
 @pytest.fixture
@@ -45,6 +50,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = item.path.parent if item.path.parent.name == "e2e" else item.path
         item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test marked `quiet` measures how soon something answers: the other workers wait for it."""
+    with ExitStack() as held:
+        if WORKERS > 1:
+            quiet = item.get_closest_marker("quiet")
+            own = os.environ["PYTEST_XDIST_WORKER"]
+            with lock("gate"):  # who waits for the others holds it, so that they begin nothing
+                for worker in [f"gw{i}" for i in range(WORKERS)] if quiet else [own]:
+                    held.enter_context(lock(worker))
+        return (yield)
+
+
+def lock(name: str) -> FileLock:
+    """One for all workers of this run."""
+    return FileLock(Path(os.environ["VQGAN_TESTS_LOCKS"]) / f"{name}.lock", poll_interval=0.01)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -15,7 +15,8 @@ add(
     {
         "class.label": ("Class", "类别"),
         "class.info": (
-            "Of all pictures. Empty: from nothing, the seed picks one for each; otherwise none.",
+            "Of all pictures. Empty: “From nothing” lets the seed pick one for each; otherwise "
+            "none.",
             "用于所有图片。留空：从零开始时由种子为每张图片各选一个；其他情况不指定。",
         ),
         "class.title": ("class {number}", "类别 {number}"),

@@ -45,7 +45,7 @@ add(
             "无法识别擦除的部分：请刷新页面后重试。",
         ),
         "complete.own": ("Another picture…", "其他图片…"),
-        "complete.session": ("The one in Reconstruct", "重建中的图片"),
+        "complete.session": ("The one in Reconstruct", "“重建”页的图片"),
     }
 )
 

@@ -29,8 +29,8 @@ add(
             "正在获取公开的 CLIP，首次需要几分钟……",
         ),
         "draw.fetching.stopped": (
-            "Stopped before the CLIP was there, so nothing was drawn. It goes on coming: try again "
-            "later.",
+            "Stopped before the CLIP was there, so nothing was drawn. The download goes on: try "
+            "again later.",
             "CLIP 还没取到就停止了，所以什么也没画。它会继续下载：请稍后再试。",
         ),
         "draw.writing": (

@@ -35,7 +35,7 @@ add(
         "mask.title": ("The masked sequence of your picture", "你的图片的掩码序列"),
         "mask.pkeep": ("pkeep: share of codes kept", "pkeep：保留的码的比例"),
         "mask.again": ("Other random codes", "换一批随机码"),
-        "mask.session": ("The picture in Reconstruct", "重建中的图片"),
+        "mask.session": ("The picture in Reconstruct", "“重建”页的图片"),
         "mask.read": ("What GPT reads", "GPT 读到的"),
         "mask.read.note": (
             "{count} of {cells} codes are replaced by random ones (orange).",

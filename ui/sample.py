@@ -72,14 +72,17 @@ add(
             "只取合计达到该概率的最可能的码。",
         ),
         "sample.seed": ("Seed", "种子"),
-        "sample.seed.info": ("Picture i uses seed + i.", "第 i 张使用 种子 + i。"),
+        "sample.seed.info": (
+            "The first picture's; each further one uses the next number.",
+            "第一张图的种子；其后每张用下一个数。",
+        ),
         "sample.size": ("Rows × columns of codes", "码的行数 × 列数"),
         "sample.size.info": (
             "Only for “From nothing”. Beyond the size it was trained on, the prior looks through a "
             "sliding window.",
             "只用于“从零开始”。超出训练尺寸时，先验模型通过滑动窗口书写。",
         ),
-        "sample.open": ("Open in Reconstruct", "在重建中打开"),
+        "sample.open": ("Open in Reconstruct", "在“重建”页打开"),
         "sample.download": ("Picture with codes and settings (PNG)", "含码和设置的图片（PNG）"),
     }
 )

@@ -42,12 +42,12 @@ add(
         ),
         "sketch.ready": ("Small sketches to begin with", "可供开始的小草图"),
         "sketch.words": ("What is it? (may stay empty)", "画的是什么？（可留空）"),
-        "sketch.pull": ("How closely the lines count", "多大程度遵循线条"),
+        "sketch.pull": ("How closely to follow the lines", "多大程度遵循线条"),
         "sketch.pull.bad": (
-            "How closely must be a number from 1 to {most}.",
-            "遵循程度必须是 1 到 {most} 之间的数。",
+            "“How closely to follow the lines” must be a number from 1 to {most}.",
+            "“多大程度遵循线条”必须是 1 到 {most} 之间的数。",
         ),
-        "sketch.session": ("Lines of the one in Reconstruct", "重建中图片的线条"),
+        "sketch.session": ("Lines of the one in Reconstruct", "“重建”页图片的线条"),
         "sketch.own": ("Lines of a picture…", "某张图片的线条…"),
         "sketch.empty": (
             "Nothing is drawn yet: draw some lines first, or click one of the small sketches.",

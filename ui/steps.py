@@ -59,8 +59,9 @@ add(
             "第 {number} / {total} 个码：第 {row} 行，第 {column} 列",
         ),
         "steps.others": (
-            "{count} more codes share {before} of the prediction; {after} of what is drawn from.",
-            "其余 {count} 个码共占预测的 {before}；占抽取分布的 {after}。",
+            "The other {count} codes together: {before} of the prediction, {after} after "
+            "temperature, top-k and top-p.",
+            "其余 {count} 个码共占预测的 {before}；经过温度、top-k 和 top-p 后占 {after}。",
         ),
         "steps.done": (
             "All {total} codes are written. Click a cell to go back to it.",

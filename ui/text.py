@@ -78,9 +78,10 @@ add(
         "language": ("en", "zh"),
         "app.title": ("VQGAN Studio", "VQGAN 工作室"),
         "app.lead": (
-            "A picture, written in {codes} codes. Drop one in, see what survives, "
+            "A picture becomes a grid of codes, out of {codes}. Drop one in, see what survives, "
             "and rewrite it code by code.",
-            "用 {codes} 个码写成的图片。放一张进来，看看什么留了下来，再逐个码地改写它。",
+            "图片变成一格一格的码，码共有 {codes} 种。"
+            "放一张进来，看看什么留了下来，再逐个码地改写它。",
         ),
         "app.model": (
             "Model <b>{name}</b>: 1 code = {f}×{f} pixels",

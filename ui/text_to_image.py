@@ -62,12 +62,12 @@ add(
         ),
         "draw.lead.guided": (
             "Say what you want to see. Starting from noise or from your picture, every code is "
-            "nudged until CLIP finds that it shows your words. This bundle has no prior that takes "
-            "words, so the other ways are not offered.",
+            "nudged until CLIP finds that it shows your words. This bundle has no prior, so the "
+            "other ways are not offered.",
             "说出你想看到的内容。从噪声或你的图片出发，逐步微调每个码，"
-            "直到 CLIP 认为它符合你的描述。该模型包没有可用的先验模型，因此不提供其他方式。",
+            "直到 CLIP 认为它符合你的描述。该模型包没有先验模型，因此不提供其他方式。",
         ),
-        "draw.open": ("Open in Reconstruct", "在重建中打开"),
+        "draw.open": ("Open in Reconstruct", "在“重建”页打开"),
         "draw.load": ("Bring settings back", "恢复设置"),
         "draw.png": ("Picture with prompt and settings (PNG)", "含提示词和设置的图片（PNG）"),
         "draw.gif": ("The way there (GIF)", "生成过程（GIF）"),

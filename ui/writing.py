@@ -33,8 +33,8 @@ TOGETHER = 2  # pictures decoded between two looks at `stop`
 add(
     {
         "sample.bad.count": (
-            "Count must be a whole number from 1 to {most}.",
-            "数量必须是 1 到 {most} 之间的整数。",
+            "“How many” must be a whole number from 1 to {most}.",
+            "“数量”必须是 1 到 {most} 之间的整数。",
         ),
         "sample.bad.temperature": (
             "Temperature must be a number from 0 to 100.",

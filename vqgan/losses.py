@@ -72,7 +72,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: str = "hi
 
     "hinge": (mean max(0, 1 - D(x)) + mean max(0, 1 + D(x_hat))) / 2.
     "log": -(mean log D(x) + mean log(1 - D(x_hat))) / 2, the article's L_GAN with its sign turned,
-    since D maximises it. The half, as in the paper's code, sets D's step against G's.
+    since D maximises it. The half is the paper's code's; Adam's steps hardly depend on it.
     """
     if kind == "hinge":
         return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())

@@ -240,6 +240,7 @@ def test_a_tile_is_named_by_its_number_and_what_stands_under_it(desk):
         assert tile.aria_snapshot().startswith(f'- button "{number} {text}"')
 
 
+@pytest.mark.quiet
 def test_stop_keeps_what_is_there(desk):
     desk.set("count", 48)
     desk.page.click("#sample-write")
@@ -259,6 +260,7 @@ def test_stop_keeps_what_is_there(desk):
     assert desk.page.locator("#sample-about svg.codes text").count() == shown
 
 
+@pytest.mark.quiet
 def test_the_newest_wish_wins_and_stop_stops_it(desk):
     sketch = Sketcher(desk)
     desk.page.get_by_role("tab", name="From nothing", exact=True).click()

@@ -365,7 +365,7 @@ def test_the_api_answers_bad_settings_with_the_sentence(writer):
         for change, sentence in (
             ({"top_k": 2000}, "size of the codebook"),
             ({"temperature": None}, "Temperature must be"),
-            ({"count": 4000}, "Count must be"),
+            ({"count": 4000}, "“How many” must be"),
         ):
             with pytest.raises(Exception, match=sentence):
                 client.predict(*{**GOOD, **change}.values(), api_name="/sample")
