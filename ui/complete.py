@@ -30,11 +30,11 @@ add(
         "complete.all": ("Keep all", "全部保留"),
         "complete.go": ("Complete", "补全"),
         "complete.hint": (
-            "Hatched cells will be written anew. Rows: click where that begins. The prior writes "
-            "row by row and cannot look ahead, so cells above a kept part join it by chance: "
-            "several are written, and the likeliest come first.",
-            "带斜线的格子将被重新书写。“行”：点击从哪一行开始。先验模型逐行书写，看不到后面，"
-            "所以保留部分上方的格子只能碰巧衔接：因此会写多张，似然最高的排在最前。",
+            "Hatched cells will be written anew. Rows: click where that begins, or use ↑ and ↓. "
+            "The prior writes row by row and cannot look ahead, so cells above a kept part join it "
+            "by chance: several are written, and the likeliest come first.",
+            "带斜线的格子将被重新书写。“行”：点击从哪一行开始，或用 ↑ 和 ↓。"
+            "先验模型逐行书写，看不到后面，所以保留部分上方的格子只能碰巧衔接：因此会写多张，似然最高的排在最前。",
         ),
         "complete.none": (
             "Nothing is erased, so there is nothing to write: erase some cells first.",

@@ -30,14 +30,9 @@ element.addEventListener('click', (event) => {
 });
 """
 
-# Noise takes more steps than a picture: the number follows the mode until someone sets another.
-STEPS = f"""(mode, steps) => {{
-  const usual = (mode) => (mode === 'guided' ? {NOISE_STEPS} : {PICTURE_STEPS});
-  const box = document.getElementById('draw-mode');
-  const before = usual(box.dataset.mode);
-  box.dataset.mode = mode;
-  return steps === before ? usual(mode) : steps;
-}}"""
+# Noise takes more steps than a picture: the number follows the mode unless it is one's own.
+STEPS = f"""(mode, steps) => [{NOISE_STEPS}, {PICTURE_STEPS}].includes(steps)
+  ? (mode === 'guided' ? {NOISE_STEPS} : {PICTURE_STEPS}) : steps"""
 
 # The longest side of pictures to start from and to go towards: models look at far less, and each
 # stays with what was drawn for as long as the visitor's page is open.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import zlib
 from html import escape
 from textwrap import shorten
 
+from clip_guidance.rerank import Ranking
 from prior.nearest import Found
 from ui import compute
 from ui.common import data_url
@@ -180,10 +182,16 @@ def found(
     return f'<div class="dr-found">{"".join(parts)}</div>' if parts else ""
 
 
+def name_of(ranking: Ranking) -> str:
+    """Tells these candidates from all others."""
+    return f"{zlib.crc32(ranking.grids.cpu().numpy().tobytes()):08x}"
+
+
 def _candidates(drawn: Drawn) -> str:
     ranking = drawn.ranking
+    of = name_of(ranking)
     buttons = "".join(
-        f'<button type="button" data-candidate="{i}" '
+        f'<button type="button" data-of="{of}" data-candidate="{i}" '
         f'aria-pressed="{str(i == drawn.picked).lower()}">'
         f'<img alt="" src="{data_url(compute.run(to_image, ranking.images[i]))}">'
         f"<span>{float(ranking.scores[i]):.3f}</span></button>"

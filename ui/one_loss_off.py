@@ -6,6 +6,7 @@ Shown for bundles that ship such decoders (`python -m checkpoints.decoders`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def panel(studio: Studio, session: Session) -> str:
     """Your picture, and what each decoder makes of its codes; one of them in view."""
     buttons, figures = [], []
     for name in (FULL, *studio.bundle.decoders):
-        title, how = _label(studio, name)
+        (title, how), key = _label(studio, name), escape(name)
         if name == FULL:
             picture = session.result
         else:
@@ -66,12 +67,12 @@ def panel(studio: Studio, session: Session) -> str:
             picture = decode_grid(model, session.indices, session.size)
         pressed = "true" if name == FULL else "false"
         buttons.append(
-            f'<button type="button" data-decoder="{name}" aria-pressed="{pressed}">{title}</button>'
+            f'<button type="button" data-decoder="{key}" aria-pressed="{pressed}">{title}</button>'
         )
         near = _near(studio, session, picture)
         hidden = "" if name == FULL else " hidden"
         note = together(*filter(None, (near, how)))
-        figures.append(_figure(f'data-decoded="{name}"{hidden}', title, picture, note))
+        figures.append(_figure(f'data-decoded="{key}"{hidden}', title, picture, note))
     first = ""
     if session.original is not None:
         first = _figure("data-original", both("off.original"), session.original, "")

@@ -184,10 +184,8 @@ def near(found: list[Found] | None, scale: tuple[float, float] | None, command: 
     """The training pictures nearest to the one shown, the nearest one first."""
     title = f"<h4>{both('one.near')}</h4>"
     if not found:
-        missing = both("one.near.missing")
-        return (
-            f'<div class="sp-near">{title}<p class="note">{missing}</p><pre>{command}</pre></div>'
-        )
+        missing = f'<p class="note">{both("one.near.missing")}</p>'
+        return f'<div class="sp-near">{title}{missing}<pre>{escape(command)}</pre></div>'
     cards = []
     for one in found:
         mirrored = f" · {both('one.near.mirrored')}" if one.mirrored else ""

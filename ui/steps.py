@@ -300,6 +300,10 @@ def _connect(
                 text = force(studio, text, data["code"])
         elif "cell" in data:
             text = rewind(text, data["cell"])
+        elif "back" in data:  # from the newest text: the page may not show it yet
+            if data["back"] not in ("one", "all"):
+                raise Sentence("error.said")
+            text = rewind(text, 0 if data["back"] == "all" else len(text.codes) - 1)
         elif "draw" in data:
             width = studio.bundle.prior.config.width
             counts = {
@@ -317,8 +321,9 @@ def _connect(
     fold.expand(heavy(opened), [text, first, code, *settings.all], outputs, **how)
     start = [first, code, *settings.all]
     first.input(lambda name: gr.Number(visible=name == "picked"), first, code, **LIGHT)
-    first.input(heavy(anew), start, outputs, **how)
-    code.submit(heavy(anew), start, outputs, **how)
+    newest = {"trigger_mode": "always_last", **how}
+    first.input(heavy(anew), start, outputs, **newest)
+    code.submit(heavy(anew), start, outputs, **newest)
     board.act(heavy(act), [text, *settings.all], outputs, trigger_mode="multiple", **how)
     for knob in (settings.temperature, settings.top_k, settings.top_p):
         knob.change(heavy(again), [text, *settings.all], outputs, trigger_mode="always_last", **how)

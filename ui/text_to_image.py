@@ -14,7 +14,7 @@ from clip_guidance.modes import MODES
 from ui import compute, drawing, endpoint, fetching
 from ui import drawing_panel as panel
 from ui.clips import OWN, Clips
-from ui.common import FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
+from ui.common import EACH, FETCH, LATEX, RUN, Sent, Sentence, TabHandles, friendly, path_of, said
 from ui.drawing import Drawn
 from ui.drawing_board import Board, Desk, follow, had, in_turn, looked_at, opened, switch, told_of
 from ui.drawing_inputs import EXAMPLES, PICK, Inputs, ask, named, settings
@@ -309,6 +309,8 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
         index = int(place) if place.isdecimal() else -1
         if drawn is None or drawn.ranking is None or not 0 <= index < len(drawn.ranking.grids):
             raise Sentence("draw.nothing")
+        if said(event).get("of") != panel.name_of(drawn.ranking):
+            return gr.skip()  # by now another picture is shown
         other = drawing.chosen(desk.studio.vqgan, drawn, index)
         return looked_at(desk, board, other, results, request.session_hash)
 
@@ -332,8 +334,8 @@ def _connect_board(desk: Desk, board: Board, inputs: Inputs, restore: gr.File) -
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     given = [board.results, board.drawn]
     for looked in (
-        board.history.pick(friendly(again), board.results, board.shown, **quiet),
-        board.found.pick(friendly(candidate), given, board.shown, **quiet),
+        board.history.pick(friendly(again), board.results, board.shown, **EACH, **quiet),
+        board.found.pick(friendly(candidate), given, board.shown, **EACH, **quiet),
     ):
         looked.then(listed, given, board.history, **quiet)
     restore.upload(

@@ -339,6 +339,28 @@ class Visit:
         held[0].fulfill(response=answers[0])
         self.page.unroute("**/gradio_api/run/**")
 
+    def fingers(self, *moments: list[tuple[float, float]]) -> None:
+        """Where fingers are, moment by moment; one comes or goes where their number changes."""
+        client, before = self.page.context.new_cdp_session(self.page), 0
+        for points in moments:
+            kind = {0: "touchMove", 1: "touchStart", -1: "touchEnd"}[len(points) - before]
+            touches = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+            client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+            self.page.wait_for_timeout(16)
+            before = len(points)
+
+    def browsers(self, target: str, *keys: str) -> list[bool]:
+        """Press keys on an element -> which of them the page leaves to the browser."""
+        self.page.evaluate(
+            "() => { window.left = []; window.onkeydown = (event) =>"
+            " ['Control', 'Alt'].includes(event.key) || left.push(!event.defaultPrevented); }"
+        )
+        self.page.focus(target)
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.evaluate("() => { window.onkeydown = null; }")
+        return self.page.evaluate("left")
+
     def tool(self, name: str) -> None:
         self.page.click(f"#code-grid [data-tool={name}]")
 

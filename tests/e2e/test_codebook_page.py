@@ -246,6 +246,45 @@ def test_a_zoomed_map_still_opens_what_is_under_the_pointer(book, codes):
     assert book.marked() == named
 
 
+def test_the_browsers_own_keys_stay_the_browsers(book):
+    keys = ("Control+-", "Control+=", "Alt+ArrowUp", "Control+ArrowDown", "+", "ArrowUp")
+    left = book.visited.browsers("#codebook-map .cm-stage > canvas", *keys)
+    assert left == [True, True, True, True, False, False]
+
+
+# Two fingers on the map: [kind, finger, x, y] each, in shares of its width from its middle.
+FINGERS = """(canvas, events) => {
+    canvas.setPointerCapture = () => {}; // no browser knows these
+    const { x, y, width, height } = canvas.getBoundingClientRect();
+    for (const [kind, pointerId, right, down] of events) canvas.dispatchEvent(
+        new PointerEvent('pointer' + kind, { pointerId, pointerType: 'touch', bubbles: true,
+            clientX: x + width * (0.5 + right), clientY: y + height / 2 + width * down }));
+    delete canvas.setPointerCapture;
+}"""
+
+
+def test_of_two_fingers_the_one_that_stays_moves_the_map_from_where_it_is(book):
+    def seen() -> str:
+        return book.canvas.evaluate("canvas => canvas.toDataURL()")
+
+    spread = [["down", 1, -0.05, 0], ["down", 2, 0.05, 0], ["move", 2, 0.35, 0]]
+    book.canvas.evaluate(FINGERS, spread)
+    assert float(book.canvas.get_attribute("data-zoom")) == pytest.approx(4, abs=0.01)
+    before = seen()
+    book.canvas.evaluate(
+        FINGERS, [["up", 2, 0.35, 0], ["move", 1, -0.049, 0], ["move", 1, -0.05, 0]]
+    )
+    assert seen() == before
+    book.canvas.evaluate(FINGERS, [["move", 1, 0.15, 0]])
+    assert seen() != before
+    book.canvas.evaluate(FINGERS, [["move", 1, -0.05, 0], ["up", 1, -0.05, 0]])
+    assert seen() == before
+    # Where the browser takes one finger away, the other goes on as well.
+    book.canvas.evaluate(FINGERS, [*spread[:2], ["cancel", 2, 0.05, 0], ["move", 1, 0.15, 0]])
+    assert seen() != before
+    book.canvas.evaluate(FINGERS, [["up", 1, 0.15, 0]])
+
+
 def test_codes_of_the_picture_light_up(book, codes, example):
     absent = next(c for c in range(codes.studio.codebook_size) if c not in example)
     for show, opaque in (("picture", False), ("all", True)):

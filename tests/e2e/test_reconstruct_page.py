@@ -438,28 +438,19 @@ def test_figures_on_the_grid_have_a_size_in_pixels(visit):
     assert len(sizes) % 256 == 0 and sizes and min(sizes) > 7
 
 
-def swipe(page, x: float, start: float, end: float) -> None:
+def swipe(visited, x: float, start: float, end: float) -> None:
     """A finger that goes up or down."""
-    client = page.context.new_cdp_session(page)
-
-    def touch(kind: str, *points: dict) -> None:
-        event = {"type": kind, "touchPoints": list(points)}
-        client.send("Input.dispatchTouchEvent", event)
-
-    touch("touchStart", {"x": x, "y": start})
-    for step in range(1, 13):
-        touch("touchMove", {"x": x, "y": start + (end - start) * step / 12})
-        page.wait_for_timeout(16)
-    touch("touchEnd")
+    visited.fingers(*[[(x, start + (end - start) * step / 12)] for step in range(13)], [])
 
 
 def test_a_finger_scrolls_the_page_from_the_pictures_and_picks_nothing(visit):
-    page = visit(390, 844, has_touch=True, is_mobile=True).page
+    visited = visit(390, 844, has_touch=True, is_mobile=True)
+    page = visited.page
     title, code = page.inner_text("#code-card .card-title"), "#code-card .card-title"
     for picture in ("#slider", "#code-grid .cg-picture"):
         page.locator(picture).scroll_into_view_if_needed()
         box, before = page.locator(picture).bounding_box(), page.evaluate("scrollY")
-        swipe(page, box["x"] + 110, box["y"] + 250, box["y"] + 100)
+        swipe(visited, box["x"] + 110, box["y"] + 250, box["y"] + 100)
         page.wait_for_function("old => Math.abs(scrollY - old) > 60", arg=before)
         assert page.inner_text(code) == title
     box = page.locator(picture).bounding_box()
@@ -467,6 +458,55 @@ def test_a_finger_scrolls_the_page_from_the_pictures_and_picks_nothing(visit):
     page.wait_for_function(
         "old => document.querySelector('#code-card .card-title').innerText != old", arg=title
     )
+
+
+def test_a_second_finger_is_none_of_a_stroke(visit):
+    visited = visit(390, 844, has_touch=True, is_mobile=True)
+    page = visited.page
+    visited.tool("paint")
+    page.fill("#code-grid input[type=number]", "7")
+    page.press("#code-grid input[type=number]", "Enter")
+    page.locator("#code-grid .cg-picture").scroll_into_view_if_needed()
+    with page.expect_request(lambda r: '"cells"' in (r.post_data or "")) as sent:
+        visited.fingers(
+            [visited.spot(2, 2)],
+            [visited.spot(2, 4)],
+            [visited.spot(2, 4), visited.spot(12, 9)],
+            [visited.spot(2, 4), visited.spot(9, 9)],
+            [visited.spot(2, 5), visited.spot(9, 9)],
+            [visited.spot(2, 5)],
+            [],
+        )
+    cells = sent.value.post_data_json["event_data"]["cells"]
+    assert sorted(map(tuple, cells)) == [(2, c) for c in range(2, 6)]
+
+
+# Drops a file (base64) on an element -> whether the page took it away from the browser, twice.
+DROP = """([place, data]) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], 'dropped.png', { type: 'image/png' }));
+    return ['dragover', 'drop'].map((kind) => {
+        const how = { bubbles: true, cancelable: true, dataTransfer: transfer };
+        return !document.querySelector(place).dispatchEvent(new DragEvent(kind, how));
+    });
+}"""
+
+
+def test_a_picture_dropped_beside_the_box_opens_in_it(visit, studio, tmp_path):
+    visited = visit()
+    for place, size in (("#code-grid .cg-picture", (120, 75)), ("#slider", (75, 120))):
+        drawing(size).save(tmp_path / "own.png")
+        given = [place, base64.b64encode((tmp_path / "own.png").read_bytes()).decode()]
+        visited.after(lambda given=given: visited.page.evaluate(DROP, given), "a drop")
+        expected = rebuild(studio.vqgan, studio.metric, open_image(tmp_path / "own.png"), 128)
+        assert close(visited.images()[0], expected.original)
+    visited.page.get_by_role("tab", name="Codebook").click()
+    visited.page.wait_for_selector("#upload", state="hidden")
+    old = visited.version
+    assert visited.page.evaluate(DROP, ["body", given[1]]) == [True, True], "nothing is lost"
+    visited.page.wait_for_timeout(500)
+    assert visited.version == old
 
 
 @pytest.mark.parametrize("width", [390, 360])
@@ -509,6 +549,28 @@ def test_no_field_is_so_small_that_a_phone_zooms_in(visit):
     assert all(seen.values()) and len(seen["Sample"]) >= 5
     for fields in seen.values():
         assert all(size >= 16 and whole for size, whole in fields), seen
+
+
+def test_the_grid_leaves_the_browser_its_keys_and_a_held_key_paints_once(visit):
+    visited = visit()
+    visited.tool("paint")
+    strokes = []
+    visited.page.on("request", lambda r: '"cells"' in (r.post_data or "") and strokes.append(r))
+    canvas = "#code-grid .cg-picture"
+    keys = ("Alt+ArrowUp", "Control+ArrowDown", "Control+Enter", "ArrowDown")
+    assert visited.browsers(canvas, *keys) == [True, True, True, False]
+    visited.page.fill("#code-grid input[type=number]", str((visited.code_at(1, 0) + 1) % 256))
+    visited.page.press("#code-grid input[type=number]", "Tab")
+    visited.page.focus(canvas)
+
+    def held() -> None:
+        for _ in range(5):
+            visited.page.keyboard.down("Enter")
+        visited.page.keyboard.up("Enter")
+
+    visited.after(held)
+    visited.page.wait_for_timeout(300)
+    assert len(strokes) == 1
 
 
 def test_the_keyboard_is_seen_and_canvases_have_names(visit):

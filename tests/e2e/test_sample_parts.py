@@ -13,6 +13,7 @@ from prior.sheet import columns_of, sheet
 from ui import gallery, theme, writing
 from ui import sample_panel as panel
 from ui.common import data_url
+from ui.drawing_inputs import STEPS
 from ui.sample import STATIC
 from ui.writing import Batch, Request, Step
 
@@ -281,6 +282,83 @@ def test_a_quick_drag_leaves_no_holes(mount):
     page.click("[data-act=complete]")
     free = np.array(list(part.told()[0]["free"])).reshape(SIDE, SIDE) == "1"
     assert free[7:9].all() and free.sum() == 2 * SIDE
+
+
+# A finger's events on the mounted part's canvas: [kind, row of the SIDE rows] each.
+FINGER = """([side, events]) => {
+    const canvas = window.part.element.querySelector('canvas');
+    const box = canvas.getBoundingClientRect();
+    for (const [kind, row] of events) canvas.dispatchEvent(new PointerEvent(kind, { bubbles: true,
+        pointerId: 5, pointerType: 'touch', clientX: box.left + box.width / 2,
+        clientY: box.top + (box.height * (row + 0.5)) / side }));
+}"""
+
+
+def test_a_finger_that_scrolls_leaves_what_is_erased(mount):
+    part = mount("complete", {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE})
+    page = part.page
+    page.wait_for_selector("[data-free]", state="attached")
+    touch = "getComputedStyle(document.querySelector('canvas')).touchAction"
+    assert page.evaluate(touch) == "manipulation"
+    page.click("[data-tool=erase]")
+    assert page.evaluate(touch) == "none"
+    page.click("[data-act=all]")
+    page.locator("canvas").click(position={"x": 100, "y": 100})
+    free = "window.part.element.dataset.free"
+    assert page.evaluate(free) == "4"
+    page.click("[data-tool=rows]")
+    assert page.evaluate(touch) == "manipulation"
+    scrolled = [["pointerdown", 3], ["pointermove", 5], ["pointercancel", 5], ["pointermove", 6]]
+    page.evaluate(FINGER, [SIDE, scrolled])
+    assert page.evaluate(free) == "4"
+    page.evaluate(FINGER, [SIDE, [["pointerdown", 12], ["pointerup", 12]]])
+    assert page.evaluate(free) == str(4 * SIDE)
+
+
+def test_enter_that_takes_a_word_over_fills_nothing_in(mount):
+    """Of an input method: by isComposing, and in Safari by the key's old number alone."""
+    value = {"width": 128, "height": 128, "lines": None, "worded": True, "pull": 3, "most": 6}
+    part = mount("sketch", value)
+    enter = """given => document.querySelector('.sk-words input').dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, ...given }))"""
+    part.page.evaluate(enter, {"isComposing": True, "keyCode": 229})
+    part.page.evaluate(enter, {"keyCode": 229})
+    assert part.told() == []
+    part.page.evaluate(enter, {"keyCode": 13})
+    assert len(part.told()) == 1
+
+
+def test_what_is_said_aloud_is_where_a_run_begins_and_ends(mount):
+    part = mount("gallery", None)
+    spoken = "document.querySelector('[role=status]').innerText"
+    rng = np.random.default_rng(0)
+    for status, live, said in (
+        ("row 1", True, "row 1"),
+        ("row 2", True, "row 1"),
+        ("row 3", True, "row 1"),
+        ("4 pictures", False, "4 pictures"),
+        ("4 pictures, once more", False, "4 pictures"),
+    ):
+        picture = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
+        part.page.evaluate(SEND, [report(picture, (4, 4), shown=4, status=status) | {"live": live}])
+        assert part.page.inner_text(".sg-status") == status
+        assert part.page.evaluate(spoken) == said
+
+
+def test_the_usual_number_of_steps_follows_the_mode(mount):
+    """Also once a file has brought settings back, which no click on a mode told of."""
+    page = mount("sketch", None).page
+    given = [("both", 40), ("prior", 20), ("guided", 20), ("guided", 40), ("both", 33)]
+    after = [page.evaluate(f"({STEPS})({mode!r}, {steps})") for mode, steps in given]
+    assert after == [20, 20, 40, 40, 33]
+
+
+def test_going_back_counts_from_what_is_written_by_then(mount):
+    value = {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE, "codes": [1, 2, 3]}
+    part = mount("steps", {**value, "given": 0, "candidates": [], "where": "", "others": ""})
+    part.page.click("[data-back=one]")
+    part.page.click("[data-back=all]")
+    assert part.told() == [{"back": "one"}, {"back": "all"}]
 
 
 def test_a_code_is_for_the_cell_that_was_shown(mount):

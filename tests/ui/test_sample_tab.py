@@ -275,6 +275,7 @@ def test_the_nearest_training_picture_is_named(writer, written):
     html = panel.near(found, (1.0, 22.4), "command")
     assert "&lt;self&gt;" in html and "off by 1 (median)" in html
     assert "python" in panel.near(None, None, "python -m prior.nearest")
+    assert "&lt;b&gt;" in panel.near(None, None, "--bundle <b>"), "a bundle may have any name"
 
 
 # --- the gallery ----------------------------------------------------------------------------------
@@ -434,11 +435,13 @@ def act(writer):
 def test_a_step_that_makes_no_sense_is_a_sentence(act, junk):
     """Of a request written by hand: it was a traceback in the log, or nothing at all."""
     text, values = steps.Text((1, 2, 3)), GOOD.values()
-    for said in ({"cell": junk}, {"draw": junk}, {"at": 3, "code": junk}):
+    for said in ({"cell": junk}, {"draw": junk}, {"back": junk}, {"at": 3, "code": junk}):
         with pytest.raises(gr.Error, match=r"try again|whole number"):
             act(gr.EventData(None, said), text, *values)
     assert act(gr.EventData(None, {"cell": 1}), text, *values)[0].codes == (1,)
     assert act(gr.EventData(None, {"draw": "row"}), text, *values)[0].codes[:3] == (1, 2, 3)
+    assert act(gr.EventData(None, {"back": "one"}), text, *values)[0].codes == (1, 2)
+    assert act(gr.EventData(None, {"back": "all"}), text, *values)[0].codes == ()
 
 
 def test_the_first_code_may_be_given(writer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from dataclasses import fields, replace
@@ -247,6 +248,19 @@ def test_a_click_on_a_picture_during_a_run_changes_nothing(able, models, monkeyp
         run.over = True
     click.join(20)
     assert len(said) == 2 and result in said[1]
+
+
+def test_a_candidate_is_one_of_the_picture_that_was_shown(able, models):
+    """A click may come after another picture has taken its place."""
+    _, result = drawn(able, models, ask("prior"))
+    _, other = drawn(able, models, ask("prior", "blue"))
+    pick = next(fn.fn for fn in alone(able).fns.values() if fn.name == "candidate")
+    named = re.search(r'data-of="(\w+)" data-candidate="2"', panel.found(result))[1]
+    event = gr.EventData(None, {"candidate": "2", "of": named})
+    answers = [pick(event, ME, [result, other], shown) for shown in (result, other)]
+    (picked,) = [value for value in answers[0] if isinstance(value, Drawn)]
+    assert picked.picked == 2 and picked.ranking is result.ranking
+    assert answers[1] == gr.skip()
 
 
 def test_continue_after_stop_equals_not_having_stopped(able, models):

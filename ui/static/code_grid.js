@@ -7,10 +7,12 @@ const READABLE = 24; // CSS pixels a cell needs to hold a number of four digits
 const state = {
   data: null, picture: new Image(), cell: 0, tool: 'look', brush: null, picked: null,
   hover: null, cursor: null, pressed: null, stroke: null, numbers: true, sheet: null,
+  finger: null, // the pointer that is down: a second one is none of its stroke
 };
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const chinese = () => document.documentElement.lang.startsWith('zh');
 const say = (en, zh) => (chinese() ? zh : en);
+const modified = (event) => event.ctrlKey || event.metaKey || event.altKey; // the browser's own shortcuts
 const codeAt = ([row, column]) => state.data.grid[row][column];
 const same = (a, b) => a && b && a[0] === b[0] && a[1] === b[1];
 const sameShape = (a, b) => a.grid.length === b.grid.length && a.grid[0].length === b.grid[0].length;
@@ -274,7 +276,7 @@ palette.addEventListener('click', (event) => {
 
 palette.addEventListener('keydown', (event) => {
   const move = MOVES[event.key];
-  if (!state.sheet || !move) return;
+  if (!state.sheet || !move || modified(event)) return;
   const [r, c] = state.sheet.where.get(state.brush);
   const code = (state.sheet.grid[r + move[0]] || [])[c + move[1]];
   if (code >= 0) setBrush(code);
@@ -303,7 +305,8 @@ function showTip(at) {
 }
 
 canvas.addEventListener('pointerdown', (event) => {
-  if (!state.data || event.button) return;
+  if (!state.data || event.button || (state.stroke && !state.stroke.sent)) return;
+  state.finger = event.pointerId;
   state.cursor = cellOf(event);
   // Where a finger only wants to scroll the page, the browser cancels: no click then.
   if (state.tool === 'look' || state.tool === 'swap') return void (state.pressed = state.cursor);
@@ -314,18 +317,16 @@ canvas.addEventListener('pointermove', (event) => {
   if (!state.data) return;
   const at = cellOf(event), moved = !same(at, state.hover);
   state.hover = at;
-  if (state.stroke && !state.stroke.sent) return extend(at);
+  if (state.stroke && !state.stroke.sent) return void (event.pointerId === state.finger && extend(at));
   if (!moved) return;
   showTip(at);
   draw();
 });
-canvas.addEventListener('pointerup', (event) => {
-  if (state.pressed && same(state.pressed, cellOf(event))) use(state.pressed);
-  state.pressed = null;
-  finish();
-});
-canvas.addEventListener('pointercancel', () => {
-  state.pressed = null;
+for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.addEventListener(end, (event) => {
+  if (event.pointerId !== state.finger) return;
+  const pressed = end === 'pointerup' && state.pressed;
+  Object.assign(state, { finger: null, pressed: null });
+  if (pressed && same(pressed, cellOf(event))) use(pressed);
   finish();
 });
 canvas.addEventListener('pointerleave', () => {
@@ -344,7 +345,8 @@ canvas.addEventListener('blur', () => {
   draw();
 });
 canvas.addEventListener('keydown', (event) => {
-  if (!state.data) return;
+  const undo = event.key === 'z' && (event.ctrlKey || event.metaKey);
+  if (!state.data || (modified(event) && !undo)) return;
   const move = MOVES[event.key];
   const { grid } = state.data, [r, c] = state.cursor || [0, 0];
   if (move) {
@@ -355,9 +357,11 @@ canvas.addEventListener('keydown', (event) => {
     showTip(state.cursor);
     draw();
   } else if (event.key === 'Enter' || event.key === ' ') {
-    use([r, c]);
-    finish();
-  } else if (event.key === 'z' && (event.ctrlKey || event.metaKey)) {
+    if (!event.repeat) {
+      use([r, c]);
+      finish();
+    }
+  } else if (undo) {
     if (state.data.undo) change('undo');
   } else return;
   event.preventDefault();

@@ -237,19 +237,20 @@ canvas.addEventListener('pointermove', (event) => {
     draw();
   }
 });
+// Of two fingers the one that stays goes on from where it is.
+function lift(event) {
+  pointers.delete(event.pointerId);
+  const [stays] = pointers.values();
+  state.drag = stays ? { x: stays.clientX, y: stays.clientY, centre: [...state.centre], moved: true } : null;
+}
 canvas.addEventListener('pointerup', (event) => {
   const drag = state.drag;
-  pointers.delete(event.pointerId);
-  if (pointers.size) return;
-  state.drag = null;
-  if (!drag || drag.moved) return;
+  lift(event);
+  if (pointers.size || !drag || drag.moved) return;
   const code = codeAt(event);
   if (code !== null) open_(code);
 });
-canvas.addEventListener('pointercancel', (event) => {
-  pointers.delete(event.pointerId);
-  state.drag = null;
-});
+canvas.addEventListener('pointercancel', lift);
 canvas.addEventListener('pointerleave', () => {
   state.hover = null;
   showTip(null);
@@ -269,7 +270,7 @@ canvas.addEventListener(
   { passive: false },
 );
 canvas.addEventListener('keydown', (event) => {
-  if (!state.sheet) return;
+  if (!state.sheet || event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own shortcuts
   const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   if (event.key === '+' || event.key === '-') zoomBy(event.key === '+' ? 2 : 0.5);
   else if (move) {

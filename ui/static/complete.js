@@ -71,25 +71,31 @@ function sweep([r, c]) {
   last = [r, c];
 }
 
+const scrolls = (event) => tool === 'rows' && event.pointerType === 'touch';
 canvas.addEventListener('pointerdown', (event) => {
   if (!data || event.button || brush !== null) return; // one finger erases: a second is none of its way
   brush = event.pointerId;
+  if (scrolls(event)) return; // a row is chosen once the finger is lifted, and has not scrolled the page
   canvas.setPointerCapture(brush);
   last = null;
   sweep(at(event));
   draw();
 });
 canvas.addEventListener('pointermove', (event) => {
-  if (event.pointerId !== brush) return;
+  if (event.pointerId !== brush || scrolls(event)) return;
   for (const one of event.getCoalescedEvents?.() ?? [event]) sweep(at(one));
   draw();
 });
 for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.addEventListener(end, (event) => {
-  if (event.pointerId === brush) brush = null;
+  if (event.pointerId !== brush) return;
+  brush = null;
+  if (end !== 'pointerup' || !scrolls(event)) return;
+  sweep(at(event));
+  draw();
 });
 canvas.addEventListener('keydown', (event) => {
   const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  if (!data || !move) return;
+  if (!data || !move || event.ctrlKey || event.metaKey || event.altKey) return;
   const first = free.indexOf(true), row = first < 0 ? data.rows : Math.floor(first / data.columns);
   fromRow(Math.min(Math.max(row + move, 0), data.rows));
   draw();
@@ -100,6 +106,7 @@ element.addEventListener('click', (event) => {
   if (!button || !data) return;
   if (button.dataset.tool) {
     tool = button.dataset.tool;
+    canvas.style.touchAction = tool === 'rows' ? '' : 'none'; // else a finger scrolls the page
     for (const b of element.querySelectorAll('[data-tool]')) b.setAttribute('aria-pressed', b === button);
   }
   if (button.dataset.act === 'half') fromRow(data.rows / 2);

@@ -1,6 +1,6 @@
 // The pictures being written. One canvas a picture; what is not written yet is hatched.
 const $ = (query) => element.querySelector(query);
-const tiles = $('.sg-tiles'), status = $('.sg-status'), original = $('template').innerHTML;
+const tiles = $('.sg-tiles'), status = $('.sg-status'), spoken = $('[role=status]'), original = $('template').innerHTML;
 let data = null, sheet = null, order = 'written', picked = null, said = false;
 let coming = null, decoding = null; // a value whose picture is not decoded yet, and that picture
 let chosen = null; // the order that the visitor asked for; else each batch has its own
@@ -10,7 +10,7 @@ function receive() {
   if (!next) return;
   if (!next.count) { // another sentence beside the pictures, also beside those still on their way
     said = true;
-    status.innerHTML = next.status;
+    status.innerHTML = spoken.innerHTML = next.status;
     if (next.waits) bringIntoSight($('.sg-bar'), 'center'); // it is said nowhere else; Stop stays in sight
     return;
   }
@@ -46,13 +46,14 @@ function alike(a, b) {
 // Show a value whose picture, if it has one, is in `sheet`.
 function arrive(next, anew = true) {
   const fresh = !data || next.number !== data.number;
-  const begins = next.live && !(data && data.live);
+  const begins = next.live && !(data && data.live), ends = data && data.live && !next.live;
   data = next;
   if (fresh && data.number) {
     picked = data.picked;
     order = chosen ?? (data.ranked ? 'likely' : 'written');
   }
   if (!said) status.innerHTML = data.status;
+  if (!said && (begins || ends)) spoken.innerHTML = data.status; // not each row: nobody would hear one out
   if (anew) {
     lay();
     draw();

@@ -53,4 +53,20 @@
       changeLanguage(language);
     }
   });
+
+  // A file dropped beside the box would take the page's place, with all that was made on it. Where
+  // the box can be seen it opens there.
+  let within = false; // a picture of this page is dragged, not a file
+  document.addEventListener('dragstart', () => { within = true; });
+  document.addEventListener('dragend', () => { within = false; });
+  for (const name of ['dragover', 'drop']) document.addEventListener(name, (event) => {
+    if (within || event.defaultPrevented || !event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    const box = document.querySelector('#upload'), input = box?.querySelector('input[type=file]');
+    const open = input && box.offsetParent !== null;
+    event.dataTransfer.dropEffect = open ? 'copy' : 'none';
+    if (name === 'dragover' || !open || !event.dataTransfer.files.length) return;
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  });
 })();

@@ -134,7 +134,10 @@ const acts = {
     trigger('sketch', { asked: { lines: lines(), words: props.value.worded ? words.value : '', pull: Number(pull.value) } });
   },
 };
-words.addEventListener('keydown', (event) => event.key === 'Enter' && !event.isComposing && acts.go());
+words.addEventListener('keydown', (event) => {
+  // In Safari the Enter that takes a word over from an input method says so by this number alone.
+  if (event.key === 'Enter' && !event.isComposing && event.keyCode !== 229) acts.go();
+});
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;

@@ -113,7 +113,7 @@ element.addEventListener('click', (event) => {
   if (!button) return;
   if (button.dataset.code) trigger('act', { code: Number(button.dataset.code), at: data.codes.length });
   else if (button.dataset.draw) trigger('act', { draw: button.dataset.draw });
-  else if (button.dataset.back) trigger('act', { cell: button.dataset.back === 'all' ? 0 : data.codes.length - 1 });
+  else if (button.dataset.back) trigger('act', { back: button.dataset.back });
 });
 watch('value', receive);
 receive();

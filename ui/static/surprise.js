@@ -57,7 +57,7 @@ element.addEventListener('click', (event) => {
   if (found) pick((cursor = found));
 });
 element.addEventListener('keydown', (event) => {
-  if (event.target !== map()) return;
+  if (event.target !== map() || event.ctrlKey || event.metaKey || event.altKey) return;
   const move = MOVES[event.key], { bits } = cells();
   if (!move && event.key !== 'Enter' && event.key !== ' ') return;
   event.preventDefault();
