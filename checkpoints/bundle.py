@@ -339,9 +339,9 @@ def save(
         known = {k: v for k, v in known.items() if k != SKETCH}
     derived["sha256"] = known | hashes
     preprocess = {"size": vqgan.config.resolution, "range": [-1, 1], "background": "white"}
+    files[CARD] = card_bytes({**derived, "preprocess": preprocess, **card, **derived})
     for file, data in files.items():
         write(path / file, data)
-    write_card(path, {**derived, "preprocess": preprocess, **card, **derived})
     if stale:
         (path / SKETCH).unlink(missing_ok=True)
     return path
@@ -367,10 +367,11 @@ def save_clip(path: str | os.PathLike, config: dict, clip: Clip, about: dict) ->
     card = read_card(path)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     files = {clip_model.CONFIG: text.encode(), clip_model.WEIGHTS: pack(clip.model.state_dict())}
+    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    hashes = card.get("sha256", {}) | hashes
+    files[CARD] = card_bytes(card | {"clip": about, "sha256": hashes})
     for file, data in files.items():
         write(path / file, data)
-    hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-    write_card(path, card | {"clip": about, "sha256": card.get("sha256", {}) | hashes})
     return path
 
 
@@ -383,14 +384,20 @@ def save_sketch(path: str | os.PathLike, reader: SketchReader, about: dict) -> P
     card, data = read_card(path), pack(reader.state_dict())
     hashes = card.get("sha256", {}) | {SKETCH: hashlib.sha256(data).hexdigest()}
     about = about | {"model": reader.config.to_dict(), "prior_sha256": hashes[PRIOR]}
+    text = card_bytes(card | {"sketch": about, "sha256": hashes})
     write(path / SKETCH, data)
-    write_card(path, card | {"sketch": about, "sha256": hashes})
+    write(path / CARD, text)
     return path
 
 
 def write_card(path: Path, card: dict) -> None:
     """Replace config.json in one step."""
-    write(path / CARD, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+    write(path / CARD, card_bytes(card))
+
+
+def card_bytes(card: dict) -> bytes:
+    """config.json's content; made before any file is replaced, since not every text has one."""
+    return (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def pack(state: dict[str, Tensor], dtype: torch.dtype = torch.float16) -> bytes:

@@ -31,7 +31,7 @@ from checkpoints.bundle import (
 )
 from clip_guidance import model as clip_model
 from training.checkpoint import commands, load
-from training.files import write
+from training.files import shown_name, write
 from training.flags import Parser, fail
 from vqgan import dataset
 from vqgan.model import UNSEEN, VQGAN, VQGANConfig
@@ -96,6 +96,11 @@ def export(
 def _earlier(out: Path, vqgan: VQGAN, state: dict) -> dict:
     """The "training" of the bundle in `out` that a run goes on from."""
     card = read_card(out)
+    if "data_sha256" not in card.get("training", {}):
+        raise ValueError(
+            f"{out} does not say what it was trained on: export the run without --onto, into a "
+            "folder of its own"
+        )
     before = VQGANConfig(**card["vqgan"])
     for field in UNSEEN:
         there, here = (getattr(config, field) for config in (before, vqgan.config))
@@ -180,6 +185,7 @@ def without_folders(command: str) -> str:
 
     Windows' paths as well, which `shlex.join` has put between quotes.
     """
+    command = shown_name(command)
     try:
         words = shlex.split(command)
     except ValueError:

@@ -229,9 +229,8 @@ def _render_job(job: _Job) -> str | None:
     picture, file = job.picture, job.out / image_path(job.picture)
     try:
         if picture.kind == "photo":
-            render.save(render.load_photo(picture.file), file, quality=95, subsampling=0)
-            return None
-        if picture.svg:
+            photo = render.load_photo(picture.file)
+        elif picture.svg:
             # The view box, not the drawing, maps onto the free square, up to MAX_ICON_ZOOM.
             view = (render.SIZE - 2 * render.MARGIN) / render.SUPERSAMPLED
             pair = render.fit(render.render_svg(picture.svg), render.MAX_ICON_ZOOM * view)
@@ -239,6 +238,9 @@ def _render_job(job: _Job) -> str | None:
             pair = render.fit(render.load_clipart(picture.file), render.MAX_CLIPART_ZOOM)
     except (ValueError, OSError) as error:
         return f"{type(error).__name__}: {error}"[:200]
+    if picture.kind == "photo":
+        render.save(photo, file, quality=95, subsampling=0)
+        return None
     if pair is None:
         return ""
     # The mask first: a picture that exists has its mask.

@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.data / "manifest.json").is_file():
         fail(f"{args.data} is no data set; run data.build first")
+    out, data = args.out.resolve(), args.data.resolve()
+    if out == data or out in data.parents:
+        fail(f"{args.data} lies in {args.out}, which is replaced: name another --out")
     if args.out.exists() and any(args.out.iterdir()) and not (args.out / "LICENCES.md").exists():
         fail(f"{args.out} holds other files; name a new folder")
     make_fixtures(args.data, args.out)

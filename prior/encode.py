@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> None:
         found = encode_folder(bundle, args.data, **options)
         if not len(found.where("train")):
             raise ValueError(f"{args.data} has no picture for training: all are held out")
+        if not len(found.where("val")):
+            raise ValueError(f"{args.data} has no held-out picture: a prior could not be measured")
         tokens.save(found, out)
     except (ValueError, OSError) as error:
         flags.fail(error)

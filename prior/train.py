@@ -23,6 +23,7 @@ from training.checkpoint import config_of
 from training.command import launch, prepare
 from training.files import writable
 from training.loop import LoopConfig
+from vqgan import dataset
 from vqgan.model import VQGAN
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.T
     """The codes of --tokens (OUT/tokens.npy unless given); encoded from --data if missing."""
     path = tokens.named(args.tokens or args.out / "tokens.npy")
     if path.exists():
-        return tokens.load(path, bundle.tokenizer_id)
+        found = tokens.load(path, bundle.tokenizer_id)
+        if args.data:
+            refuse_other_codes(path, found, args.data)
+        return found
     if not args.data:
         raise ValueError(f"there is no {path}: give --data to encode, or --tokens")
     if distributed.world_size() > 1:
@@ -68,6 +72,18 @@ def get_tokens(args: argparse.Namespace, bundle: checkpoints.Bundle) -> tokens.T
     found = encode_folder(bundle, args.data)
     tokens.save(found, path)
     return found
+
+
+def refuse_other_codes(path: Path, found: tokens.TokenSet, data: str) -> None:
+    """ValueError where the codes that are there were made from another folder of pictures."""
+    there, here = found.data, dataset.identity(data)
+    known = "name" if there.get("sha256") is here["sha256"] is None else "sha256"
+    if there.get(known) != here[known]:
+        raise ValueError(
+            f"{path} holds the codes of {there.get('name')}, not of {here['name']} as it is now: "
+            "give another --tokens to encode it, or leave out --data"
+        )
+    log.info("codes are read from %s; pictures added to %s since then are not in it", path, data)
 
 
 def get_conditions(path: Path | None) -> np.ndarray | None:

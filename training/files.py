@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+class NoData(ValueError):
+    """Nothing of a data set can be read, or no longer."""
+
+
+def shown_name(name: str) -> str:
+    """A file's name as text that any file can hold: old archives bring names that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 @contextlib.contextmanager
 def naming(path: Path, *others: Path) -> Iterator[None]:
     """Let an OSError say which file it is about: a full disk is told without a name."""

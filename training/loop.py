@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from training import checkpoint, distributed
 from training.chance import mixed
-from training.files import write
+from training.files import NoData, write
 from training.flags import option
 from training.log import CsvLog
 from training.muon import MuonAdamW
@@ -188,8 +188,6 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
     """
     first = distributed.rank() == 0
     step, seconds = _resumed(task, cfg, out) if resume else (0, 0.0)
-    if not first:  # or dropout would leave out the same units in all processes
-        torch.manual_seed(mixed(cfg.seed, distributed.rank(), step))
 
     def save() -> None:
         if first:
@@ -203,6 +201,9 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
         table = _opened(out, config, step if resume else None) if first else None
         with listening(tell=first) as wish:
             while step < cfg.steps:
+                if not first:  # or dropout would leave out the same units in all processes; by the
+                    # step, since the checkpoint knows the random state of the first one only
+                    torch.manual_seed(mixed(cfg.seed, distributed.rank(), step))
                 losses = task.train_step(step)
                 check_losses(losses)
                 step += 1
@@ -230,6 +231,9 @@ def run(task: Task, cfg: LoopConfig, out: Path, config: dict[str, Any], resume: 
                     break
                 if told:
                     raise Stopped(step, wish.number)
+    except NoData as error:  # unmounted, or tidied away
+        save()
+        raise NoData(f"step {step}: {error}; {_kept(out)}") from error
     except NotFinite as error:
         raise NotFinite(f"step {step}: {error}; {_kept(out)}") from error
     except OSError as error:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from training.files import NoData, shown_name
 from training.spread import spread
 from vqgan.images import FORMATS, check_image, open_image
 
@@ -27,6 +28,10 @@ UNSHOWN = {"1f595"}
 PHOTO_SIDE = 512  # pixels of a photograph's shorter side, as `data.build` makes them
 MAX_PIXELS = 178_000_000  # some 540 MB as RGB while one is read; larger ones are left out
 MADE_HERE = ("last.pt", "vqgan.safetensors")  # a folder with one of these is a run or a bundle
+# Endings of other pictures, which are named when they are left out.
+UNREAD = frozenset(
+    f".{kind}" for kind in "heic heif jxl svg psd xcf cr2 cr3 nef arw dng orf raf".split()
+)
 CACHE_BYTES = 2 * 2**30  # of decoded pictures kept in memory, in each process
 
 
@@ -52,23 +57,24 @@ class Picture:
         return (self.row or {}).get("codepoints") not in UNSHOWN
 
 
-def shown_name(name: str) -> str:
-    """A file's name as text that any file can hold: old archives bring names that are no UTF-8."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
 def plain_folder(root: Path) -> list[Picture]:
     """Every image under `root`; one in twenty, chosen by hash of its name, is held out.
 
-    A file whose header is not that of a picture is left out (see `Skipped`), and so are the
-    pictures of a run or bundle that lies in there: it would learn from its own samples.
+    A file whose header is not that of a picture is left out (see `Skipped`), and so are kinds of
+    pictures that are not read here (`UNREAD`) and the pictures of a run or bundle that lies in
+    there: it would learn from its own samples.
     """
     found, skipped = [], Skipped()
     own = {p.parent for mark in MADE_HERE for p in root.rglob(mark)} - {root}
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in extensions()):
+    kinds = extensions() | UNREAD
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in kinds):
         if not own.isdisjoint(path.parents):
             continue
         try:
+            if path.suffix.lower() not in extensions():
+                raise ValueError(
+                    f"{path} is of a kind that is not read here: make it a PNG or JPEG"
+                )
             check_image(path, max_pixels=MAX_PIXELS)
         except ValueError as error:
             skipped.add(error)
@@ -77,10 +83,19 @@ def plain_folder(root: Path) -> list[Picture]:
         held_out = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 20 == 0
         found.append(Picture(path, photo=True, split="val" if held_out else "train"))
     skipped.report(len(found))
-    if found and len({p.split for p in found}) == 1:  # too few for the hash to hold one out
-        found[0] = Picture(found[0].path, photo=True, split="val")
-        found[1:] = [Picture(p.path, photo=True) for p in found[1:]]
+    if len({p.split for p in found}) == 1:  # too few for the hash to hold one out
+        val = next((i for i, p in enumerate(found) if _opens(p)), 0)
+        splits = ("val" if i == val else "train" for i in range(len(found)))
+        found = [Picture(p.path, photo=True, split=s) for p, s in zip(found, splits, strict=True)]
     return found
+
+
+def _opens(picture: Picture) -> bool:
+    try:
+        read(picture.path, shortest=1)
+    except ValueError:
+        return False
+    return True
 
 
 def manifest_folder(root: Path) -> list[Picture]:
@@ -135,11 +150,9 @@ class Skipped:
         self.count += 1
 
     def report(self, others: int) -> None:
-        """Warn, if any was left out. ValueError if there are no `others`."""
+        """Warn, if any was left out. NoData if there are no `others`."""
         if self.count and not others:
-            raise ValueError(
-                f"none of the pictures can be opened, {self.count} in all: {self.first}"
-            )
+            raise NoData(f"none of the pictures can be opened, {self.count} in all: {self.first}")
         if self.count:
             log.warning(
                 "left out %d of %d pictures that cannot be opened, the first: %s",
@@ -184,7 +197,7 @@ def whole(picture: Picture, size: int) -> np.ndarray:
 def wholes(pictures: Iterable[Picture], size: int) -> Iterator[tuple[Picture, np.ndarray]]:
     """Each picture that can be read, with its pixels by `whole`.
 
-    The others are left out, with one warning at the end; ValueError if all had to be.
+    The others are left out, with one warning at the end; NoData if all had to be.
     """
     good, skipped = 0, Skipped()
     for picture in pictures:
@@ -232,7 +245,10 @@ class Crops:
         self.drawn = [p for p in train if not p.photo]
         self.photos = [p for p in train if p.photo]
         if not train:
-            raise ValueError("the data folder has no picture for training: all are held out")
+            raise ValueError(
+                "the data folder has no picture for training: all are held out; give it at least "
+                "two pictures"
+            )
         if not self.drawn or not self.photos:
             photo_share = float(not self.drawn)
         self.photo_share = photo_share
@@ -256,7 +272,7 @@ class Crops:
         return pixels
 
     def _draw(self, photo: bool, rng: np.random.Generator) -> np.ndarray:
-        """A random photograph or drawing: uint8 (H, W, 3). ValueError if none can be read."""
+        """A random photograph or drawing: uint8 (H, W, 3). NoData if none can be read."""
         pool, damaged = self.photos if photo else self.drawn, self.damaged[photo]
         while True:
             number = int(rng.integers(len(pool)))
@@ -267,7 +283,7 @@ class Crops:
             except ValueError as error:
                 damaged.add(number)
                 if len(damaged) == len(pool):
-                    raise ValueError(f"none of the pictures can be opened: {error}") from error
+                    raise NoData(f"none of the pictures can be opened: {error}") from error
                 if len(damaged).bit_count() == 1:  # a line for each would bury the log
                     log.warning("left out %d of %d so far: %s", len(damaged), len(pool), error)
 

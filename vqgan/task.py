@@ -62,6 +62,7 @@ class VQGANTask:
                 part.requires_grad_(False)
         self.ema = EMA(self.model, loop.ema)
         self.usage = CodeUsage(model_cfg.codebook_size)
+        self.was_quantised = False
         betas = (cfg.beta1, cfg.beta2)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.opt = torch.optim.Adam(trained, lr=loop.lr, betas=betas)
@@ -108,8 +109,10 @@ class VQGANTask:
 
     def train_step(self, step: int) -> dict[str, float]:
         cfg, lr = self.cfg, learning_rate(step, self.loop)
-        if (cfg.autoencoder_steps or cfg.new_codebook) and step == cfg.autoencoder_steps:
-            self.start_codebook(step)
+        quantised = self.quantised(step)
+        if quantised and not self.was_quantised and (cfg.autoencoder_steps or cfg.new_codebook):
+            self.start_codebook(step)  # later than asked for where --resume asks for an earlier one
+        self.was_quantised = quantised
         images = self.batch(step)
         output, encoding, vq, parts = self.forward(images, step)
         grad, more = self.output_gradient(images, output, step)
@@ -123,7 +126,7 @@ class VQGANTask:
         report["grad"] = optimise(self.opt, self.model, lr, self.loop.clip)
         if self.disc and step >= cfg.disc_start:
             report["disc"] = self.discriminator_step(images, output.detach(), lr)
-        if self.quantised(step):
+        if quantised:
             self.usage.update(encoding.indices)
             if not cfg.freeze_encoder:
                 self.restart_codes(step, encoding.latents)
@@ -246,8 +249,8 @@ class VQGANTask:
         shadow.to(self.device, memory_format=torch.channels_last)
         counts = torch.zeros(shadow.config.codebook_size)
         psnr, foreground, strips = [], [], []
-        for picture in self.held_out:
-            image = dataset.to_tensor(dataset.whole(picture, size))[None].to(self.device)
+        for picture, pixels in dataset.wholes(self.held_out, size):
+            image = dataset.to_tensor(pixels)[None].to(self.device)
             if self.quantised(step - 1):
                 rebuilt, indices = reconstruct(shadow, image)
                 counts += torch.bincount(indices.flatten().cpu(), minlength=len(counts))
@@ -287,6 +290,7 @@ class VQGANTask:
         restore_optimizer(self.opt, state["opt"])
         self.ema.load_state_dict(state["ema"])
         self.usage.load_state_dict(state["usage"])
+        self.was_quantised = self.usage.counted
         if self.disc:
             self.disc.load_state_dict(state["disc"])
             restore_optimizer(self.disc_opt, state["disc_opt"])

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     out = Path(args.out)
     try:
-        device = prepare(out, args.resume, args.device)
+        device = prepare(out, args.resume, args.device, args.data)
         model_cfg, train_cfg, loop_cfg, start = configure(args)
         pictures = dataset.scan(args.data)
         task = VQGANTask(model_cfg, train_cfg, loop_cfg, pictures, device)

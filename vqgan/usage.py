@@ -26,8 +26,12 @@ def kmeans(
     """
     distinct = torch.unique((points * 64).round(), dim=0, return_inverse=True)[1]
     shuffled = torch.randperm(len(points), generator=generator)
-    first = torch.full((int(distinct.max()) + 1,), -1, dtype=torch.long)
-    first[distinct[shuffled]] = shuffled  # one point of each distinct value
+    place = torch.empty_like(shuffled)
+    place[shuffled] = torch.arange(len(points))
+    # One point of each distinct value, the last of the shuffled ones. (Of several written to one
+    # place by an assignment, threads would decide.)
+    last = torch.full((int(distinct.max()) + 1,), -1).scatter_reduce_(0, distinct, place, "amax")
+    first = shuffled[last]
     picks = first[torch.randperm(len(first), generator=generator)[:k]]
     if len(picks) < k:
         extra = torch.randint(len(points), (k - len(picks),), generator=generator)
@@ -59,6 +63,11 @@ class CodeUsage:
         counts = torch.bincount(indices.flatten().cpu(), minlength=len(self.share)).float()
         counts = distributed.sum_(counts)
         self.share.lerp_(counts / counts.sum(), 1 - self.decay)
+
+    @property
+    def counted(self) -> bool:
+        """Whether any batch was counted yet."""
+        return bool((self.share != 1.0 / len(self.share)).any())
 
     def dead(self, threshold: float) -> Tensor:
         """Codes (n,) int64 whose share is below `threshold` of an even one."""

@@ -242,6 +242,14 @@ def test_an_old_id_stays_where_the_card_lacks_a_newer_field(tiny_vqgan, tmp_path
     assert checkpoints.load(path).tokenizer_id == checkpoints.tokenizer_id(tiny_vqgan)
 
 
+def test_a_card_that_cannot_be_written_leaves_the_bundle_as_it_was(saved, tiny_config):
+    before = {p: p.read_bytes() for p in saved.iterdir()}
+    torch.manual_seed(1)
+    with pytest.raises(UnicodeEncodeError):
+        checkpoints.save(saved, name="b\udce9", vqgan=VQGAN(tiny_config).eval(), card={})
+    assert {p: p.read_bytes() for p in saved.iterdir()} == before
+
+
 def test_a_first_save_that_is_cut_off_is_no_bundle(tmp_path, tiny_vqgan, monkeypatch):
     def power_cut(file, _):
         raise OSError("power cut") if file.suffix == ".safetensors" else AssertionError(file)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import checkpoints
+from checkpoints.bundle import write_card
 from checkpoints.export import export, main, without_folders
 from training.checkpoint import load, save
 from vqgan.train import main as train
@@ -163,6 +164,11 @@ def test_bad_input(runs, tmp_path, capsys):
     save(tmp_path / "early" / "last.pt", early)
     assert "has no codebook yet: it is at step 3" in fails(tmp_path / "early", out)
     assert "there is no bundle" in fails(runs / "first", out, "--onto")
+    converted = checkpoints.load(export(runs / "first", tmp_path / "converted"))
+    card = {k: v for k, v in converted.card.items() if k != "training"}
+    write_card(converted.path, card)
+    said = fails(runs / "first", converted.path, "--onto")
+    assert "does not say what it was trained on: export the run without --onto" in said
     other = tmp_path / "data"
     other.mkdir()
     (other / "manifest.json").write_text("{}")

@@ -270,6 +270,20 @@ def test_clip_art_has_a_name_each_and_broken_ones_are_left_out(tmp_path):
     assert found[0].id == "food-big-pear" and found[1].id.startswith("food-big-pear-")
 
 
+def test_a_full_disk_is_no_broken_photograph(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("data.render.save", full)
+    Image.new("RGB", (900, 700)).save(tmp_path / "a.png")
+    photo = SimpleNamespace(kind="photo", file=tmp_path / "a.png", svg=None, set="s", id="a")
+    monkeypatch.setattr(build, "image_path", lambda picture: "a.jpg")
+    with pytest.raises(OSError, match="No space left"):
+        build._render_job(build._Job(photo, tmp_path / "out"))
+    (tmp_path / "a.png").write_bytes(b"broken")
+    assert "UnidentifiedImageError" in build._render_job(build._Job(photo, tmp_path / "out"))
+
+
 def test_kde_wallpaper_comes_once_in_its_largest_size(tmp_path):
     root = tmp_path / "usr/share/wallpapers/Kite"
     for folder, size in (("images", (400, 800)), ("images", (1600, 900)), ("images_dark", (9, 9))):

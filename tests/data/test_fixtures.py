@@ -68,3 +68,9 @@ def test_wrong_folders_are_refused(tmp_path, capsys):
         assert stop.value.code == 2 and said.startswith("error: ") and sentence in said
         (tmp_path / "manifest.json").write_text("{}")
     assert (tmp_path / "mine/file").exists()
+    (tmp_path / "LICENCES.md").touch()
+    for out in (tmp_path, tmp_path / "mine" / ".."):
+        with pytest.raises(SystemExit) as stop:
+            fixtures.main(["--data", str(tmp_path), "--out", str(out)])
+        assert stop.value.code == 2 and "which is replaced" in capsys.readouterr().err
+    assert (tmp_path / "mine/file").exists()

@@ -103,13 +103,17 @@ def test_a_limit_spreads_over_the_folder(world, tmp_path):
     assert captions == ["noise 0", "noise 3", "noise 6", "noise 9"]
 
 
-def test_a_folder_without_training_pictures_has_no_tokens(world, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("split", "other", "sentence"),
+    [("val", "train", "no picture for training"), ("train", "val", "no held-out picture")],
+)
+def test_a_folder_of_one_split_has_no_tokens(world, tmp_path, capsys, split, other, sentence):
     shutil.copytree(world / "data", tmp_path / "data")
     manifest = tmp_path / "data" / "manifest.jsonl"
-    manifest.write_text(manifest.read_text().replace('"train"', '"val"'))
+    manifest.write_text(manifest.read_text().replace(f'"{other}"', f'"{split}"'))
     out = tmp_path / "t.npy"
     line = ["--bundle", str(world / "bundle"), "--data", str(tmp_path / "data"), "--out", str(out)]
-    assert "has no picture for training" in refused(capsys, encode.main, line)
+    assert f"has {sentence}" in refused(capsys, encode.main, line)
     assert not out.exists()
 
 
@@ -192,6 +196,30 @@ def test_training_encodes_what_is_missing(world, tmp_path):
     assert np.array_equal(
         load(tmp_path / "r" / "tokens.npy").codes, load(world / "tokens.npy").codes
     )
+
+
+def test_codes_of_other_pictures_are_not_trained_on_in_their_place(world, tmp_path, capsys):
+    shutil.copytree(world / "data", tmp_path / "moved")
+    shutil.copytree(world / "data", tmp_path / "more")
+    with open(tmp_path / "more" / "manifest.jsonl", "a") as file:
+        file.write('\n{"path": "0.png", "kind": "icon", "split": "train"}\n')
+    line = [*words(world, f"--tokens tokens.npy --out {tmp_path / 'r'}"), *TRAIN, "1", "--data"]
+    said = refused(capsys, train.main, [*line, str(tmp_path / "more")])
+    assert "holds the codes of data, not of more as it is now" in said
+    train.main([*line, str(tmp_path / "moved")])
+
+
+def test_codes_of_another_plain_folder_neither(world, tmp_path, capsys):
+    """They have no manifest to tell them apart, but names."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            shutil.copy(world / "data" / f"{i}.png", tmp_path / name / f"{i}.png")
+    common = ["--bundle", str(world / "bundle"), "--data"]
+    encode.main([*common, str(tmp_path / "one"), "--out", str(tmp_path / "t.npy")])
+    line = [*common, str(tmp_path / "two"), "--tokens", str(tmp_path / "t.npy")]
+    said = refused(capsys, train.main, [*line, "--out", str(tmp_path / "r"), *TRAIN, "1"])
+    assert "holds the codes of one, not of two" in said
 
 
 def test_several_processes_do_not_encode_the_same_twice(world, tmp_path, capsys, monkeypatch):

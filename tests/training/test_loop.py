@@ -15,6 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+import checkpoints
+from checkpoints.export import export
+from tests.fakes import TINY
 from training import checkpoint, distributed, loop
 from training.command import launch
 from training.log import CsvLog
@@ -26,6 +29,8 @@ from training.loop import (
     restore_random,
     run,
 )
+from vqgan.model import VQGAN
+from vqgan.task import VQGANTask
 from vqgan.train import main
 
 SMALL = (
@@ -381,6 +386,20 @@ def test_each_process_has_its_own_chance(tmp_path, monkeypatch):
     assert len(set(drawn)) == len(drawn) == 15, "no process repeats another's, or its own"
 
 
+def test_each_process_goes_on_with_its_own_chance(tmp_path, monkeypatch):
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        torch.manual_seed(0)
+        whole, halves = Rolling(), Rolling()
+        run(whole, LoopConfig(steps=5, sample_every=0), tmp_path / "whole", {}, False)
+        torch.manual_seed(0)
+        monkeypatch.setattr(distributed, "rank", lambda: 0)  # which writes
+        run(Rolling(), LoopConfig(steps=3, sample_every=0), tmp_path / "halves", {}, False)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        run(halves, LoopConfig(steps=5, sample_every=0), tmp_path / "halves", {}, True)
+        assert halves.drawn == whole.drawn[3:]
+
+
 class Breaking:
     """A task whose second step gives NaN."""
 
@@ -438,6 +457,60 @@ def test_an_evaluation_that_fails_loses_no_steps(tmp_path):
     with pytest.raises(OSError, match=r"step 7: a held-out picture is gone; .*last\.pt"):
         run(Blind(), cfg, tmp_path, {}, resume=False)
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 7
+
+
+def test_pictures_that_are_gone_lose_no_steps(first_run, tmp_path, capsys):
+    """A held-out one by itself is left out; where nothing is left, it is one line."""
+    data, out = tmp_path / "data", tmp_path / "x"
+    shutil.copytree(first_run[0], data)
+    splits = ["train"] * 5 + ["val"] * 3
+    rows_ = [{"path": f"{i}.png", "kind": "icon", "split": s} for i, s in enumerate(splits)]
+    (data / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows_)))
+    evaluate = VQGANTask.evaluate
+    line = ["--data", str(data), "--out", str(out), "--sample-every", "4"]
+
+    def tidied(gone: list[str], *more: str) -> None:
+        def after_all(task, step: int, folder: Path) -> dict[str, float]:
+            for name in gone:
+                (data / name).unlink()
+            return evaluate(task, step, folder)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(VQGANTask, "evaluate", after_all)
+            main([*line, "--checkpoint-every", "99", *more])
+
+    tidied(["5.png"], *SMALL[:-4], "--held-out", "99", "--steps", "4", "--sample-every", "4")
+    assert float(rows(out)[-1]["val_psnr"]) > 0
+    with pytest.raises(SystemExit) as stop:
+        tidied(["6.png", "7.png"], "--resume", "--steps", "9")
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 1 and error.startswith("error: step 8: none of the pictures can be")
+    assert checkpoint.load(out / "last.pt")["step"] == 8
+
+
+def test_a_run_leaves_bundles_and_the_pictures_folder_alone(first_run, tmp_path, capsys):
+    shutil.copytree(first_run[0], tmp_path / "data")
+    checkpoints.save(tmp_path / "bundle", name="b", vqgan=VQGAN(TINY), card={})
+    card = (tmp_path / "bundle" / "config.json").read_bytes()
+    for out, sentence in (("bundle", "holds a bundle, whose card"), ("data", "are one folder")):
+        line = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / out), *SMALL]
+        for args in ([], ["--resume"]):
+            with pytest.raises(SystemExit) as stop:
+                main([*line, "--steps", "1", *args])
+            assert stop.value.code == 2 and sentence in capsys.readouterr().err
+    assert (tmp_path / "bundle" / "config.json").read_bytes() == card
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == [f"{i}.png" for i in range(8)]
+
+
+def test_a_folder_whose_name_is_no_utf8_can_be_exported(first_run, tmp_path):
+    data = tmp_path / os.fsdecode(b"b\xe9d")
+    try:
+        shutil.copytree(first_run[0], data)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    main(["--data", str(data), "--out", str(tmp_path / "run"), *SMALL, "--steps", "4"])
+    bundle = checkpoints.load(export(tmp_path / "run", tmp_path / "bundle"))
+    assert "--data 'b\ufffdd' --out" in bundle.card["training"]["command"]
 
 
 @pytest.mark.parametrize("every", [1, 5])

@@ -57,10 +57,10 @@ def written(writer) -> Batch:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"count": 0}, "Count"),
-        ({"count": 65}, "Count"),
-        ({"count": 2.5}, "Count"),
-        ({"count": None}, "Count"),
+        ({"count": 0}, "“How many”"),
+        ({"count": 65}, "“How many”"),
+        ({"count": 2.5}, "“How many”"),
+        ({"count": None}, "“How many”"),
         ({"temperature": math.nan}, "Temperature"),
         ({"temperature": -1}, "Temperature"),
         ({"temperature": "hot"}, "Temperature"),

@@ -175,6 +175,22 @@ def test_nothing_left_is_a_sentence(folder, caplog):
         dataset.scan(folder)
 
 
+def test_kinds_that_are_not_read_are_named(folder, caplog):
+    (folder / "IMG_1.HEIC").write_bytes(b"ftypheic")
+    with caplog.at_level(logging.WARNING):
+        assert len(dataset.scan(folder)) == 30
+    (line,) = caplog.messages
+    assert "left out 1 of 31" in line and "IMG_1.HEIC is of a kind that is not read" in line
+
+
+def test_of_a_few_pictures_one_that_opens_is_held_out(tmp_path):
+    for i in range(4):
+        photo(80, 60, i).save(tmp_path / f"{i}.png")
+    truncated(tmp_path / "0.png")
+    found = dataset.scan(tmp_path)
+    assert [p.split for p in found] == ["train", "val", "train", "train"]
+
+
 def test_whole_pictures_come_with_those_that_open(folder, caplog):
     pictures = dataset.scan(folder)
     truncated(pictures[5].path)

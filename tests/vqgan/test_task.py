@@ -197,6 +197,23 @@ def test_autoencoder_start_then_kmeans_codebook(pictures, tiny_config):
     assert task.train_step(4)["l1"] < 1.5 * error
 
 
+def test_the_codebook_is_taken_where_resuming_asks_for_it_earlier(pictures, tiny_config):
+    """A run that was to quantise from step 9 on goes on at step 3, and is to from step 2 on."""
+    first = make(pictures, tiny_config, autoencoder_steps=9)
+    for step in range(3):
+        first.train_step(step)
+    task = make(pictures, tiny_config, autoencoder_steps=2)
+    task.load_state_dict(first.state_dict())
+    before = task.model.quantize.codebook().clone()
+    task.train_step(3)
+    taken = task.model.quantize.codebook().clone()
+    assert not torch.allclose(taken, before, atol=0.05)
+    again = make(pictures, tiny_config, autoencoder_steps=2)
+    again.load_state_dict(task.state_dict())
+    again.train_step(4)
+    assert torch.allclose(again.model.quantize.codebook(), taken, atol=0.01), "only once"
+
+
 @pytest.mark.parametrize("batch", [2, 16])
 def test_kmeans_sees_enough_latents_whatever_the_batch(pictures, tiny_config, monkeypatch, batch):
     """Of small crops in small batches it once saw fewer than there are codes."""
@@ -290,6 +307,21 @@ def test_kmeans_of_fewer_points_than_centres():
     centres = kmeans(points, 64, torch.Generator().manual_seed(1))
     assert centres.shape == (64, 4) and torch.isfinite(centres).all()
     assert torch.cdist(points, centres).amin(1).max() < 1e-4, "every point has its own"
+
+
+def test_kmeans_does_not_depend_on_threads():
+    """Which of many nearly equal points a centre starts from."""
+    points = torch.randn(120_000, 2, generator=torch.Generator().manual_seed(0)) / 20
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 2, 2, 2, 2):
+            torch.set_num_threads(threads)
+            found.append(kmeans(points, 64, torch.Generator().manual_seed(1), steps=0))
+    finally:
+        torch.set_num_threads(before)
+    picked = points[:, None].eq(found[0]).all(2).any(0)
+    assert picked.all() and all(torch.equal(f, found[0]) for f in found)
 
 
 def test_whole_pictures_are_crops_too(pictures, tiny_config):
