@@ -57,8 +57,9 @@
   // A file dropped beside the box would take the page's place, with all that was made on it. Where
   // the box can be seen it opens there.
   let within = false; // a picture of this page is dragged, not a file
-  document.addEventListener('dragstart', () => { within = true; });
-  document.addEventListener('dragend', () => { within = false; });
+  for (const [name, is] of [['dragstart', true], ['dragend', false], ['pointerdown', false]]) {
+    document.addEventListener(name, () => { within = is; });
+  }
   for (const name of ['dragover', 'drop']) document.addEventListener(name, (event) => {
     if (within || event.defaultPrevented || !event.dataTransfer?.types.includes('Files')) return;
     event.preventDefault();
