@@ -78,8 +78,8 @@ add(
         "language": ("en", "zh"),
         "app.title": ("VQGAN Studio", "VQGAN 工作室"),
         "app.lead": (
-            "A picture becomes a grid of codes, out of {codes}. Drop one in, see what survives, "
-            "and rewrite it code by code.",
+            "A picture becomes a grid of codes, each one of {codes}. Drop one in, see what "
+            "survives, and rewrite it code by code.",
             "图片变成一格一格的码，码共有 {codes} 种。"
             "放一张进来，看看什么留了下来，再逐个码地改写它。",
         ),
