@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,12 @@ class Bundle:
     path: Path
     device: str | torch.device = "cpu"
     sketch: SketchReader | None = None  # what lets the prior follow lines
+
+    @property
+    def word(self) -> str:
+        """What a command line calls it: its name if it is shipped, else its folder, quoted."""
+        shipped = self.path.parent == FOLDER
+        return shlex.quote(self.path.name if shipped else str(self.path))
 
     @cached_property
     def clip(self) -> Clip | None:

@@ -246,7 +246,7 @@ def _whole(codes: Codes) -> str:
     """Below the map: the codebook in figures, or how to get them."""
     statistics, usage = codes.statistics, codes.usage
     if statistics is None or usage is None:
-        command = f"python -m vqgan.codebook --bundle {codes.studio.bundle.path} --data DIR"
+        command = f"python -m vqgan.codebook --bundle {codes.studio.bundle.word} --data DIR"
         return panel.without(command, codes.studio.refused)
     return panel.figures(usage, statistics)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ add(
         ),
         "sample.none": (
             "This model bundle ({name}) holds no prior, so there is nothing here that could write "
-            "new pictures; python -m prior.train makes one.",
-            "该模型包（{name}）不含先验模型，因此这里无法写出新图片；"
-            "可用 python -m prior.train 训练一个。",
+            "new pictures. With a folder DIR of pictures, these commands give it one:",
+            "该模型包（{name}）不含先验模型，因此这里无法写出新图片。"
+            "准备一个图片文件夹 DIR，用这些命令就能给它训练一个：",
         ),
         "sample.preset": ("How daring", "大胆程度"),
         "sample.safe": ("Safe", "稳妥"),
@@ -88,12 +89,25 @@ add(
 )
 
 
+def _without_prior(studio: Studio) -> str:
+    word = studio.bundle.word
+    commands = (
+        f"python -m prior.tokens --bundle {word} --data DIR --out tokens.npy\n"
+        f"python -m prior.train --bundle {word} --tokens tokens.npy --out prior-run\n"
+        f"python -m prior.export prior-run {word}"
+    )
+    sentence = both("sample.none", name=studio.bundle.name)
+    return (
+        f'<div class="cb-none" id="no-prior"><p>{sentence}</p>'
+        f"<pre><code>{escape(commands)}</code></pre></div>"
+    )
+
+
 def build(studio: Studio, reading: TabHandles, tabs: gr.Tabs) -> TabHandles:
     """The tab; `reading` is the Reconstruct tab, where a written picture can be opened."""
     with gr.Tab(t("sample.tab"), id="sample") as tab:
         if studio.bundle.prior is None:
-            sentence = both("sample.none", name=studio.bundle.name)
-            gr.HTML(f'<p class="cb-lead" id="no-prior">{sentence}</p>', apply_default_css=False)
+            gr.HTML(_without_prior(studio), apply_default_css=False)
             return TabHandles(tab)
         sampler = Sampler.of(studio)
         gr.HTML(f'<p class="cb-lead">{_lead(studio)}</p>', apply_default_css=False)

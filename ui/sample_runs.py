@@ -79,7 +79,7 @@ class Sampler:
         training, found, scale = self.studio.training, None, None
         if training is not None:
             scale, found = training.scale, training.nearest(batch.pictures[index], NEIGHBOURS)
-        command = f"python -m prior.nearest --bundle {self.studio.bundle.name} --data DIR"
+        command = f"python -m prior.nearest --bundle {self.studio.bundle.word} --data DIR"
         return panel.page(batch, index, panel.near(found, scale, command))
 
     def given(self, batch: Batch) -> tuple[list[str], dict[str, Any]]:

@@ -259,6 +259,13 @@ def test_a_first_save_that_is_cut_off_is_no_bundle(tmp_path, tiny_vqgan, monkeyp
         checkpoints.save(tmp_path / "b", name="b", vqgan=tiny_vqgan, card={})
 
 
+def test_a_command_line_finds_a_bundle_by_its_word(saved, tmp_path, monkeypatch):
+    spaced = saved.rename(tmp_path / "my own")
+    assert checkpoints.load(spaced).word == f"'{spaced}'"
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    assert checkpoints.load("my own").word == "'my own'"
+
+
 def test_a_bundle_goes_where_it_is_told(saved):
     assert checkpoints.load(saved, "meta").vqgan.last_layer.is_meta
 

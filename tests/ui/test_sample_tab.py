@@ -355,6 +355,13 @@ def test_shipped_samples_are_shown_only_if_they_are_this_priors(writer, written,
 def test_without_a_prior_the_tab_says_so(studio):
     texts = json.dumps(page.build(studio).get_config_file()["components"], default=str)
     assert "holds no prior" in texts and "sample-write" not in texts
+    own = studio.bundle.word
+    for command in (
+        f"prior.tokens --bundle {own} --data DIR --out tokens.npy",
+        f"prior.train --bundle {own} --tokens tokens.npy --out prior-run",
+        f"prior.export prior-run {own}",
+    ):
+        assert f"python -m {command}" in texts
 
 
 def test_the_api_answers_bad_settings_with_the_sentence(writer):
