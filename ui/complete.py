@@ -30,10 +30,12 @@ add(
         "complete.all": ("Keep all", "全部保留"),
         "complete.go": ("Complete", "补全"),
         "complete.hint": (
-            "Hatched cells will be written anew. Rows: click where that begins, or use ↑ and ↓. "
-            "The prior writes row by row and cannot look ahead, so cells above a kept part join it "
-            "by chance: several are written, and the likeliest come first.",
-            "带斜线的格子将被重新书写。“行”：点击从哪一行开始，或用 ↑ 和 ↓。"
+            "Hatched cells will be written anew. Rows: click where that begins, or use ↑ and ↓; "
+            "Erase and Keep: draw, or use arrows and Enter. The prior writes row by row and cannot "
+            "look ahead, so cells above a kept part join it by chance: several are written, and "
+            "the likeliest come first.",
+            "带斜线的格子将被重新书写。“行”：点击从哪一行开始，或用 ↑ 和 ↓；"
+            "“擦除”和“保留”：用画笔，或用方向键和回车。"
             "先验模型逐行书写，看不到后面，所以保留部分上方的格子只能碰巧衔接：因此会写多张，似然最高的排在最前。",
         ),
         "complete.none": (

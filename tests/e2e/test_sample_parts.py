@@ -315,6 +315,27 @@ def test_a_finger_that_scrolls_leaves_what_is_erased(mount):
     assert page.evaluate(free) == str(4 * SIDE)
 
 
+def test_cells_are_erased_and_kept_by_keys_too(mount):
+    part = mount("complete", {"image": data_url(WHITE), "rows": SIDE, "columns": SIDE})
+    page = part.page
+    page.wait_for_selector("[data-free]", state="attached")
+    page.focus("canvas")
+    page.keyboard.press("ArrowDown")  # rows: one less
+    assert page.evaluate("window.part.element.dataset.free") == str(7 * SIDE)
+    page.click("[data-act=all]")
+    for tool, keys in (
+        ("erase", "ArrowDown ArrowRight ArrowRight Enter ArrowUp ArrowUp ArrowUp Enter"),
+        ("keep", "ArrowDown Space"),
+    ):
+        page.click(f"[data-tool={tool}]")
+        page.focus("canvas")
+        for key in keys.split():
+            page.keyboard.press(key)
+        page.click("[data-act=complete]")
+    erased, kept = (np.flatnonzero([cell == "1" for cell in told["free"]]) for told in part.told())
+    assert erased.tolist() == [2, SIDE + 2] and kept.tolist() == [2]
+
+
 def test_enter_that_takes_a_word_over_fills_nothing_in(mount):
     """Of an input method: by isComposing, and in Safari by the key's old number alone."""
     value = {"width": 128, "height": 128, "lines": None, "worded": True, "pull": 3, "most": 6}

@@ -1,7 +1,9 @@
 // A picture of which some cells are kept and the others (hatched) are to be written anew.
 const $ = (query) => element.querySelector(query);
 const canvas = $('canvas');
+const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 let data = null, picture = null, free = [], tool = 'rows', brush = null, last = null;
+let cursor = [0, 0]; // the cell that Enter erases or keeps
 
 function receive() {
   const next = props.value;
@@ -11,7 +13,10 @@ function receive() {
     const same = data && data.rows === next.rows && data.columns === next.columns;
     data = next;
     picture = image;
-    if (!same) fromRow(data.rows / 2);
+    if (!same) {
+      fromRow(data.rows / 2);
+      cursor = [0, 0];
+    }
     draw();
     element.dataset.version = (Number(element.dataset.version) || 0) + 1;
   };
@@ -48,6 +53,13 @@ function draw() {
   }
   ctx.stroke();
   ctx.restore();
+  if (tool !== 'rows' && canvas.matches(':focus-visible')) {
+    for (const [colour, width] of [['rgba(0,0,0,.75)', 4], ['#fff', 2]]) {
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = width * scale;
+      ctx.strokeRect(cursor[1] * w + scale, cursor[0] * h + scale, w - 2 * scale, h - 2 * scale);
+    }
+  }
   element.dataset.free = free.filter(Boolean).length;
 }
 
@@ -94,13 +106,21 @@ for (const end of ['pointerup', 'pointercancel', 'lostpointercapture']) canvas.a
   draw();
 });
 canvas.addEventListener('keydown', (event) => {
-  const move = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  if (!data || !move || event.ctrlKey || event.metaKey || event.altKey) return;
-  const first = free.indexOf(true), row = first < 0 ? data.rows : Math.floor(first / data.columns);
-  fromRow(Math.min(Math.max(row + move, 0), data.rows));
+  const move = MOVES[event.key], press = event.key === 'Enter' || event.key === ' ';
+  if (!data || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (tool === 'rows') {
+    if (!move || move[1]) return;
+    const first = free.indexOf(true), row = first < 0 ? data.rows : Math.floor(first / data.columns);
+    fromRow(Math.min(Math.max(row + move[0], 0), data.rows));
+  } else if (move) {
+    cursor = cursor.map((n, i) => Math.min(Math.max(n + move[i], 0), (i ? data.columns : data.rows) - 1));
+  } else if (press) {
+    free[cursor[0] * data.columns + cursor[1]] = tool === 'erase';
+  } else return;
   draw();
   event.preventDefault();
 });
+for (const name of ['focus', 'blur']) canvas.addEventListener(name, draw);
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || !data) return;
