@@ -81,6 +81,7 @@ def able(studio) -> Studio:
         decoders={},
         card={**studio.bundle.card, "clip": {}},
         path=studio.bundle.path,
+        word=studio.bundle.word,
         tokenizer_id=studio.bundle.tokenizer_id,
     )
     return Studio(bundle, studio.metric, "cpu")
