@@ -56,8 +56,8 @@ function draw() {
   if (tool !== 'rows' && canvas.matches(':focus-visible')) {
     for (const [colour, width] of [['rgba(0,0,0,.75)', 4], ['#fff', 2]]) {
       ctx.strokeStyle = colour;
-      ctx.lineWidth = width * scale;
-      ctx.strokeRect(cursor[1] * w + scale, cursor[0] * h + scale, w - 2 * scale, h - 2 * scale);
+      ctx.lineWidth = width;
+      ctx.strokeRect(cursor[1] * w + 2, cursor[0] * h + 2, w - 4, h - 4);
     }
   }
   element.dataset.free = free.filter(Boolean).length;
