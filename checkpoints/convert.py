@@ -37,6 +37,8 @@ from vqgan.model import VQGAN, VQGANConfig
 RESOLUTION = 256  # where nothing else says it
 WRAPPERS = ("module.", "_orig_mod.")
 AVERAGE = "model_ema."
+# What diffusers calls a model's weights: today, until 2023, and where halves lie alone.
+ENDINGS = (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def load(
     anything is missing, left over or misfitting.
     """
     form = FORMATS[name]
-    if src.is_dir() and name == "diffusers":
-        src = src / "diffusion_pytorch_model.safetensors"
+    if name == "diffusers":
+        src = weights_of(src)
     if name == "diffusers" and config is None and (src.parent / "config.json").is_file():
         config = src.parent / "config.json"
     found, part, ignored = read(src)
@@ -103,6 +105,14 @@ def load(
     counts = Counter(".".join(key.split(".")[:2]) for key in dropped)
     dtype = torch.float16 if halves else torch.float32
     return Converted(vqgan, prior, dtype, part, dict(counts), ignored)
+
+
+def weights_of(src: Path) -> Path:
+    """The file with the weights: `src` itself, or the one in a VQModel's folder."""
+    if not src.is_dir():
+        return src
+    files = [src / f"diffusion_pytorch_model{ending}" for ending in ENDINGS]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -189,7 +199,7 @@ def convert(src: Path, out: Path, name: str, config: Path | None = None, **optio
         raise ValueError(f"{out} is there already: choose a new folder, or remove it")
     made = load(src, name, config, **options)
     cfg = made.vqgan.config
-    weights = src / "diffusion_pytorch_model.safetensors" if src.is_dir() else src
+    weights = weights_of(src)
     card = {"converted": {"format": name, "file": weights.name, "sha256": _sha256(weights)}}
     part = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.part")
     try:

@@ -118,6 +118,18 @@ def test_older_names_of_diffusers_attention(sources, tmp_path):
     same(checkpoints.load(tmp_path / "out"), Foreign("diffusers", groups=16))
 
 
+@pytest.mark.parametrize("file", ["model.bin", "model.fp16.safetensors", "model.fp16.bin"])
+def test_a_folder_as_diffusers_wrote_it_before_safetensors(sources, tmp_path, file):
+    foreign, new = Foreign("diffusers", groups=16), f"diffusion_pytorch_{file}"
+    (sources / "vqvae" / "diffusion_pytorch_model.safetensors").unlink()
+    write = torch.save if file.endswith("bin") else save_file
+    write(foreign.state, sources / "vqvae" / new)
+    main([str(sources / "vqvae"), str(tmp_path / "out"), "--format", "diffusers"])
+    bundle = checkpoints.load(tmp_path / "out")
+    same(bundle, foreign)
+    assert bundle.card["converted"]["file"] == new
+
+
 def test_llamagen_average_is_taken_before_the_last_weights(sources, tmp_path, capsys):
     good = Foreign("llamagen").state
     worse = {name: value + 1 for name, value in good.items()}
