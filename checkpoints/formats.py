@@ -211,7 +211,7 @@ def diffusers_fields(path: Path | None, shapes: Shapes) -> Fields:
             "num_res_blocks": found["layers_per_block"],
             "levels": [i for i, attend in enumerate(down) if attend],
             "mid_attn": found.get("mid_block_add_attention", True),
-            "num_groups": found["norm_num_groups"],
+            "num_groups": found.get("norm_num_groups", 32),  # old files leave it out
             "z_channels": found["latent_channels"],
             "codebook_size": found["num_vq_embeddings"],
             "embed_dim": found.get("vq_embed_dim") or found["latent_channels"],

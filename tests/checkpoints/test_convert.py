@@ -130,6 +130,16 @@ def test_a_folder_as_diffusers_wrote_it_before_safetensors(sources, tmp_path, fi
     assert bundle.card["converted"]["file"] == new
 
 
+def test_what_the_first_vqmodels_leave_unsaid(sources, tmp_path):
+    """As CompVis/ldm-celebahq-256 does: how many groups its norms have."""
+    foreign = Foreign("diffusers")
+    save_file(foreign.state, sources / "vqvae" / "diffusion_pytorch_model.safetensors")
+    said = {k: v for k, v in VQMODEL.items() if k not in ("norm_num_groups", "scaling_factor")}
+    (sources / "vqvae" / "config.json").write_text(json.dumps(said))
+    main([str(sources / "vqvae"), str(tmp_path / "out"), "--format", "diffusers"])
+    same(checkpoints.load(tmp_path / "out"), foreign)
+
+
 def test_llamagen_average_is_taken_before_the_last_weights(sources, tmp_path, capsys):
     good = Foreign("llamagen").state
     worse = {name: value + 1 for name, value in good.items()}
