@@ -229,7 +229,12 @@ def llamagen_fields(path: Path | None, shapes: Shapes) -> Fields:
 
 
 FORMATS = {
-    "taming": Format(names=(), fields=taming_fields, dropped=("loss.",)),
+    "taming": Format(
+        names=(),
+        fields=taming_fields,
+        # The last two: from what its EMAVQ moved the codes by
+        dropped=("loss.", "quantize.embedding.cluster_size", "quantize.embedding.embed_avg"),
+    ),
     "diffusers": Format(
         names=(
             ("encoder.down.N.block", "encoder.down_blocks.N.resnets"),

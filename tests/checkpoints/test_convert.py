@@ -174,6 +174,17 @@ def test_latent_diffusions_average_is_taken(sources, tmp_path, capsys):
     same(checkpoints.load(tmp_path / "out"), Foreign("taming"))
 
 
+def test_what_moved_the_codes_in_training_is_left_out(sources, tmp_path, capsys):
+    """Taming's EMAVQ keeps how often each code was taken, and the sum of what it stood for."""
+    state = Foreign("taming").state
+    kept = {"cluster_size": torch.ones(16), "embed_avg": torch.ones(16, 4)}
+    kept = {f"quantize.embedding.{name}": value for name, value in kept.items()}
+    torch.save({"state_dict": state | kept}, sources / "last.ckpt")
+    main([str(sources / "last.ckpt"), str(tmp_path / "out"), "--format", "taming"])
+    assert "for training only: quantize.embedding 2" in capsys.readouterr().out
+    same(checkpoints.load(tmp_path / "out"), Foreign("taming"))
+
+
 def test_precision_is_the_sources_and_stays(sources, tmp_path):
     """fp16 moves latents over to other codes, and a prior trained elsewhere would not fit."""
     main([str(sources / "last.ckpt"), str(tmp_path / "full"), "--format", "taming"])
