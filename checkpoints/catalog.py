@@ -6,24 +6,28 @@ says how to make a bundle of it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.client
 import os
 import shlex
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from checkpoints.bundle import names
+from training.files import usable_folder
 from training.flags import Parser, fail
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqgan-studio"
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no more room on the disk, or for this user
 HEIBOX = "https://heibox.uni-heidelberg.de"
 HUB = "https://huggingface.co"
 
@@ -141,14 +145,52 @@ def download(file: File, folder: Path, progress: Progress | None = None) -> Path
     when it is whole and its sha256 (if known) is right. ValueError with one sentence otherwise.
     """
     target = folder / file.name
-    if target.is_file() and (file.sha256 is None or _sha256(target) == file.sha256):
+    if _there(file, target):
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    usable_folder(folder)
     part = target.with_name(target.name + ".part")
+    with _alone(folder):
+        if _there(file, target):
+            return target
+        try:
+            _fetch(file.url, part, progress)
+        except (OSError, http.client.HTTPException) as error:
+            raise ValueError(_why(file, part, error)) from error
+        return _checked(file, part, target)
+
+
+def _there(file: File, target: Path) -> bool:
+    return target.is_file() and (file.sha256 is None or _sha256(target) == file.sha256)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """ValueError while another process downloads into `folder`: two would mix up one `.part`.
+
+    The lock is the folder's own, so that nothing stays of it, however this process ends. Where
+    there is no such lock (Windows, some network drives) it is left to luck.
+    """
     try:
-        _fetch(file.url, part, progress)
-    except (OSError, http.client.HTTPException) as error:
-        raise ValueError(_why(file, error)) from error
+        import fcntl
+    except ImportError:
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"another download into {folder} is going on: wait until it has ended"
+                ) from None
+        yield
+    finally:
+        os.close(place)
+
+
+def _checked(file: File, part: Path, target: Path) -> Path:
+    """Give a file that is whole its name -> `target`. ValueError if it is not the right one."""
     if file.sha256 is not None and _sha256(part) != file.sha256:
         part.unlink()
         raise ValueError(
@@ -186,7 +228,11 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
         raise ConnectionError(f"the connection ended after {have:,} of {total:,} bytes")
 
 
-def _why(file: File, error: Exception) -> str:
+def _why(file: File, part: Path, error: Exception) -> str:
+    full = getattr(error, "errno", None) in FULL
+    if full or getattr(error, "filename", None) == str(part):
+        advice = "make room, or choose" if full else "choose"
+        return f"{part} cannot be written ({error.strerror}): {advice} another folder (--to)"
     if isinstance(error, urllib.error.HTTPError):
         return f"{file.name} cannot be downloaded: {file.url} answers {error.code} {error.reason}"
     reason = getattr(error, "reason", None) or error

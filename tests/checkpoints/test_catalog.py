@@ -6,7 +6,9 @@ import http.server
 import shlex
 import socket
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : server.cut])
+        self.wfile.write(CONTENT[start : start + 1000])
+        server.pause.wait(10)
+        self.wfile.write(CONTENT[start + 1000 : server.cut])
 
     def log_message(self, *_):
         pass
@@ -48,6 +52,8 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.ranges, httpd.cut, httpd.asked = True, None, []
+    httpd.pause = threading.Event()
+    httpd.pause.set()
     httpd.url = f"http://127.0.0.1:{httpd.server_port}/file"
     thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -112,6 +118,41 @@ def test_a_server_without_ranges_starts_again(server, tmp_path):
 def test_a_part_that_is_already_too_long_starts_again(server, tmp_path):
     (tmp_path / "w.pt.part").write_bytes(CONTENT + b"more")
     assert download(File("w.pt", server.url, SHA), tmp_path).read_bytes() == CONTENT
+
+
+def test_two_at_once_do_not_mix(server, tmp_path):
+    """The second is told at once; what the first one has written by then is left alone."""
+    server.pause.clear()
+    first = threading.Thread(target=download, args=(File("w.pt", server.url), tmp_path))
+    first.start()
+    try:
+        while not server.asked:
+            time.sleep(0.01)
+        with pytest.raises(ValueError, match=r"another download into .* is going on: wait until"):
+            download(File("w.pt", server.url), tmp_path)
+    finally:
+        server.pause.set()
+        first.join()
+    assert server.asked == [None]
+    assert (tmp_path / "w.pt").read_bytes() == CONTENT
+    assert files(tmp_path) == ["w.pt"]
+    assert download(File("w.pt", server.url), tmp_path) == tmp_path / "w.pt"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is at hand on Linux")
+def test_a_full_disk_is_not_the_networks_fault(server, tmp_path):
+    (tmp_path / "w.pt.part").symlink_to("/dev/full")
+    with pytest.raises(ValueError, match=r"w.pt.part cannot be written \(No space.* room, or"):
+        download(File("w.pt", server.url), tmp_path)
+
+
+def test_places_that_take_no_file(server, tmp_path):
+    (tmp_path / "w.pt.part").mkdir()
+    with pytest.raises(ValueError, match=r"w.pt.part cannot be written \(Is a dir.*another folder"):
+        download(File("w.pt", server.url), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot be a folder: there is a file of that name"):
+        download(File("w.pt", server.url), tmp_path / "file")
 
 
 def test_a_wrong_file_is_not_kept(server, tmp_path):
