@@ -240,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
         device = usable_device(args.device)
         bundle = checkpoints.load(args.bundle, device)
         size = bundle.card["preprocess"]["size"]
-        pictures = choose(root, split, args.limit)
+        pictures = [p for p, _ in dataset.wholes(choose(root, split, args.limit), size)]
         if args.blind:
             blind(bundle.vqgan, pictures, args.blind, size=size, seed=args.seed)
         rows, counts = measure(bundle.vqgan, pictures, size=size, metrics=load_metrics(device))

@@ -128,6 +128,25 @@ def test_the_command(folder, bundle, tmp_path, capsys, monkeypatch):
     ]
 
 
+def test_a_damaged_picture_is_left_out(folder, bundle, tmp_path, capsys, caplog, monkeypatch):
+    """As everywhere: among hours of pictures one must not end the command."""
+    monkeypatch.setattr(quality, "load_metrics", lambda _: {})
+    (folder / "manifest.jsonl").unlink()
+    for i in range(7):
+        (folder / f"m{i}.png").unlink()
+    whole = (folder / "3.png").read_bytes()
+    (folder / "3.png").write_bytes(whole[: len(whole) // 2])
+    argv = ["--bundle", str(bundle), "--data", str(folder), "--split", "all"]
+    main([*argv, "--sheet", str(tmp_path / "s.png"), "--blind", str(tmp_path / "blind")])
+    assert "mean of 6 pictures" in capsys.readouterr().out
+    assert "left out 1 of 7 pictures that cannot be opened, the first: 3.png" in caplog.text
+    for path in folder.glob("*.png"):
+        path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "none of the pictures can be opened, 7 in all" in capsys.readouterr().err
+
+
 def test_bad_input(folder, bundle, tmp_path, capsys):
     def fails(*argv):
         with pytest.raises(SystemExit) as stop:
