@@ -154,7 +154,7 @@ class Latents:
     """VQGAN-CLIP's way: z, the vectors before the codebook; the gradient at z_q is copied to z."""
 
     def start(self, vqgan: VQGAN, vectors: Tensor) -> Tensor:
-        if not hasattr(vqgan.quantize, "embedding"):
+        if "latents" not in methods(vqgan):
             raise ValueError("this model's codes are not nearest neighbours: choose method logits")
         return vectors.clone()
 
@@ -194,6 +194,12 @@ class Logits:
 
 
 METHODS: dict[str, type[Method]] = {"latents": Latents, "logits": Logits}
+
+
+def methods(vqgan: VQGAN) -> tuple[str, ...]:
+    """Those of METHODS that can move this model's codes, first the one to begin with."""
+    near = hasattr(vqgan.quantize, "embedding")
+    return tuple(name for name in METHODS if near or name != "latents")
 
 
 def nearness(vqgan: VQGAN, vectors: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import checkpoints
 from clip_guidance import record
 from clip_guidance.examples import FOLDER, PROMPTS, weights_id
 from clip_guidance.generate import last, together
+from clip_guidance.guide import GuidanceConfig, methods
 from clip_guidance.modes import Request, run
 from training import flags
 from training.files import swap, usable_folder
@@ -26,8 +27,10 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(bundle.path) / FOLDER
         usable_folder(folder)
         drawn, said = {}, []
+        mode = "both" if bundle.prior is not None else "guided"
+        guidance = GuidanceConfig(method=methods(bundle.vqgan)[0])  # as the tab opens with
         for number, prompt in enumerate(PROMPTS):
-            request = Request(prompt, "both" if bundle.prior is not None else "guided")
+            request = Request(prompt, mode, guidance=guidance)
             image, codes, score = last(models, run(models, request), request)
             also = {"bundle": bundle.name, "clip": models.clip.name, "score": round(score, 4)}
             made = record.settings(request, **also, weights=weights_id(bundle.card))

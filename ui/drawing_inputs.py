@@ -12,7 +12,13 @@ import gradio as gr
 from PIL import Image
 
 from clip_guidance.examples import PROMPTS as EXAMPLES
-from clip_guidance.guide import METHODS, NOISE_STEPS, OPTIMIZERS, PICTURE_STEPS, GuidanceConfig
+from clip_guidance.guide import (
+    NOISE_STEPS,
+    OPTIMIZERS,
+    PICTURE_STEPS,
+    GuidanceConfig,
+    methods,
+)
 from clip_guidance.modes import MODES, DrawConfig, Request
 from ui import drawing
 from ui.clips import OWN, PUBLISHED, Clips
@@ -275,6 +281,7 @@ def settings(
         f.name: f.default for c in (GuidanceConfig, DrawConfig) for f in dataclasses.fields(c)
     }
     values["steps"] = GuidanceConfig().begun(modes[0] == "guided").steps
+    values["method"], *_ = able = methods(studio.vqgan)
     made: dict[str, gr.components.Component] = {}
 
     def slider(name: str, low: float, high: float, step: float, info: bool = False):
@@ -311,7 +318,7 @@ def settings(
             for name in ("candidates", "cfg_scale", "temperature", "top_p"):
                 made[name] = gr.State(values[name])
         slider("lr", 0, 2, 0.01, info=True)
-        for name, known in (("method", METHODS), ("optimizer", OPTIMIZERS)):
+        for name, known in (("method", able), ("optimizer", OPTIMIZERS)):
             choices = [(t(f"draw.{name}.{value}"), value) for value in known]
             made[name] = gr.Radio(
                 choices, value=values[name], label=t(f"draw.{name}"), elem_id=f"draw-{name}"

@@ -89,6 +89,10 @@ KNOWN = tuple(
             "该文件来自“采样”页：请使用在“文生图”页保存的 PNG。",
         ),
         (
+            r"this model's codes are not nearest neighbours: .+",
+            "该模型的码不是最近的邻居：请在“优化对象”中选择“码的 logits”。",
+        ),
+        (
             r"the prior was not trained with this CLIP: .+",
             "先验模型不是用这个 CLIP 训练的：请选择“仅引导”，或使用自带的 CLIP。",
         ),

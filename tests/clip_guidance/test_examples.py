@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from checkpoints.bundle import FOLDER as BUNDLES
 from clip_guidance import examples, redraw
 from clip_guidance.guide import decode, look
 from clip_guidance.prompts import parse, targets
+from vqgan.model import VQGAN
 
 
 def fails_at(call: int):
@@ -48,6 +51,17 @@ def test_they_are_drawn_in_order_and_belong_to_the_weights(bundle, monkeypatch, 
     assert examples.read(bundle, other) == [] and "other weights drew it" in caplog.text
     Image.new("RGB", (4, 4)).save(bundle / examples.FOLDER / "0.png")  # says nothing of itself
     assert [e.request.prompt for e in examples.read(bundle, card)] == ["红苹果"]
+
+
+def test_a_gumbel_model_is_drawn_with_in_the_way_that_it_can(bundle, tiny_config, monkeypatch):
+    """Its codes are no nearest neighbours, so the page opens with logits as what is moved."""
+    monkeypatch.setattr(redraw, "PROMPTS", ("red",))
+    gumbel, card = VQGAN(replace(tiny_config, quantizer="gumbel")).eval(), checkpoints.load(bundle)
+    card = {k: v for k, v in card.card.items() if k != "prior"}
+    checkpoints.save(bundle, name="gumbel", vqgan=gumbel, card=card)
+    redraw.main(["--bundle", str(bundle)])
+    (drawn,) = examples.read(bundle, checkpoints.load(bundle).card)
+    assert (drawn.request.mode, drawn.request.guidance.method) == ("guided", "logits")
 
 
 def test_the_shipped_ones_are_what_the_shipped_models_make_of_their_codes():

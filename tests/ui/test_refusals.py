@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clip_guidance import record
-from clip_guidance.guide import GuidanceConfig
+from clip_guidance.guide import GuidanceConfig, Latents
 from clip_guidance.modes import Request
 from prior.sheet import Record
 from ui.common import friendly
@@ -18,6 +19,10 @@ from ui.refusals import in_both
 from ui.session import open_picture
 from vqgan.grids import IndexFile, check_code
 from vqgan.images import open_image
+from vqgan.model import VQGAN, VQGANConfig
+
+SHAPE = {"resolution": 8, "ch": 2, "ch_mult": (1,), "num_groups": 1, "attn_resolutions": ()}
+GUMBEL = VQGAN(VQGANConfig(**SHAPE, z_channels=4, embed_dim=4, quantizer="gumbel"))
 
 
 def picture(path, content: bytes):
@@ -88,6 +93,7 @@ def sampled(path):
         (lambda path: Request("red", None), "mode 是 None：请选择 both, prior, guided。"),
         (lambda path: GuidanceConfig(optimizer=None), "optimizer 是 None：请选择 adam"),
         (lambda path: GuidanceConfig(method=None), "method 是 None：请选择 latents"),
+        (lambda path: Latents().start(GUMBEL, torch.zeros(1, 4, 2, 2)), "请在“优化对象”中选择"),
     ],
 )
 def test_a_refusal_is_said_in_both_languages(tmp_path, act, said):

@@ -31,6 +31,7 @@ from ui.drawing_inputs import Inputs
 from ui.runs import Run, Runs
 from vqgan.grids import decode_grid
 from vqgan.images import to_image
+from vqgan.model import VQGAN
 
 FEW = GuidanceConfig(steps=4, cutouts=2)
 
@@ -576,6 +577,17 @@ def values(able) -> dict:
 def test_untouched_settings_are_the_defaults(able):
     request, clip = drawing_inputs.asked(values(able))
     assert request == Request("red") and clip == OWN
+
+
+def test_a_model_whose_codes_are_no_nearest_neighbours_draws_as_the_tab_opens(able):
+    vqgan = VQGAN(replace(able.vqgan.config, quantizer="gumbel")).eval().requires_grad_(False)
+    gumbel = replace(able, bundle=SimpleNamespace(**{**vars(able.bundle), "vqgan": vqgan}))
+    with quick.served_by_launch(), gr.Blocks():
+        method = drawing_inputs.settings(gumbel, Clips(gumbel))["method"]
+    assert [value for _, value in method.choices] == ["logits"]
+    request, _ = drawing_inputs.asked(values(gumbel) | {"mode": "guided", "steps": 2, "cutouts": 2})
+    _, result = drawn(gumbel, Clips(gumbel).models(OWN), request)
+    assert result.taken == 2
 
 
 @pytest.mark.parametrize(
