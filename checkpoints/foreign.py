@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,25 @@ def read(path: Path) -> Found:
         if not zipfile.is_zipfile(path):
             raise ValueError(_unreadable(path)) from error
         loaded, ignored = _read_zip(path)
+    else:
+        _check_sums(path)
     return _named(path, loaded, ignored)
+
+
+def _check_sums(path: Path) -> None:
+    """ValueError if an archive's numbers are not those that were written: torch never looks."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.CRC:  # torch was told to write none
+                continue
+            try:
+                with archive.open(info) as file:
+                    while file.read(1 << 20):
+                        pass
+            except (OSError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(f"{path} is damaged, so get it again: {error}") from error
 
 
 def _unreadable(path: Path) -> str:

@@ -138,6 +138,27 @@ def test_damaged_archives(tmp_path, change, sentence):
     assert "x.ckpt" in str(caught.value)
 
 
+@pytest.mark.parametrize("sums", [True, False])
+def test_numbers_that_changed_on_the_way(tmp_path, sums):
+    """torch's own reader takes them as they are; an archive without sums says nothing of it."""
+    path = tmp_path / "x.pt"
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(sums)
+    try:
+        torch.save({"state_dict": {"a": torch.arange(1000.0)}}, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read(path).tensors["a"][700] == 700
+    data, number = path.read_bytes(), torch.tensor([700.0]).numpy().tobytes()
+    assert data.count(number) == 1
+    path.write_bytes(data.replace(number, b"abcd"))
+    if sums:
+        with pytest.raises(ValueError, match=r"x.pt is damaged, so get it again: Bad CRC-32"):
+            read(path)
+    else:
+        assert read(path).tensors["a"][700] != 700
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_programs_are_refused(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "program.pt")
