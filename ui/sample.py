@@ -214,10 +214,16 @@ def _settings(studio: Studio) -> Settings:
         offered = list(writing.sizes(studio.bundle.prior))
         size = gr.Radio(offered, value=offered[0], elem_id="sample-size", **_named("size"))
     common = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    preset.input(lambda name: PRESETS[name], preset, fine, **common)
+    preset.input(lambda name: _preset(studio, name), preset, fine, **common)
     for slider in fine:
         slider.input(lambda: None, None, preset, **common)
     return Settings(count, *fine, seed, size, label)
+
+
+def _preset(studio: Studio, name: str) -> tuple[float, int, float]:
+    """Temperature, top-k and top-p of a preset: no more codes than there are."""
+    temperature, top_k, top_p = PRESETS[name]
+    return temperature, min(top_k, studio.codebook_size), top_p
 
 
 def _named(name: str) -> dict[str, Any]:

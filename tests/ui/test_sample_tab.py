@@ -21,13 +21,14 @@ from prior.nearest import Training
 from prior.sample import finish, sample
 from prior.sheet import Record, decode
 from prior.task import corrupt
-from ui import complete, gallery, masking, page, steps, writing
+from ui import complete, gallery, masking, page, quick, steps, writing
 from ui import sample_panel as panel
 from ui import session as sessions
 from ui.common import Sentence
 from ui.examples import EXAMPLES
 from ui.opening import Example
 from ui.runs import Runs
+from ui.sample import PRESETS, _settings
 from ui.sample_board import Board, Turn
 from ui.sample_runs import Sampler, _rewrite, follow
 from ui.studio import Studio
@@ -39,6 +40,18 @@ GOOD = {"count": 3, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 5, "si
 
 def ask(studio: Studio, **changes) -> Request:
     return writing.request(studio, **{**GOOD, **changes})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_can_be_drawn_by_with_a_small_codebook(writer, name):
+    """Of 64 codes there are no 100 likeliest."""
+    with quick.served_by_launch(), gr.Blocks() as blocks:
+        fine = _settings(writer).all[1:4]
+    preset = next(b for b in blocks.blocks.values() if b.elem_id == "sample-preset")
+    chosen = next(f.fn for f in blocks.fns.values() if f.targets[0] == (preset._id, "input"))
+    values = dict(zip(("temperature", "top_k", "top_p"), chosen(name), strict=True))
+    ask(writer, **values)
+    assert all(s.minimum <= v <= s.maximum for s, v in zip(fine, values.values(), strict=True))
 
 
 def run(studio: Studio, request: Request, **how) -> tuple[list[Step], Batch]:
