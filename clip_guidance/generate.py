@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 import checkpoints
 from clip_guidance import record
-from clip_guidance.guide import GuidanceConfig, Step
+from clip_guidance.guide import GuidanceConfig, Step, methods
 from clip_guidance.model import load as load_clip
 from clip_guidance.modes import MODES, DrawConfig, Models, Request, run
 from clip_guidance.rerank import Ranking
@@ -59,6 +60,9 @@ def main(argv: list[str] | None = None) -> None:
         device = usable_device(args.device)
         bundle = checkpoints.load(args.bundle, device)
         models = together(bundle, args.clip, device)
+        if not hasattr(args, "method"):  # nobody chose one: one that this model's codes allow
+            guidance = replace(request.guidance, method=methods(bundle.vqgan)[0])
+            request = replace(request, guidance=guidance)
         image, codes, score = last(models, run(models, request), request)
         made = record.settings(request, bundle=bundle.name, clip=models.clip.name, score=score)
         with replacing(out) as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,7 @@ from PIL import Image
 import checkpoints
 from clip_guidance import record
 from clip_guidance.generate import main
+from vqgan.model import VQGAN
 
 FAST = ["--steps", "2", "--cutouts", "2", "--candidates", "2"]
 
@@ -25,6 +28,18 @@ def test_a_text_becomes_a_picture_that_knows_how_it_was_made(tmp_path, bundle, m
     assert pixels.shape == (32, 32, 3) and pixels.std() > 1
     main([*args, "--out", str(tmp_path / "again.png")])
     assert np.array_equal(pixels, np.asarray(Image.open(tmp_path / "again.png")))
+
+
+def test_a_gumbel_model_draws_where_nobody_chose_a_method(tmp_path, bundle, tiny_config, capsys):
+    gumbel, card = VQGAN(replace(tiny_config, quantizer="gumbel")).eval(), checkpoints.load(bundle)
+    card = {k: v for k, v in card.card.items() if k != "prior"}
+    checkpoints.save(bundle, name="gumbel", vqgan=gumbel, card=card)
+    args = ["red", "--bundle", str(bundle), "--mode", "guided", "--out", str(tmp_path / "x.png")]
+    main([*args, *FAST])
+    assert record.read(tmp_path / "x.png")[0].guidance.method == "logits"
+    with pytest.raises(SystemExit):
+        main([*args, *FAST, "--method", "latents"])
+    assert "choose method logits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
