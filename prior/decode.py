@@ -124,7 +124,7 @@ def _product(weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Pr
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
     op = torch.ops.mkldnn._linear_pointwise.default
     kind, algorithm = ("none", "") if gelu is None else ("gelu", gelu)
-    return lambda x: op(x, packed, bias, kind, [], algorithm)
+    return _as_of_several(lambda x: op(x, packed, bias, kind, [], algorithm), weight.dtype)
 
 
 def _residual(weight: Tensor, bias: Tensor) -> Residual:
@@ -136,7 +136,18 @@ def _residual(weight: Tensor, bias: Tensor) -> Residual:
         return lambda x, r: r + F.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
     op = torch.ops.mkldnn._linear_pointwise.binary
-    return lambda x, r: op(x, r, packed, bias, "add")
+    return _as_of_several(lambda x, r: op(x, r, packed, bias, "add"), weight.dtype)
+
+
+def _as_of_several(product: Callable[..., Tensor], dtype: torch.dtype) -> Callable[..., Tensor]:
+    """A product that gives a single row the bits that it gives it among others.
+
+    In bfloat16 oneDNN adds up a single row in another order, beyond 1,024 channels (AVX-512).
+    """
+    if dtype != torch.bfloat16:
+        return product
+    twice = lambda *rows: product(*(x.repeat(2, 1) for x in rows))[:1]  # noqa: E731
+    return lambda *rows: product(*rows) if len(rows[0]) > 1 else twice(*rows)
 
 
 @torch.no_grad()

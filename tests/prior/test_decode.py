@@ -248,6 +248,20 @@ def invariant(dtype: torch.dtype) -> bool:
 
 
 @pytest.mark.skipif(not native_bf16("cpu"), reason="bfloat16 is what this processor emulates")
+def test_a_row_on_its_own_is_multiplied_as_among_others():
+    torch.manual_seed(0)
+    x, r = torch.randn(64, 2048).bfloat16(), torch.randn(64, 256).bfloat16()
+    weight, bias = torch.randn(256, 2048).bfloat16(), torch.randn(256).bfloat16()
+    product, gelu = decode._product(weight, bias), decode._product(weight, bias, "tanh")
+    added = decode._residual(weight, bias)
+    for f in (lambda n: product(x[n]), lambda n: gelu(x[n]), lambda n: added(x[n], r[n])):
+        whole = f(slice(64))
+        if not torch.equal(f(slice(2)), whole[:2]):
+            pytest.skip("this processor's products depend on the batch")
+        assert torch.equal(torch.cat([f(slice(i, i + 1)) for i in range(64)]), whole)
+
+
+@pytest.mark.skipif(not native_bf16("cpu"), reason="bfloat16 is what this processor emulates")
 @pytest.mark.parametrize("kv_heads", [0, 1])
 @pytest.mark.parametrize("kind", [{}, {"condition": "embedding", "embedding_size": 96}])
 def test_a_seed_gives_its_picture_in_every_batch(kind, kv_heads):
