@@ -99,7 +99,7 @@ def prompts(request: Request, side: int) -> tuple[Prompt, ...]:
     """The request's texts, and its picture as one more prompt of weight 1."""
     if request.image_prompt is None:
         return parse(request.prompt)
-    texts = parse(request.prompt) if request.prompt.strip() else ()
+    texts = parse(request.prompt, alone=False) if request.prompt.strip() else ()
     return (*texts, Prompt("picture", 1.0, on_white(request.image_prompt, side)))
 
 

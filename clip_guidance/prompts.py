@@ -79,11 +79,12 @@ class Targets:
         return F.normalize(self.direction, dim=0).expand(n, -1).contiguous()
 
 
-def parse(text: str) -> tuple[Prompt, ...]:
+def parse(text: str, *, alone: bool = True) -> tuple[Prompt, ...]:
     """A visitor's line -> its prompts. ValueError with one sentence if it says nothing.
 
     "at 12:30" ends in a number after a colon, so 30 is a weight: the last colon decides. A colon
-    that no number follows stays in the text. Parts of weight 0 are left out.
+    that no number follows stays in the text. Parts of weight 0 are left out. Where the text does
+    not stand `alone` but beside a picture to go towards, it may lead away from all it names.
     """
     if len(text) > MAX_CHARACTERS:
         count, most = f"{len(text):,}", f"{MAX_CHARACTERS:,}"
@@ -97,7 +98,8 @@ def parse(text: str) -> tuple[Prompt, ...]:
         message = f"the prompt has {len(parts)} parts: {MAX_PARTS} are the most"
         raise PromptError("parts", message, count=len(parts), most=MAX_PARTS)
     prompts = tuple(prompt for prompt in map(_part, parts) if prompt.weight)
-    check(prompts)
+    if alone:
+        check(prompts)
     return prompts
 
 

@@ -127,9 +127,10 @@ class Drawn:
 
 def checked(request: Request) -> Request:
     """The request, if its prompt says something; else a sentence in both languages."""
-    if request.image_prompt is None or request.prompt.strip():
+    alone = request.image_prompt is None
+    if alone or request.prompt.strip():
         with understood():
-            parse(request.prompt)
+            parse(request.prompt, alone=alone)
     return request
 
 

@@ -30,6 +30,7 @@ from clip_guidance.modes import (
     first_seed,
     go_on,
     on_white,
+    prompts,
     repainted,
     run,
 )
@@ -244,6 +245,16 @@ def test_a_picture_as_prompt_needs_no_text(models, vqgan):
     assert len(steps) == 3
     with pytest.raises(ValueError, match="empty"):
         run(models, Request(" ", "guided"))
+
+
+def test_beside_a_picture_a_text_may_say_only_what_to_go_away_from(models, vqgan):
+    blue = Image.new("RGB", (8, 8), (0, 0, 255))
+    request = Request("green:-0.5 | grey:0", "guided", THREE, FEW, image_prompt=blue)
+    found = prompts(request, 8)
+    assert [(p.text, p.weight) for p in found] == [("green", -0.5), ("picture", 1.0)]
+    assert len(parts(models, request)[2]) == 3
+    with pytest.raises(ValueError, match="0 or negative"):
+        run(models, Request("green:-0.5", "guided"))
 
 
 @pytest.mark.parametrize(

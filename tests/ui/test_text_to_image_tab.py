@@ -358,6 +358,8 @@ def test_a_picture_to_go_towards_can_come_and_go_on_the_way(able, models):
     assert same.request.image_prompt == blue, "with nothing to go towards it keeps its own"
     _, back = onwards(able, models, more, ask("guided", "green"))
     assert back.request.image_prompt is None and back.request.prompt == "green"
+    away = replace(ask("guided", "green:-1"), image_prompt=blue)
+    assert drawn(able, models, away)[1].request.prompt == "green:-1"
 
 
 @pytest.mark.parametrize(
