@@ -67,19 +67,29 @@ def check_teacher(model: PriorConfig, cfg: TrainConfig, teacher: GPT | None) -> 
             raise ValueError(f"--teacher: its prior has {name} {other}, and this one has {own}")
 
 
-def check_start(model: PriorConfig, start: PriorConfig) -> None:
-    """ValueError if a field differs that shows in no tensor's shape, or in none that names it.
+SAME = ("condition", "classes", "embedding_size", "dim", "heads", "gelu", "tie_head")
+# Where these stand in full: 0 means as in GPT-2.
+FULL = {"kv_heads": "stored_heads", "head_size": "head_channels"}
 
-    The weights would load all the same, and mean something else, or their shapes say too little.
+
+def check_start(model: PriorConfig, start: PriorConfig) -> None:
+    """ValueError if a field differs that the weights of `start` cannot be brought to.
+
+    Of some no tensor's shape would tell: the weights would load and mean something else.
     """
-    for name in ("heads", "kv_heads", "gelu", "height", "width"):
-        field = "stored_heads" if name == "kv_heads" else name  # 0 stands for as many as heads
-        own, other = getattr(model, field), getattr(start, field)
-        shared = name == "kv_heads" and other == start.heads and own < other  # see prior.narrow
-        if own != other and not shared:
+    shares = start.stored_heads == start.heads and model.stored_heads < start.heads
+    can = {  # see prior.grow and prior.narrow, which says how wide heads that share can get
+        "layers": model.layers > start.layers,
+        "kv_heads": shares,
+        "head_size": shares or model.head_channels < start.head_channels,
+    }
+    for name in (*SAME, "height", "width", *can):
+        own, other = (getattr(config, FULL.get(name, name)) for config in (model, start))
+        if own != other and not can.get(name):
+            flag = f"{'no-' if own is False else ''}{name.replace('_', '-')}"
             raise ValueError(
                 f"--init: its prior has {name} {other}, and this one would have {own}: leave out "
-                f"--{name.replace('_', '-')}"
+                f"--{flag}"
             )
 
 
