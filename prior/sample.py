@@ -235,7 +235,7 @@ class _Writer:
         their log likelihoods (E, B).
         """
         # Where all codes are equally likely there is nothing to guess or to truncate.
-        uniform = not done and not self.reader.prefix.shape[1]
+        uniform = self.plan[done][2] == 0 and not self.reader.prefix.shape[1]
         rows = self.reader.batch * (1 + self.reader.twice)
         ahead = self.chosen or look_ahead(rows, self.reader.weights.products)
         count = 1 if uniform else reach(self.plan, self.free, done, ahead) - done

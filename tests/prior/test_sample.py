@@ -188,6 +188,15 @@ def test_a_text_without_prefix_starts_anywhere(tiny):
     assert len(grids[:, 0, 0].unique()) > 15
 
 
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_windows_one_cell_high_start_anywhere_too(tiny, ahead):
+    """A new one begins in each row, and nothing precedes its first code."""
+    model = tiny(condition="first", height=1, width=7)
+    steps = sample(model, 40, seed=0, temperature=0, size=(2, 7), ahead=ahead, **EXACT)
+    grids = finish(steps).grid
+    assert len(grids[:, 0, 0].unique()) > 15 and len(grids[:, 1, 0].unique()) > 15
+
+
 # --- known cells ----------------------------------------------------------------------------------
 
 
