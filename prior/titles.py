@@ -40,6 +40,11 @@ def main(argv: list[str] | None = None) -> None:
             for row in known.rows
         ]
         titles = ideas.collect(rows, args.artists)
+        if not titles and not ideas.collect(rows, 1):
+            raise ValueError(
+                f"none of {args.tokens}'s training pictures has a title and a set: encode a folder "
+                "made by data.build, or with both in its manifest.jsonl (captions, set)"
+            )
         if not titles:
             raise ValueError(
                 f"no title was drawn by {args.artists} sets of the training pictures: try a "

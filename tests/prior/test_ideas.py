@@ -181,6 +181,15 @@ def test_what_cannot_be_told_is_one_line(bundle, tmp_path, capsys):
         assert stop.value.code == 2 and said in error and error.count("\n") == 1
 
 
+def test_pictures_without_titles_are_told_what_they_lack(bundle, tmp_path, capsys):
+    rows = [{"kind": "icon", "captions": [], "split": "train"}]  # of a plain folder
+    tokens = TokenSet(np.zeros((1, 2, 4, 4), np.uint16), rows, bundle.tokenizer_id, 16, {})
+    save_tokens(tokens, tmp_path / "t.npy")
+    with pytest.raises(SystemExit) as stop:
+        titles.main(["--tokens", str(tmp_path / "t.npy"), "--bundle", str(bundle.path)])
+    assert stop.value.code == 2 and "has a title and a set" in capsys.readouterr().err
+
+
 def test_the_command_writes_what_the_clip_says_of_each_title(bundle, tmp_path, monkeypatch, capsys):
     rows = [row(title, f"set{i}") for title in ("apple", "cat") for i in range(4)]
     rows.append(row("boat", "photos", kind="photo"))
