@@ -81,9 +81,12 @@ def _check_sums(path: Path) -> None:
 
 def _unreadable(path: Path) -> str:
     with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"PK":
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"pk"):
         return f"{path} is not whole: its end is missing, so get it again"
+    if start.startswith((b"<", b"version https://git-lfs")):
+        what = "a web page" if start.startswith(b"<") else "a pointer of Git LFS"
+        return f"{path} is {what} and not the checkpoint itself: download that one"
     return (
         f"{path} is no torch checkpoint, or one from before torch 1.6 with more than tensors in it "
         "(load it where it was made and save its state_dict alone)"

@@ -138,6 +138,19 @@ def test_damaged_archives(tmp_path, change, sentence):
     assert "x.ckpt" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("\n<!DOCTYPE html><title>Sign in</title>", "a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+    ],
+)
+def test_what_was_saved_in_a_checkpoints_stead(tmp_path, content, what):
+    (tmp_path / "x.ckpt").write_text(content)
+    with pytest.raises(ValueError, match=f"x.ckpt is {what} and not the checkpoint itself"):
+        read(tmp_path / "x.ckpt")
+
+
 @pytest.mark.parametrize("sums", [True, False])
 def test_numbers_that_changed_on_the_way(tmp_path, sums):
     """torch's own reader takes them as they are; an archive without sums says nothing of it."""
