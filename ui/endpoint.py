@@ -13,10 +13,22 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from ui import text
 from ui.common import RUN
 from ui.runs import Filled
 
 Run = Callable[..., Generator[list[Any], None, None]]  # (request, *values) -> changes of a board
+
+text.add(
+    {
+        "endpoint.unfit": (
+            "What was sent does not fit: a file is sent by gradio_client's handle_file (an address "
+            "must lead straight to it), and values come in the order that “Use via API” lists.",
+            "发来的内容不符合要求：文件请用 gradio_client 的 handle_file 发送"
+            "（网址须直接指向文件），各值按“通过 API 使用”中的顺序给出。",
+        ),
+    }
+)
 
 
 def add(
@@ -53,6 +65,24 @@ def add(
     files, said = gr.File(visible=False, file_count="multiple"), gr.JSON(visible=False)
     how: dict[str, Any] = {"show_progress": "hidden", "preprocess": False, **RUN}
     gr.on([], guard(asked), given, [files, said], api_name=name, api_description=about, **how)
+
+
+def explain(page: gr.Blocks) -> None:
+    """Answer a program whose values `page` cannot even hand to a handler with a sentence.
+
+    A path as it is, an address that leads nowhere, too few values: Gradio would answer null.
+    """
+    take = page.preprocess_data
+
+    async def taken(*args: Any, **kwargs: Any) -> list[Any]:
+        try:
+            return await take(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:  # pydantic's, httpx's, Gradio's own
+            raise gr.Error(text.both("endpoint.unfit")) from error
+
+    page.preprocess_data = taken  # type: ignore[method-assign]
 
 
 def _skipped(value: Any) -> bool:

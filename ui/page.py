@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import codebook, line, quick, reconstruct, sample, text_to_image, theme
+from ui import codebook, endpoint, line, quick, reconstruct, sample, text_to_image, theme
 from ui.delivery import Delivery
 from ui.examples import EXAMPLES
 from ui.studio import Studio
@@ -42,6 +42,7 @@ def build(studio: Studio) -> gr.Blocks:
                 text_to_image.build(studio, reading, tabs)
         page.queue(max_size=QUEUE)
         line.watch(page)
+        endpoint.explain(page)
         if shared():
             _forget(page)
     return page

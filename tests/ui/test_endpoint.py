@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 from types import SimpleNamespace
 
 import gradio as gr
+import httpx
 import pytest
 
-from ui import endpoint
+from ui import endpoint, page
 
 SKIP = gr.skip()
 
@@ -44,3 +46,32 @@ def test_a_program_gets_what_is_made_first_and_the_run_ends_there(told, made):
     assert asked == [(3,)] and closed == [True]
     assert reached == told[: 3 if made else None] and waits == [[SKIP, SKIP]] * min(len(told), 2)
     assert answer == ([[made], {"of": made}] if made else [[], {}])
+
+
+@pytest.fixture(scope="module")
+def url(studio):
+    blocks = page.build(studio)
+    _, url, _ = blocks.launch(prevent_thread_lock=True, **page.launch_options())
+    yield f"{url}gradio_api/call/"
+    blocks.close()
+
+
+CLAIMS = {"meta": {"_type": "gradio.FileData"}}  # to be an upload
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("reconstruct", ["photo.png", "128"]),
+        ("reconstruct", [{"path": "http://127.0.0.1:9/a.png", **CLAIMS}, "128"]),
+        ("reconstruct", []),
+        ("decode", ["codes.npz"]),
+        ("resize", []),
+    ],
+)
+def test_what_fits_no_endpoint_is_answered_with_a_sentence(url, name, data):
+    """A plain path, a dead address, too few values: of all these Gradio would answer null."""
+    event = httpx.post(url + name, json={"data": data}).json()["event_id"]
+    answer = httpx.get(f"{url}{name}/{event}", timeout=30).text
+    assert "event: error" in answer and "handle_file" in answer
+    assert json.dumps("不符合要求")[1:-1] in answer
