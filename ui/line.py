@@ -24,6 +24,7 @@ from ui.text import add, both
 MOST = 24  # runs that may wait; whoever comes then is told so
 OWN = 8  # of them one visitor's
 SETTLED = 1.0  # seconds by which an event that has its turn has begun
+NAMELESS = ""  # the visitor that all programs are which name no session: nothing tells them apart
 
 add(
     {
@@ -46,20 +47,20 @@ def watch(page: gr.Blocks) -> None:
     push = queue.push
 
     async def join(body: Any, request: Any, username: Any) -> tuple[bool, Any, str]:
-        fn, visitor = page.fns.get(body.fn_index), body.session_hash
+        fn, visitor = page.fns.get(body.fn_index), body.session_hash or NAMELESS
         if fn is None or fn.concurrency_id != RUN["concurrency_id"]:
             joined = await push(body=body, request=request, username=username)
             if fn is not None and joined[0]:
                 _take_turns(queue, fn.concurrency_id)
             return joined
         clicked = bool(fn.targets)  # else asked for through the API: no click has armed it
-        newest = not clicked and visitor is not None
+        newest = not clicked and visitor != NAMELESS
         if newest:
             await _drop(queue, fn, visitor)
         elif clicked:
             await _let_go(queue, visitor)
         waiting = _waiting(queue)
-        full = len(waiting) >= MOST or sum(e.session_hash == visitor for e in waiting) >= OWN
+        full = len(waiting) >= MOST or sum(_visitor(e) == visitor for e in waiting) >= OWN
         if full and not clicked:
             return False, f"{len(waiting)} runs are waiting: try again later", "queue_full"
         joined = await push(body=body, request=request, username=username)
@@ -73,6 +74,11 @@ def watch(page: gr.Blocks) -> None:
         return joined
 
     queue.push = join
+
+
+def _visitor(event: Event) -> str:
+    """Whose event it is: Gradio names the session of a call that names none after its event."""
+    return NAMELESS if event.session_hash == event._id else event.session_hash
 
 
 def _waiting(queue: Queue) -> list[Event]:
@@ -122,8 +128,8 @@ def _take_turns(queue: Queue, line: str) -> None:
     before: Counter[str] = Counter()
     rounds: dict[str, int] = {}
     for event in waiting:
-        rounds[event._id] = before[event.session_hash]
-        before[event.session_hash] += 1
+        rounds[event._id] = before[_visitor(event)]
+        before[_visitor(event)] += 1
     waiting.sort(key=lambda event: rounds[event._id])
 
 

@@ -35,7 +35,7 @@ def app(writer, monkeypatch):
     _, url, _ = blocks.launch(prevent_thread_lock=True, **page.launch_options())
     with httpx.Client(base_url=f"{url}gradio_api/call", timeout=30) as client:
 
-        def post(name: str, visitor: str, body: dict) -> httpx.Response:
+        def post(name: str, visitor: str | None, body: dict) -> httpx.Response:
             return client.post(f"/{name}", json={**body, "session_hash": visitor})
 
         def events(name: str, answer: httpx.Response) -> list[str]:
@@ -88,6 +88,14 @@ def test_runs_that_wait_leave_room_for_other_clicks(app):
     answer = app.post("resize", "someone", {"data": ["128"]})
     assert answer.status_code == 200
     assert app.events("resize", answer)[-1].startswith("event: complete")
+
+
+def test_programs_that_name_no_session_are_bounded_together(app):
+    app.post("sample", "first", ASKED)
+    assert soon(lambda: len(app.runs) == 1)
+    codes = [app.post("sample", None, ASKED).status_code for _ in range(line.OWN + 3)]
+    assert codes == [200] * line.OWN + [503] * 3
+    assert app.post("sample", "someone", ASKED).status_code == 200
 
 
 @pytest.fixture
@@ -156,17 +164,18 @@ def test_a_click_that_finds_the_line_full_is_told_so_in_both_languages(app, clic
     assert f"已有 {line.MOST} 个任务在排队" in end["output"]["error"]
 
 
-def test_a_click_stands_behind_one_picture_of_a_program_that_sends_many(app, monkeypatch):
+@pytest.mark.parametrize("program", ["batch", None])
+def test_a_click_stands_behind_one_picture_of_a_program_that_sends_many(app, monkeypatch, program):
     over, real = threading.Event(), sessions.resized
     monkeypatch.setattr(sessions, "resized", lambda *given: over.wait(20) and real(*given))
     try:
-        for visitor in ("batch",) * 6 + ("someone",) * 2:
+        for visitor in (program,) * 6 + ("someone",) * 2:
             assert app.post("resize", visitor, {"data": ["128"]}).status_code == 200
         waiting = app.blocks._queue.event_queue_per_concurrency_id["answer"].queue
         assert soon(lambda: len(waiting) == 7)  # one has its turn
-        order = [event.session_hash[0] for event in waiting]
-        assert order == ["b", "s", "b", "s", "b", "b", "b"]
-        own = [event.enqueue_time for event in waiting if event.session_hash == "batch"]
+        clicked = [event.session_hash == "someone" for event in waiting]
+        assert clicked == [False, True, False, True, False, False, False]
+        own = [event.enqueue_time for event in waiting if event.session_hash != "someone"]
         assert own == sorted(own)
     finally:
         over.set()
