@@ -42,9 +42,9 @@ add(
 
 
 def watch(page: gr.Blocks) -> None:
-    """Let `page`'s queue look at each event before it takes it in."""
+    """Let `page`'s queue look at each event before it takes it in, and forget who cannot return."""
     queue = page._queue
-    push = queue.push
+    push, ended = queue.push, queue.reset_iterators
 
     async def join(body: Any, request: Any, username: Any) -> tuple[bool, Any, str]:
         fn, visitor = page.fns.get(body.fn_index), body.session_hash or NAMELESS
@@ -73,7 +73,15 @@ def watch(page: gr.Blocks) -> None:
             asyncio.get_running_loop().call_later(SETTLED, _end, queue, joined[1])
         return joined
 
-    queue.push = join
+    async def end(event_id: str) -> None:
+        await ended(event_id)
+        # The session of a call that named none (see `_visitor`): nobody can go on with it, and each
+        # that is kept takes the place of a visitor's picture.
+        page.state_holder.session_data.pop(event_id, None)
+        page.state_holder.time_last_used.pop(event_id, None)
+        runs.forget(event_id)
+
+    queue.push, queue.reset_iterators = join, end
 
 
 def _visitor(event: Event) -> str:

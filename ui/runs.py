@@ -98,6 +98,12 @@ def wanted(visitor: str, number: Any) -> bool:
     return any(runs.newest_is(visitor, number) for runs in list(_all))
 
 
+def forget(visitor: str) -> None:
+    """This visitor does not come back."""
+    for runs in list(_all):
+        runs.forget(visitor)
+
+
 def stop_all() -> None:
     """The app ends."""
     for runs in list(_all):

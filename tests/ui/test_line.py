@@ -98,6 +98,20 @@ def test_programs_that_name_no_session_are_bounded_together(app):
     assert app.post("sample", "someone", ASKED).status_code == 200
 
 
+def test_calls_that_name_no_session_take_no_visitors_place(app, monkeypatch):
+    """Gradio makes a session for each, and beyond its capacity drops the oldest one."""
+    app.events("resize", app.post("resize", "painter", {"data": ["256"]}))
+    holder = app.blocks.state_holder
+    monkeypatch.setattr(holder, "capacity", 3)
+    app.over.set()
+    for name, body in (("resize", {"data": ["128"]}), ("sample", ASKED)) * 3:
+        answer = app.post(name, None, body)
+        assert app.events(name, answer)[-1].startswith("event: complete")
+        made = answer.json()["event_id"]
+        assert soon(lambda: list(holder.session_data) == ["painter"])
+        assert not any(made in known._newest for known in list(runs._all))
+
+
 @pytest.fixture
 def clicks(app):
     """Puts the event of a click of the Sample tab in line, and hears what a visitor is told."""
