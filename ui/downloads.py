@@ -1,11 +1,16 @@
-"""Files for download buttons: a folder of the process, the oldest ones dropped."""
+"""Files for download buttons: a folder of the process, the oldest ones dropped.
+
+Nothing here imports Gradio: app.py needs it before.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 KEPT = 64  # last answers whose files are kept; Gradio copies each one at once
 _roots: list[tempfile.TemporaryDirectory] = []
@@ -15,6 +20,24 @@ def clear() -> None:
     """Delete all files: Python does so at its end, but not where that is skipped (`app.main`)."""
     while _roots:
         _roots.pop().cleanup()
+
+
+def delete_old(page: Any, age: float | None) -> None:
+    """Delete what a gr.Blocks was sent or gave, if it is older than `age` seconds; None: all of it.
+
+    In place of Gradio's own, which fails where a request comes in the middle of it or a program has
+    named a folder: after its first failure nothing is ever deleted again.
+    """
+    kept = set().union(*(getattr(block, "keep_in_cache", ()) for block in page.blocks.values()))
+    for files in page.temp_file_sets:
+        for file in set(files) - kept:  # a copy, as requests add to it all the while
+            try:
+                if age is not None and time.time() - Path(file).lstat().st_ctime <= age:
+                    continue
+                Path(file).unlink()
+            except OSError:  # it is gone, or no file: a program may have named a folder
+                pass
+            files.discard(file)
 
 
 class Folders:

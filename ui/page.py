@@ -8,9 +8,10 @@ import time
 from typing import Any
 
 import gradio as gr
+from gradio import route_utils
 from starlette.middleware import Middleware
 
-from ui import codebook, endpoint, line, quick, reconstruct, sample, text_to_image, theme
+from ui import codebook, downloads, endpoint, line, quick, reconstruct, sample, text_to_image, theme
 from ui.delivery import Delivery
 from ui.examples import EXAMPLES
 from ui.studio import Studio
@@ -27,6 +28,7 @@ PAUSE = 0.3  # seconds between two examples, so that no click waits for long
 
 def build(studio: Studio) -> gr.Blocks:
     """The page for one set of loaded models."""
+    route_utils.delete_files_created_by_app = downloads.delete_old
     with quick.served_by_launch():
         with gr.Blocks(
             title="VQGAN Studio",
