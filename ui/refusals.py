@@ -67,7 +67,7 @@ KNOWN = tuple(
             r"the file has no array named `indices`: .+",
             "文件中没有名为 `indices` 的数组：请用 numpy.savez(file, indices=grid) 保存网格。",
         ),
-        (r"the indices are (\w+): codes are .+", "文件中的码是 {0}：码是整数，请保存为整数。"),
+        (r"the indices are (\S+): codes are .+", "文件中的码是 {0}：码是整数，请保存为整数。"),
         (
             r"the indices have shape (\(.*\)): a grid has two axes, .+",
             "数组的形状是 {0}：网格有两个轴（行，列），例如 (16, 16)。",

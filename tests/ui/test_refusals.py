@@ -82,6 +82,7 @@ def sampled(path):
         (lambda path: codes(path, np.full((2, 2), 70)), "文件中的码从 70 到 70"),
         (lambda path: codes(path, np.full((2, 2), 2**63, np.uint64)), "从 9223372036854775808 到"),
         (lambda path: codes(path, np.zeros((2, 2))), "文件中的码是 float64"),
+        (lambda path: codes(path, np.array([["7"]])), "文件中的码是 &lt;U1：码是整数"),
         (lambda path: codes(path, np.zeros(5, int)), "数组的形状是 (5,)"),
         (lambda path: codes(path, np.zeros((300, 300), int)), "网格有 300 × 300 格"),
         (unnamed, "没有名为 `indices` 的数组"),
