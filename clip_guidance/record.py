@@ -66,10 +66,18 @@ def _settings(source: str | os.PathLike | BinaryIO) -> dict[str, Any]:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("it is too large")
         image.load()
-        made = json.loads(image.info["settings"])
+        made = json.loads(image.info["settings"], parse_int=_whole)
     if not (isinstance(made.get("clip"), str) and CLIP.fullmatch(made["clip"])):
         made.pop("clip", None)
     return made
+
+
+def _whole(digits: str) -> int:
+    """ValueError for a number that no answer to a browser can hold."""
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("a number is too large")
+    return number
 
 
 def _request(made: dict[str, Any]) -> Request:

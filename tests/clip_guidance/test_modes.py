@@ -341,6 +341,8 @@ def test_files_that_say_nothing_are_answered_with_a_sentence(tmp_path):
     Image.new("1", (3000, 3000)).save(tmp_path / "large.png", pnginfo=said(good()))
     endless = good() | {"prompt": "x" * 1001}
     Image.new("1", (4, 4)).save(tmp_path / "endless.png", pnginfo=said(endless))
-    for name in ("plain", "text", "wrong", "bad", "none", "large", "endless"):
+    too_much = good() | {"cfg_scale": 2**63}
+    Image.new("1", (4, 4)).save(tmp_path / "too_much.png", pnginfo=said(too_much))
+    for name in ("plain", "text", "wrong", "bad", "none", "large", "endless", "too_much"):
         with pytest.raises(ValueError, match="does not say how it was made"):
             record.read(tmp_path / f"{name}.png")
