@@ -40,6 +40,25 @@ def delete_old(page: Any, age: float | None) -> None:
             files.discard(file)
 
 
+def track(page: Any) -> None:
+    """Let `delete_old` know of all files that a gr.Blocks gives.
+
+    Of a component that an event has changed, and be it by gr.skip(), Gradio makes one more for the
+    visitor, and forgets what files that is given.
+    """
+    give = page.postprocess_data
+
+    async def given(event: Any, values: Any, state: Any) -> list[Any]:
+        answer = await give(event, values, state)
+        for block in event.outputs:
+            own = None if state is None else state.get(block._id)
+            if found := getattr(own, "temp_files", None):
+                block.temp_files.update(found)
+        return answer
+
+    page.postprocess_data = given
+
+
 class Folders:
     """A new folder for each answer, so that files keep the names a visitor should see."""
 

@@ -45,6 +45,7 @@ def build(studio: Studio) -> gr.Blocks:
         page.queue(max_size=QUEUE)
         line.watch(page)
         endpoint.explain(page)
+        downloads.track(page)
         if shared():
             _forget(page)
     return page

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
 
-from ui import endpoint, page
+from ui import downloads, endpoint, page
 
 SKIP = gr.skip()
 
@@ -49,11 +51,18 @@ def test_a_program_gets_what_is_made_first_and_the_run_ends_there(told, made):
 
 
 @pytest.fixture(scope="module")
-def url(studio):
-    blocks = page.build(studio)
+def app(writer):
+    """The whole page, and the address of its endpoints."""
+    blocks = page.build(writer)
     _, url, _ = blocks.launch(prevent_thread_lock=True, **page.launch_options())
-    yield f"{url}gradio_api/call/"
+    yield SimpleNamespace(blocks=blocks, url=f"{url}gradio_api/call/")
     blocks.close()
+
+
+def told(app, name: str, data: list) -> str:
+    """The events that a program hears of."""
+    event = httpx.post(app.url + name, json={"data": data}).json()["event_id"]
+    return httpx.get(f"{app.url}{name}/{event}", timeout=30).text
 
 
 CLAIMS = {"meta": {"_type": "gradio.FileData"}}  # to be an upload
@@ -69,9 +78,16 @@ CLAIMS = {"meta": {"_type": "gradio.FileData"}}  # to be an upload
         ("resize", []),
     ],
 )
-def test_what_fits_no_endpoint_is_answered_with_a_sentence(url, name, data):
+def test_what_fits_no_endpoint_is_answered_with_a_sentence(app, name, data):
     """A plain path, a dead address, too few values: of all these Gradio would answer null."""
-    event = httpx.post(url + name, json={"data": data}).json()["event_id"]
-    answer = httpx.get(f"{url}{name}/{event}", timeout=30).text
+    answer = told(app, name, data)
     assert "event: error" in answer and "handle_file" in answer
     assert json.dumps("不符合要求")[1:-1] in answer
+
+
+def test_what_a_program_was_given_is_deleted_too(app):
+    answer = told(app, "sample", [2, 1.0, 0, 0.95, 0, "6×7", False])
+    files = {Path(path) for path in re.findall(r'"path": "([^"]+)"', answer)}
+    assert len(files) == 2 and all(file.is_file() for file in files)
+    downloads.delete_old(app.blocks, -1)
+    assert not any(file.is_file() for file in files)
