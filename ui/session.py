@@ -76,7 +76,7 @@ def open_picture(
 ) -> Session:
     """Encode and decode a file at working size `side` (a key of SIDES)."""
     if not isinstance(side, str) or side not in SIDES:
-        raise ValueError(f"the working size is {side!r}: choose {', '.join(SIDES)}")
+        raise ValueError(f"the working size is {side!r}: choose {', '.join(map(repr, SIDES))}")
     wanted = SIDES[side] or NATIVE_LIMIT
     original, capped = at_size(open_image(source, side=wanted), SIDES[side])
     result, indices = studio.rebuild(original)

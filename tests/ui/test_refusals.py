@@ -90,7 +90,10 @@ def sampled(path):
         (sampled, "该文件来自“采样”页"),
         (lambda path: check_code(64, 64), "码 64 不存在：该码本的码为 0 到 63"),
         (lambda path: check_code("a", 64), "码必须是整数"),
-        (lambda path: open_picture(None, path, [128]), "工作尺寸是 [128]：请选择 128, 256"),
+        (
+            lambda path: open_picture(None, path, 128),
+            "工作尺寸是 128：请选择 &#x27;128&#x27;, &#x27;256&#x27;",
+        ),
         (lambda path: Request("red", None), "mode 是 None：请选择 both, prior, guided。"),
         (lambda path: GuidanceConfig(optimizer=None), "optimizer 是 None：请选择 adam"),
         (lambda path: GuidanceConfig(method=None), "method 是 None：请选择 latents"),

@@ -58,7 +58,7 @@ def test_of_a_large_jpeg_as_much_is_decoded_as_is_worked_on(studio, tmp_path, mo
 
 
 def test_an_unknown_size_is_a_sentence(studio, picture):
-    with pytest.raises(ValueError, match="choose 128, 256, 384, native"):
+    with pytest.raises(ValueError, match="choose '128', '256', '384', 'native'"):
         sessions.open_picture(studio, picture, "129")
 
 
