@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 from gradio.components import Component
 
 from ui import text
@@ -74,13 +75,14 @@ def explain(page: gr.Blocks) -> None:
     """
     take = page.preprocess_data
 
-    async def taken(*args: Any, **kwargs: Any) -> list[Any]:
+    async def taken(event: BlockFunction, *args: Any, **kwargs: Any) -> list[Any]:
         try:
-            return await take(*args, **kwargs)
+            return await take(event, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:  # pydantic's, httpx's, Gradio's own
-            raise gr.Error(text.both("endpoint.unfit")) from error
+            own = event.api_visibility == "private"  # a page's: it is older than the app, say
+            raise gr.Error(text.both("error.said" if own else "endpoint.unfit")) from error
 
     page.preprocess_data = taken  # type: ignore[method-assign]
 

@@ -85,6 +85,12 @@ def test_what_fits_no_endpoint_is_answered_with_a_sentence(app, name, data):
     assert json.dumps("不符合要求")[1:-1] in answer
 
 
+def test_a_page_that_is_older_than_the_app_is_told_to_reload(app):
+    private = [fn for fn in app.blocks.fns.values() if fn.api_visibility == "private" and fn.queue]
+    answer = told(app, private[0].api_name, [])
+    assert "event: error" in answer and "reload it and try again" in answer
+
+
 def test_what_a_program_was_given_is_deleted_too(app):
     answer = told(app, "sample", [2, 1.0, 0, 0.95, 0, "6×7", False])
     files = {Path(path) for path in re.findall(r'"path": "([^"]+)"', answer)}
