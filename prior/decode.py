@@ -146,8 +146,13 @@ def _as_of_several(product: Callable[..., Tensor], dtype: torch.dtype) -> Callab
     """
     if dtype != torch.bfloat16:
         return product
-    twice = lambda *rows: product(*(x.repeat(2, 1) for x in rows))[:1]  # noqa: E731
-    return lambda *rows: product(*rows) if len(rows[0]) > 1 else twice(*rows)
+
+    def alike(*rows: Tensor) -> Tensor:
+        if len(rows[0]) > 1:
+            return product(*rows)
+        return product(*(x.repeat(2, 1) for x in rows))[:1]
+
+    return alike
 
 
 @torch.no_grad()
