@@ -32,6 +32,7 @@ OPTIMIZERS = {
     "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
 }
 MAX_STEPS = 10_000
+HEAVIEST = 1_000_000  # weight of a further loss; far above it float32 ends, and the picture with it
 # Learning rates. A picture that shows something already is kept clean by small steps: at 0.1 the
 # score rises further, but the background fills with strokes that only CLIP likes.
 PICTURE, NOISE = 0.03, 0.15
@@ -81,8 +82,9 @@ class GuidanceConfig:
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}: it must lie in [0, 1)")
         for name in ("z_l2", "tv", "surprise"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+            if not 0 <= getattr(self, name) <= HEAVIEST:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}: it must lie in 0 to {HEAVIEST:,}")
         Cutouts(self.cutouts)
 
     def begun(self, noise: bool) -> GuidanceConfig:

@@ -307,6 +307,9 @@ def test_a_picture_is_treated_more_gently_than_noise(vqgan, clip):
         ({"lr": float("nan")}, "lr is"),
         ({"ema": 1.0}, "ema is"),
         ({"tv": -1.0}, "tv is"),
+        ({"z_l2": float("inf")}, "z_l2 is inf"),
+        ({"surprise": float("nan")}, "surprise is nan"),
+        ({"z_l2": 1e39}, "z_l2 is 1e.39: it must lie in 0 to 1,000,000"),  # was a picture of NaN
         ({"cutouts": 0}, "cutouts are 0"),
         ({"seed": -1}, "seed is -1"),
     ],
