@@ -116,9 +116,9 @@ def css() -> str:
 
 
 def head() -> str:
-    """Script tags: the page's own language and light/dark switches, and what its slider lacks."""
+    """Script tags: the page's language and light/dark switches; what slider and queue lack."""
     pairs = [words(key) for key in TABS]
     labels = json.dumps({label: pair for pair in pairs for label in pair}, ensure_ascii=False)
     script = (STATIC / "page.js").read_text("utf-8").replace("/* labels */ {}", labels)
-    slider = (STATIC / "slider.js").read_text("utf-8")
-    return f"<script>{script}</script><script>{slider}</script>"
+    more = ((STATIC / name).read_text("utf-8") for name in ("slider.js", "replies.js"))
+    return "".join(f"<script>{code}</script>" for code in (script, *more))

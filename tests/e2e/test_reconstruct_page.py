@@ -146,6 +146,38 @@ def test_an_answer_that_comes_late_does_not_stay(visit):
     page.page.wait_for_selector(f"#codebook-page .cb-page[data-code='{second}'] >> visible=true")
 
 
+def test_answers_are_shown_in_the_order_of_their_clicks(visit):
+    """Also where the queue's reply to the first comes after the answer to the second."""
+    page, held = visit(), []
+
+    def hold(route) -> None:
+        if held:
+            return route.continue_()
+        held.append(route)
+        held.append(route.fetch())
+
+    def picture() -> str:
+        return page.page.get_attribute("#code-grid [data-picture]", "data-picture")
+
+    def upload() -> None:
+        page.page.set_input_files("#upload input[type=file]", EXAMPLES[2].path)
+
+    page.after(upload)
+    wanted = picture()
+    page.after(lambda: page.page.click("#examples [data-index='0']"))
+    page.page.route("**/queue/join*", hold)
+    page.page.click("#examples [data-index='1']")
+    while len(held) < 2:  # so that the server has it first, too
+        page.page.wait_for_timeout(50)
+    upload()
+    for _ in range(60):  # the second's answer is there by then, and could show
+        if picture() != wanted:
+            page.page.wait_for_timeout(100)
+    held[0].fulfill(response=held[1])
+    page.page.wait_for_timeout(2000)
+    assert picture() == wanted
+
+
 def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
     page = visit()
     code = page.code_at(8, 8)

@@ -423,3 +423,38 @@ def test_the_hint_in_the_field_for_words_is_paler_than_words(mount, dark):
     look = "name => getComputedStyle(document.querySelector('.sk-words input'), name).color"
     assert page.evaluate(look, None) == "rgb(1, 1, 1)"
     assert page.evaluate(look, "::placeholder") == "rgb(9, 9, 9)"
+
+
+def test_a_queues_reply_waits_for_those_before_it_but_not_for_ever(browser):
+    page = browser.new_page()
+    page.clock.install()
+    page.evaluate(
+        """code => {
+            window.calls = [], window.told = [];
+            window.fetch = () => new Promise((answer, fail) => calls.push({ answer, fail }));
+            Function(code)();
+            const text = (reply) => reply.text();
+            const tell = (name) => (said) => told.push([name, said]);
+            window.ask = (name, path = './gradio_api/queue/join?') =>
+                fetch(path).then(text).catch(() => '-').then(tell(name));
+            window.reply = (i) => calls[i].answer(new Response(`id ${i}`));
+        }""",
+        (STATIC / "replies.js").read_text("utf-8"),
+    )
+
+    def told(act: str) -> list[list[str]]:
+        """What arrived after this, told in turn."""
+        page.evaluate(f"() => {{ told.length = 0; {act} }}")
+        for _ in range(20):  # replies are read in their own time, between these
+            page.clock.run_for(50)
+            page.evaluate("() => new Response('read').text()")
+        return page.evaluate("told")
+
+    assert told("ask('a'); ask('b'); ask('c'); reply(1); reply(2);") == []
+    assert told("reply(0);") == [["a", "id 0"], ["b", "id 1"], ["c", "id 2"]]
+    assert told("ask('d'); ask('e', './gradio_api/run/pick'); reply(4);") == [["e", "id 4"]]
+    assert told("ask('f'); reply(5); calls[3].fail(Error());") == [["d", "-"], ["f", "id 5"]]
+    assert told("ask('g'); ask('h'); reply(7);") == []
+    page.clock.run_for(10_000)
+    assert page.evaluate("told") == [["h", "id 7"]]
+    page.close()
