@@ -88,6 +88,11 @@ add(
             "模型 <b>{name}</b>：1 个码 = {f}×{f} 像素",
         ),
         "app.how": ("How it works", "工作原理"),
+        "error.line": (
+            "The app cannot be reached at the moment, so this was not done. What is on the page "
+            "stays: try again once the line is back.",
+            "暂时连接不到应用，这一步没有执行。页面上的内容不会丢失：恢复连接后请再试一次。",
+        ),
         "error.memory": (
             "There is not enough memory for a picture of this size: choose a smaller working size.",
             "内存不足以处理这么大的图片：请选择较小的工作尺寸。",

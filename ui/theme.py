@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ui.text import words
+from ui.text import both, words
 
 # Labels of tabs, which page.js translates where Gradio does not.
 TABS = (
@@ -120,5 +120,7 @@ def head() -> str:
     pairs = [words(key) for key in TABS]
     labels = json.dumps({label: pair for pair in pairs for label in pair}, ensure_ascii=False)
     script = (STATIC / "page.js").read_text("utf-8").replace("/* labels */ {}", labels)
-    more = ((STATIC / name).read_text("utf-8") for name in ("slider.js", "replies.js"))
-    return "".join(f"<script>{code}</script>" for code in (script, *more))
+    slider = (STATIC / "slider.js").read_text("utf-8")
+    lost = json.dumps(f'<div class="lost">{both("error.line")}</div>', ensure_ascii=False)
+    replies = (STATIC / "replies.js").read_text("utf-8").replace("/* lost */ ''", lost)
+    return "".join(f"<script>{code}</script>" for code in (script, slider, replies))

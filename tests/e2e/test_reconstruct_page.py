@@ -178,6 +178,27 @@ def test_answers_are_shown_in_the_order_of_their_clicks(visit):
     assert picture() == wanted
 
 
+def test_a_click_that_does_not_arrive_is_refused_and_the_picture_stays(visit):
+    page = visit()
+    page.after(lambda: page.page.click("#examples [data-index='1']"))
+    picture = page.page.get_attribute("#code-grid [data-picture]", "data-picture")
+    code = page.code_at(8, 8)
+    page.page.context.set_offline(True)
+    page.page.click("#code-grid [data-act=shuffle]")
+    assert "cannot be reached" in page.toast()
+    page.click(3, 4)
+    page.says(".line-lost", "cannot be reached")
+    page.page.context.set_offline(False)
+    page.page.wait_for_timeout(4000)  # in which Gradio would have loaded the page anew
+    assert page.page.get_attribute("#code-grid [data-picture]", "data-picture") == picture
+    assert page.code_at(8, 8) == code
+    page.after(lambda: page.page.click("#code-grid [data-act=shuffle]"))
+    card = f"#code-card .card[data-code='{page.code_at(12, 2)}']"
+    page.overtaken(lambda: page.click(3, 4), lambda: page.click(12, 2), card)
+    page.page.wait_for_timeout(1000)
+    page.page.wait_for_selector(card, timeout=5000)  # the lost click is not waited for
+
+
 def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
     page = visit()
     code = page.code_at(8, 8)

@@ -436,7 +436,7 @@ def test_a_queues_reply_waits_for_those_before_it_but_not_for_ever(browser):
             const text = (reply) => reply.text();
             const tell = (name) => (said) => told.push([name, said]);
             window.ask = (name, path = './gradio_api/queue/join?') =>
-                fetch(path).then(text).catch(() => '-').then(tell(name));
+                fetch(path).then(text).then(tell(name));
             window.reply = (i) => calls[i].answer(new Response(`id ${i}`));
         }""",
         (STATIC / "replies.js").read_text("utf-8"),
@@ -450,10 +450,11 @@ def test_a_queues_reply_waits_for_those_before_it_but_not_for_ever(browser):
             page.evaluate("() => new Response('read').text()")
         return page.evaluate("told")
 
+    refused = '{"detail":"","error":""}'
     assert told("ask('a'); ask('b'); ask('c'); reply(1); reply(2);") == []
     assert told("reply(0);") == [["a", "id 0"], ["b", "id 1"], ["c", "id 2"]]
     assert told("ask('d'); ask('e', './gradio_api/run/pick'); reply(4);") == [["e", "id 4"]]
-    assert told("ask('f'); reply(5); calls[3].fail(Error());") == [["d", "-"], ["f", "id 5"]]
+    assert told("ask('f'); reply(5); calls[3].fail(Error());") == [["d", refused], ["f", "id 5"]]
     assert told("ask('g'); ask('h'); reply(7);") == []
     page.clock.run_for(10_000)
     assert page.evaluate("told") == [["h", "id 7"]]

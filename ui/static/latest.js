@@ -8,6 +8,7 @@ function latest(send, name) {
     crossed = false;
     ask(last);
   });
+  window.addEventListener('studio:lost', () => { asked = 0; crossed = false; }); // no answer comes
   const ask = (data) => {
     crossed ||= asked > 0;
     asked += 1;
