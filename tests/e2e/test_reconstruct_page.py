@@ -199,6 +199,14 @@ def test_a_click_that_does_not_arrive_is_refused_and_the_picture_stays(visit):
     page.page.wait_for_selector(card, timeout=5000)  # the lost click is not waited for
 
 
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_the_switches_stand_beside_the_title(visit, locale):
+    page = visit(1280, 720, locale=locale).page
+    title, side = (page.locator(f".masthead > :nth-child({i})").bounding_box() for i in (1, 2))
+    assert side["y"] + side["height"] <= title["y"] + title["height"]
+    assert side["x"] >= title["x"] + title["width"]
+
+
 def test_a_painted_code_changes_its_pixels_and_little_else(visit, studio, example):
     page = visit()
     code = page.code_at(8, 8)
