@@ -192,7 +192,7 @@ def test_it_learns_to_follow_lines_and_leaves_the_prior_alone(tiny, monkeypatch,
     codes = np.where(there, 7, 3).astype(np.uint16)
     rows = [{"split": "val" if i % 3 == 2 else "train", "kind": "icon"} for i in range(40)]
     found = TokenSet(np.stack([codes, codes[:, :, ::-1]], 1), rows, "t", 48, {"sha256": "d"})
-    loop = LoopConfig(steps=100, lr=3e-2, warmup=5, ema=0.8, clip=0.0)
+    loop = LoopConfig(steps=100, lr=3e-2, warmup=5, ema=0.8, clip=0.0, bf16=False)
     config = config_for(prior.config, PATCH, 16)
     monkeypatch.setattr("prior.sketch_task.SLIP", 0)
     bits[2::3, 0] = False  # the outlines of what is held out
