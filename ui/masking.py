@@ -114,7 +114,7 @@ def view(studio: Studio, found: Masked) -> str:
         np.where(right, "right", ""),
     )
     titles = [
-        f"{a}: {p:.1%} · {s}: {b:.1%}"
+        f"{a}: {100 * p:.1f} % · {s}: {100 * b:.1f} %"
         for a, p, s, b in zip(
             found.asked.ravel().tolist(), found.share.ravel().tolist(),
             found.said.ravel().tolist(), found.said_share.ravel().tolist(), strict=True,

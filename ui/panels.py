@@ -164,7 +164,7 @@ def code_card(studio: Studio, session: Session | None, code: int) -> str:
 
 def _use(session: Session, code: int) -> str:
     count = int((session.indices == code).sum())
-    share = f"{count / session.cells:.1%}"
+    share = f"{100 * count / session.cells:.1f} %"
     return both("card.here", count=count, cells=session.cells, share=share)
 
 

@@ -108,7 +108,7 @@ def build(studio: Studio) -> TabHandles:
         with gr.Row(elem_classes="desk"):
             with gr.Column(min_width=240, elem_classes="tray"):
                 upload, thumbnails, side = inputs.tray(first.side)
-                with gr.Accordion(t("rec.save"), open=False):
+                with gr.Accordion(t("rec.save"), open=False, elem_id="files"):
                     png, npz = downloads.write(studio, first)
                     save_picture = gr.DownloadButton(t("rec.png"), png, size="sm", elem_id="png")
                     save_codes = gr.DownloadButton(t("rec.npz"), npz, size="sm", elem_id="npz")

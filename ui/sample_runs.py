@@ -369,7 +369,7 @@ def connect_board(
         if batch is not None or example is None or sampler.runs.alive(request.session_hash):
             yield gr.skip()
             return
-        yield from show(sampler, board, example, 0)
+        yield from show(sampler, board, example, int(example.order[0]))
 
     def send(batch: Batch | None, picked: int) -> tuple[Any, Sent]:
         grid, seed = _grid(batch, picked), batch.seeds[picked]

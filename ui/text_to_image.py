@@ -56,9 +56,10 @@ add(
         "draw.tab": ("Text to image", "文生图"),
         "draw.lead": (
             "Say what you want to see. The prior writes a few pictures for it, CLIP picks the one "
-            "that fits best, and then every code is nudged until CLIP likes it better still.",
+            "that fits best, and then every code is nudged towards your words, while the prior "
+            "keeps the picture plausible.",
             "说出你想看到的内容。先验模型据此写出几张图，CLIP 挑出最合适的一张，"
-            "然后逐步微调每个码，让 CLIP 更满意。",
+            "然后逐步微调每个码，使画面更贴近你的描述，先验模型则让它保持自然。",
         ),
         "draw.lead.guided": (
             "Say what you want to see. Starting from noise or from your picture, every code is "

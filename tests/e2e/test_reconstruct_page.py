@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import math
 import re
@@ -579,6 +580,18 @@ def test_a_phone_shows_all_tabs_beside_each_other(visit, width):
         box = tab.bounding_box()
         assert 0 <= box["x"] and box["x"] + box["width"] <= width
     assert not page.locator(".overflow-menu >> visible=true").count()
+
+
+@pytest.mark.parametrize("width", [390, 360])
+def test_a_phone_shows_what_came_back_on_its_first_screen(visit, width):
+    """Examples, slider, codes, and only then sizes and files."""
+    page = visit(width, 844, has_touch=True, is_mobile=True).page
+    shown = ("#upload", "#examples", "#slider", "#code-grid", "#side", "#files")
+    shown = [page.locator(name).first.bounding_box() for name in shown]
+    assert shown == sorted(shown, key=lambda box: box["y"])
+    assert all(a["y"] + a["height"] <= b["y"] for a, b in itertools.pairwise(shown))
+    assert shown[2]["y"] < 844 - 250
+    assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in shown)
 
 
 def test_no_field_is_so_small_that_a_phone_zooms_in(visit):

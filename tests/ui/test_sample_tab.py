@@ -203,12 +203,14 @@ def test_a_run_leaves_buttons_and_status_to_a_newer_one(writer, board, written):
 def test_a_run_asked_for_before_the_example_is_there_keeps_its_buttons(
     writer, written, monkeypatch
 ):
-    monkeypatch.setattr(Example, "batch", replace(written, origin="example"))
+    example = replace(written, origin="example", nats=written.nats[::-1].copy())
+    monkeypatch.setattr(Example, "batch", example)
     events = [fn for fn in page.build(writer).fns.values() if fn.name == "opened"]
     (opened,) = (fn.fn for fn in events if len(fn.outputs) == len(Board.__dataclass_fields__))
     me = SimpleNamespace(session_hash="me")
     first, told = map(changed, opened(me, None))
-    assert first["batch"].number == written.number and not {"go", "halt"} & {*first, *told}
+    assert first["batch"].number == written.number
+    assert first["picked"] == example.order[0] != 0 and not {"go", "halt"} & {*first, *told}
     monkeypatch.setattr(Runs, "alive", lambda self, visitor: visitor == "me")
     assert list(opened(me, None)) == [gr.skip()]
 
@@ -508,7 +510,9 @@ def test_the_masked_sequence_is_the_trainings_own(writer):
     assert html.count('class="right"') == (found.said == found.asked).sum()
     assert f"{found.bits:.2f} bits a code" in html and "blindly would cost 6." in html
     asked, said = found.asked[0, 0], found.said[0, 0]
-    told = f"{asked}: {found.share[0, 0]:.1%} · {said}: {found.said_share[0, 0]:.1%}"
+    told = (
+        f"{asked}: {100 * found.share[0, 0]:.1f} % · {said}: {100 * found.said_share[0, 0]:.1f} %"
+    )
     assert told in html
 
 
