@@ -31,7 +31,8 @@ from ui.writing import Batch, Given, Request, Step
 
 ABOUT = (
     "Write pictures, each after an idea of its own or (ideas=False) from nothing. Returns a PNG "
-    "for each, with codes and settings in it, and seeds and bits per code."
+    "for each, with codes and settings in it, and seeds, bits per code, and how many codes were "
+    "written (fewer than all where a Space's time for a run ended)."
 )
 ENDINGS = 7  # pictures that rewriting gives, beside the one it starts from
 NEIGHBOURS = 3
@@ -86,6 +87,7 @@ class Sampler:
         """What a program gets: a PNG for each picture, and figures of them."""
         bits = [None if math.isnan(b) else round(float(b), 4) for b in batch.bits]
         said: dict[str, Any] = {"seeds": list(batch.seeds), "bits_per_code": bits}
+        said["codes_written"] = (batch.grids >= 0).sum((1, 2)).tolist()
         if batch.given is not None:
             said["given"] = [batch.given.settings(i) for i in range(len(batch.grids))]
         folder = self.downloads.new()

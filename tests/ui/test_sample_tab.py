@@ -394,6 +394,7 @@ def test_the_api_answers_bad_settings_with_the_sentence(writer):
                 client.predict(*{**GOOD, **change}.values(), api_name="/sample")
         files, said = client.predict(**GOOD, ideas=False, api_name="/sample")
         assert said["seeds"] == [5, 6, 7] and len(said["bits_per_code"]) == 3
+        assert said["codes_written"] == [writer.bundle.prior.config.tokens] * 3
         _, batch = run(writer, ask(writer))
         for file, picture, grid in zip(files, batch.pictures, batch.grids, strict=True):
             assert np.array_equal(np.asarray(Image.open(file)), picture)
@@ -403,6 +404,13 @@ def test_the_api_answers_bad_settings_with_the_sentence(writer):
         assert all(p["parameter_has_default"] for p in asked), "each may be left out"
     finally:
         app.close()
+
+
+def test_a_program_is_told_how_far_a_run_came_that_was_cut_short(writer, written):
+    grids = written.grids.copy()
+    grids[:, 2:] = -1
+    _, said = Sampler.of(writer).given(replace(written, grids=grids))
+    assert said["codes_written"] == [2 * grids.shape[2]] * len(grids)
 
 
 # --- one code at a time ---------------------------------------------------------------------------
