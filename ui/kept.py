@@ -23,6 +23,10 @@ add(
             "restarted. Open it again.",
             "此图片已不再保留：页面闲置过久，或应用已重启。请重新打开它。",
         ),
+        "rec.newer": (
+            "Another picture was being opened just then, so this was not done to it.",
+            "当时正在打开另一张图片，因此这一步没有用在它上面。",
+        ),
     }
 )
 
@@ -46,7 +50,7 @@ def told(inputs: list[Any]) -> dict[str, Any]:
 def check(session: Session, picture: object) -> None:
     """Refuse to go on with `session` where it is not the picture of this name."""
     if picture != session.picture:
-        raise Sentence("rec.lost")
+        raise Sentence("rec.lost" if session.opening else "rec.newer")  # as in `known`
 
 
 def check_shown(session: Session, shown: str) -> None:

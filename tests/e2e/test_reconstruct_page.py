@@ -266,8 +266,8 @@ def test_painting_a_cell_with_its_own_code_leaves_no_preview_behind(visit):
     assert still() == before
 
 
-def test_a_lost_picture_is_not_taken_for_another_and_no_preview_stays(visit):
-    """Once a session is lost, what the page shows is not what the app has."""
+def test_a_stroke_is_not_taken_for_another_pictures_and_no_preview_stays(visit):
+    """What the app has is not what the page shows: a newer one (tests/ui/test_kept.py: none)."""
     page = visit()
     page.after(lambda: page.page.locator("#examples button").nth(1).click())
     code = page.code_at(5, 6)
@@ -289,7 +289,7 @@ def test_a_lost_picture_is_not_taken_for_another_and_no_preview_stays(visit):
     row = next(r for r in range(16) if page.code_at(r, 0) != code)
     page.page.route("**/queue/join*", lose)
     page.click(row, 0)
-    assert "no longer kept here" in page.toast()
+    assert "Another picture was being opened" in page.toast()
     assert still() == before
     assert page.sources() == sources
     # What is there again goes on as ever.

@@ -12,6 +12,7 @@ import pytest
 from ui import codebook_panel as panel
 from ui import kept, page, panels
 from ui import session as sessions
+from ui.common import Sentence
 from ui.examples import EXAMPLES
 
 GOING_ON = {
@@ -45,6 +46,16 @@ def asked(event: Any, session: sessions.Session, shown: str) -> list[Any]:
     place = next(i for i, block in enumerate(event.inputs) if block.label == "picture")
     values[place] = shown
     return values
+
+
+def test_a_stroke_that_finds_another_picture_is_told_why(writer):
+    """Nothing is lost where the picture is newer than the one that was painted on."""
+    example = replace(sessions.open_picture(writer, EXAMPLES[0].path, "128"), opening=True)
+    newer = sessions.open_picture(writer, EXAMPLES[1].path, "128")
+    for session, said in ((example, "no longer kept here"), (newer, "Another picture .* opened")):
+        with pytest.raises(Sentence, match=said):
+            kept.check(session, "of-before")
+    kept.check(newer, newer.picture)
 
 
 @pytest.mark.parametrize("name", sorted(GOING_ON))
