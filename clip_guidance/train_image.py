@@ -24,6 +24,7 @@ from clip_guidance.captions import phrase_vectors
 from clip_guidance.config import ClipConfig
 from clip_guidance.image_task import ImageTask, ImageTrainConfig
 from training import checkpoint, flags
+from training.arrays import several
 from training.command import launch, prepare
 from training.files import writable
 from training.loop import LoopConfig
@@ -106,7 +107,7 @@ def get_painted(
 def _kept(path: Path, *names: str) -> list[np.ndarray]:
     """Arrays of an .npz that an earlier run has written. ValueError for another file."""
     try:
-        with np.load(path) as arrays:
+        with several(path) as arrays:
             return [arrays[name] for name in names]
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no {' and '.join(names)}: {error}") from error

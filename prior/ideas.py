@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from training.arrays import several
 from training.files import replacing
 
 FILE = "ideas.npz"  # in a bundle's folder
@@ -105,7 +106,7 @@ class Ideas:
         """The ideas beside a model. FileNotFoundError without any, ValueError for another file."""
         path = Path(folder) / FILE
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with several(path) as arrays:
                 pairs = json.loads(zlib.decompress(arrays["ideas"].tobytes()))
                 conditions, clip = arrays["conditions"].astype(np.float32), str(arrays["clip"])
             ideas = tuple(Idea(*map(str, pair)) for pair in pairs)

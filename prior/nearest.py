@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
+from training.arrays import several
 from training.files import replacing
 from training.spread import spread
 from vqgan import dataset
@@ -104,7 +105,7 @@ class Training:
     def load(cls, path: str | os.PathLike) -> Training:
         """Read an index. ValueError if it is none."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with several(path) as arrays:
                 sheet, text = arrays["sheet"].tobytes(), arrays["names"].tobytes()
                 scale = tuple(arrays["scale"].tolist())
             names, sets = json.loads(zlib.decompress(text))

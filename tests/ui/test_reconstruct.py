@@ -333,6 +333,7 @@ def test_a_stroke_on_a_picture_that_is_no_longer_kept_is_a_sentence(studio, clie
     said = {"tool": "paint", "code": 3, "cells": [[0, 0]]}
     shown = {"picture": code_grid.value(studio, painted)["picture"]}
     assert change(gr.EventData(None, said | shown), mine)[0].indices[0, 0] == 3
+    opened = replace(opened, opening=True)
     for lost in (shown, {}):
         with pytest.raises(gr.Error, match="不再保留"):
             change(gr.EventData(None, said | lost), opened)

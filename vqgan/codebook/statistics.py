@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.arrays import several
 from training.files import replacing
 from vqgan.codebook.cells import split_mosaic
 from vqgan.model import VQGAN
@@ -93,7 +94,7 @@ class CodeStatistics:
     def load(cls, path: str | os.PathLike) -> CodeStatistics:
         """Read a file that `save` wrote. ValueError with one sentence if it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with several(path) as file:
                 arrays = {name: file[name] for name in file.files}
             plain = json.loads(arrays.pop("plain").tobytes())
             if plain.pop("format") != FORMAT:
