@@ -336,6 +336,8 @@ class Visit:
             first()
         second()
         self.page.wait_for_selector(shown)
+        while not answers:  # the app may have answered the second first
+            self.page.wait_for_timeout(20)
         held[0].fulfill(response=answers[0])
         self.page.unroute("**/gradio_api/run/**")
 
