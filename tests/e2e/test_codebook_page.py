@@ -454,7 +454,7 @@ def test_on_a_telephone(visit, codes):
 def test_a_large_codebook_without_statistics_says_how_long_it_will_be_decoded(
     browser, serve, tiny, tmp_path
 ):
-    large = VQGAN(replace(tiny, codebook_size=16_384)).eval()
+    large = VQGAN(replace(tiny, codebook_size=8_192)).eval()
     checkpoints.save(tmp_path, name="large", vqgan=large, card={})
     with serve(tmp_path) as address:
         page = browser.new_context(locale="zh-CN").new_page()

@@ -171,11 +171,9 @@ def test_answers_are_shown_in_the_order_of_their_clicks(visit):
     while len(held) < 2:  # so that the server has it first, too
         page.page.wait_for_timeout(50)
     upload()
-    for _ in range(60):  # the second's answer is there by then, and could show
-        if picture() != wanted:
-            page.page.wait_for_timeout(100)
+    page.page.wait_for_timeout(2500)  # the second's answer is there by then, and could show
     held[0].fulfill(response=held[1])
-    page.page.wait_for_timeout(2000)
+    page.page.wait_for_timeout(1500)
     assert picture() == wanted
 
 
