@@ -71,8 +71,8 @@ def load(
     form = FORMATS[name]
     if name == "diffusers":
         src = weights_of(src)
-    if name == "diffusers" and config is None and (src.parent / "config.json").is_file():
-        config = src.parent / "config.json"
+        beside = src.parent / "config.json"
+        config = beside if config is None and beside.is_file() else config
     found, part, ignored = read(src)
     found = unwrapped(found)
     if (mean := averaged(found)) is not None:

@@ -19,7 +19,7 @@ from ui.complete import Source
 from ui.sample_runs import LIGHT
 from ui.session import Session
 from ui.studio import Studio
-from ui.text import add, both, t
+from ui.text import add, both, percent, t
 
 # What a cell says to a pointer that rests on it, for a finger.
 TAPS = """
@@ -114,7 +114,7 @@ def view(studio: Studio, found: Masked) -> str:
         np.where(right, "right", ""),
     )
     titles = [
-        f"{a}: {100 * p:.1f} % · {s}: {100 * b:.1f} %"
+        f"{a}: {percent(p)} · {s}: {percent(b)}"
         for a, p, s, b in zip(
             found.asked.ravel().tolist(), found.share.ravel().tolist(),
             found.said.ravel().tolist(), found.said_share.ravel().tolist(), strict=True,

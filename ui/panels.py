@@ -10,7 +10,7 @@ from PIL import Image
 from ui.common import data_url
 from ui.session import Session
 from ui.studio import Studio
-from ui.text import add, both
+from ui.text import add, both, percent
 from vqgan.codebook import SIDE
 from vqgan.rebuild import NATIVE_LIMIT, Closeness
 
@@ -164,7 +164,7 @@ def code_card(studio: Studio, session: Session | None, code: int) -> str:
 
 def _use(session: Session, code: int) -> str:
     count = int((session.indices == code).sum())
-    share = f"{100 * count / session.cells:.1f} %"
+    share = percent(count / session.cells)
     return both("card.here", count=count, cells=session.cells, share=share)
 
 

@@ -86,8 +86,10 @@ class Sampler:
     def given(self, batch: Batch) -> tuple[list[str], dict[str, Any]]:
         """What a program gets: a PNG for each picture, and figures of them."""
         bits = [None if math.isnan(b) else round(float(b), 4) for b in batch.bits]
-        said: dict[str, Any] = {"seeds": list(batch.seeds), "bits_per_code": bits}
-        said["codes_written"] = (batch.grids >= 0).sum((1, 2)).tolist()
+        written = (batch.grids >= 0).sum((1, 2)).tolist()
+        said: dict[str, Any] = {
+            "seeds": list(batch.seeds), "bits_per_code": bits, "codes_written": written
+        }  # fmt: skip
         if batch.given is not None:
             said["given"] = [batch.given.settings(i) for i in range(len(batch.grids))]
         folder = self.downloads.new()

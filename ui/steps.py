@@ -19,7 +19,7 @@ from ui.common import ANSWER, Sentence, data_url, heavy, whole
 from ui.sample_board import STREAM
 from ui.sample_runs import LIGHT, Settings
 from ui.studio import Studio
-from ui.text import add, both, t
+from ui.text import add, both, percent, t
 from ui.writing import Request
 from vqgan.grids import check_code
 
@@ -180,7 +180,7 @@ def share(value: float) -> str:
     """0.4312 -> 43.1 %, 0.00004 -> <0.1 %."""
     if value == 0:
         return "0"
-    return "<0.1 %" if value < 0.001 else f"{value:.1%}".replace("%", " %")
+    return "<0.1 %" if value < 0.001 else percent(value)
 
 
 def value(studio: Studio, text: Text, ask: Request) -> dict[str, Any]:

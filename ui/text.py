@@ -41,6 +41,11 @@ def words(key: str) -> tuple[str, str]:
     return _TEXT[key]
 
 
+def percent(share: float) -> str:
+    """0.4312 -> 43.1 %."""
+    return f"{100 * share:.1f} %"
+
+
 def both(key: str, **values: object) -> str:
     """HTML with the sentence in both languages; `values` fill its {places} and are escaped.
 

@@ -6,14 +6,12 @@
   // A click that does not arrive is refused in a sentence. Else Gradio takes all for lost, and once
   // the app can be reached again it loads the page anew, without what the visitor had on it.
   const refuse = () => new Response(JSON.stringify({ detail: lost, error: lost }), { status: 502 });
-  let note = null;
   const tell = () => { // of events outside its queue Gradio shows no errors
-    note?.remove();
-    note = Object.assign(document.createElement('div'), { className: 'line-lost', role: 'alert', innerHTML: lost });
+    document.querySelector('.line-lost')?.remove();
+    const note = Object.assign(document.createElement('div'), { className: 'line-lost', role: 'alert', innerHTML: lost });
     document.body.append(note);
     window.dispatchEvent(new Event('studio:lost'));
-    const shown = note;
-    setTimeout(() => shown.remove(), PATIENCE);
+    setTimeout(() => note.remove(), PATIENCE);
   };
 
   // Answers show in the order of their clicks. Gradio asks its queue, and keeps what it hears of an
